@@ -1,0 +1,391 @@
+//! Received bytes to messages and control frames (RFC 6455, 5.4 to 5.6, 7 and 8.1).
+//!
+//! Two ways lead to an event. A frame that is whole in the received chunk, and a message by itself,
+//! is unmasked in place and handed out as a slice of the chunk: nothing is copied or allocated.
+//! Anything else is gathered piece by piece in a boxed [`Partial`], which is freed as soon as the
+//! caller is done with the event; so a connection between two messages owns no memory at all.
+//!
+//! ```text
+//!            header incomplete                 payload incomplete, or FIN is missing
+//!   Idle ------------------------> header ------------------------------> Partial
+//!    ^  kept in the reader (13 B)    |                                       |
+//!    |                               | whole frame, whole message            | FIN, last byte
+//!    +-------- event: slice of chunk +                event: slice of buffer |
+//!    +-----------------------------------------------------------------------+
+//!              close frame or error: Ended, for good
+//! ```
+
+use super::frame::{Assembled, Context, Header};
+use super::utf8::{self, Utf8};
+use super::{CloseCode, FrameError, HEADER_BYTES_MAX, Limits, MessageKind, OpCode, Role, apply_mask, close, mask};
+use std::mem;
+
+/// The bytes of a header that is not complete: one less than the longest.
+const HEADER_CUT_BYTES_MAX: usize = HEADER_BYTES_MAX - 1;
+
+const _: () = assert!(size_of::<Reader>() <= 32, "one per connection: a million are 32 MB");
+
+/// Turns the bytes received on one connection into [`Event`]s.
+///
+/// ```
+/// use wire::ws::{Event, FrameError, Limits, Reader, Role};
+///
+/// fn received(reader: &mut Reader, mut chunk: &mut [u8]) -> Result<usize, FrameError> {
+///     let limits = Limits::default();
+///     let mut messages = 0;
+///     while let Some(event) = reader.next(&mut chunk, &limits)? {
+///         match event {
+///             Event::Message { .. } => messages += 1,
+///             Event::Ping(_) | Event::Pong(_) | Event::Close { .. } => {}
+///         }
+///     }
+///     Ok(messages)
+/// }
+///
+/// let mut reader = Reader::new(Role::Client);
+/// assert_eq!(received(&mut reader, &mut b"\x81\x02hi\x82\x02".to_vec()), Ok(1));
+/// assert!(!reader.is_idle());
+/// assert_eq!(received(&mut reader, &mut b"yo".to_vec()), Ok(1));
+/// assert!(reader.is_idle());
+/// ```
+#[derive(Debug)]
+pub struct Reader {
+    partial: Option<Box<Partial>>,
+    /// The start of a header whose end has not been received.
+    header: [u8; HEADER_CUT_BYTES_MAX],
+    header_len: u8,
+    role: Role,
+    /// After an error or a close frame nothing is read any more (7.1.1, 7.1.7).
+    ended: bool,
+}
+
+/// What the peer sent: a whole message or a control frame. Borrows from the chunk or the reader.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event<'a> {
+    /// A whole message.
+    Message {
+        /// Text or binary.
+        kind: MessageKind,
+        /// The application's bytes; of a text they are valid UTF-8.
+        payload: &'a [u8],
+    },
+    /// To be answered by a pong with the same payload.
+    Ping(&'a [u8]),
+    /// The answer to a ping of ours, or a unilateral sign of life.
+    Pong(&'a [u8]),
+    /// The peer closes; nothing comes after it.
+    Close {
+        /// `None` if the frame was empty.
+        code: Option<CloseCode>,
+        /// Often empty.
+        reason: &'a str,
+    },
+}
+
+/// What must survive until the next chunk. At least one of the three parts is in use, or an event
+/// was made of this and the next call frees it.
+#[derive(Default, Debug)]
+struct Partial {
+    message: Option<Message>,
+    frame: Option<Frame>,
+    /// The payload of an incomplete control frame; at most 125 bytes.
+    control: Vec<u8>,
+    /// The part that was handed out and is freed by the next call.
+    spent: Option<Buffered>,
+}
+
+/// A message that is being assembled.
+#[derive(Debug)]
+struct Message {
+    kind: MessageKind,
+    fragments: u32,
+    utf8: Utf8,
+    payload: Vec<u8>,
+}
+
+/// A frame whose payload is being received.
+#[derive(Clone, Copy, Debug)]
+struct Frame {
+    opcode: OpCode,
+    fin: bool,
+    /// The key as it applies to the next piece.
+    mask: Option<[u8; 4]>,
+    /// Bytes of payload that have not been received.
+    missing: usize,
+}
+
+/// Which part of [`Partial`] has become an event.
+#[derive(Clone, Copy, Debug)]
+enum Buffered {
+    Message,
+    Control(OpCode),
+}
+
+/// The outcome of one step; it borrows nothing from the reader, so steps can be looped.
+enum Step<'i> {
+    /// The chunk is used up.
+    Starved,
+    /// Something was consumed; take another step.
+    Onward,
+    /// An event made of the chunk.
+    Whole(Event<'i>),
+    /// An event waits in the reader.
+    Gathered(Buffered),
+}
+
+impl Reader {
+    /// A reader for the end `role` of a new connection.
+    pub fn new(role: Role) -> Reader {
+        Reader { partial: None, header: [0; HEADER_CUT_BYTES_MAX], header_len: 0, role, ended: false }
+    }
+
+    /// Takes bytes from the front of `input` until one event is complete (`Ok(Some)`) or all of
+    /// `input` is consumed (`Ok(None)`). To be called in a loop: the call after the last event
+    /// also frees what that event borrowed.
+    ///
+    /// Events that precede a bad frame are yielded first, the error when the bad frame is reached;
+    /// within a frame it comes as early as the bytes prove it: a bad header byte before the rest
+    /// of the header, a length over a limit before the payload, bad UTF-8 with the chunk that has
+    /// its first bad octet. After an error or a [`Event::Close`] everything is consumed and
+    /// ignored.
+    pub fn next<'a, 'i: 'a>(
+        &'a mut self,
+        input: &mut &'i mut [u8],
+        limits: &Limits,
+    ) -> Result<Option<Event<'a>>, FrameError> {
+        self.release();
+        if self.ended {
+            self.partial = None;
+            *input = &mut [];
+            return Ok(None);
+        }
+        let step = loop {
+            match self.step(input, limits) {
+                Ok(Step::Onward) => {}
+                Ok(step) => break step,
+                Err(error) => {
+                    self.end();
+                    return Err(error);
+                }
+            }
+        };
+        match step {
+            Step::Starved | Step::Onward => Ok(None),
+            Step::Whole(event) => {
+                if matches!(event, Event::Close { .. }) {
+                    self.end();
+                }
+                Ok(Some(event))
+            }
+            Step::Gathered(part) => self.gathered(part).map(Some),
+        }
+    }
+
+    /// Whether no part of a frame or message is held, so that the peer may leave without loss.
+    pub fn is_idle(&self) -> bool {
+        self.header_len == 0
+            && self.partial.as_ref().is_none_or(|partial| {
+                partial.frame.is_none()
+                    && (partial.message.is_none() || matches!(partial.spent, Some(Buffered::Message)))
+            })
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
+        self.partial = None;
+        self.header_len = 0;
+    }
+
+    /// Frees what the last event borrowed.
+    fn release(&mut self) {
+        let Some(partial) = &mut self.partial else {
+            return;
+        };
+        match partial.spent.take() {
+            None => return,
+            Some(Buffered::Message) => partial.message = None,
+            Some(Buffered::Control(_)) => partial.control = Vec::new(),
+        }
+        if partial.message.is_none() && partial.frame.is_none() {
+            self.partial = None;
+        }
+    }
+
+    fn step<'i>(&mut self, input: &mut &'i mut [u8], limits: &Limits) -> Result<Step<'i>, FrameError> {
+        if let Some(partial) = &mut self.partial
+            && let Some(frame) = partial.frame.take()
+        {
+            return partial.gather(frame, input, limits);
+        }
+        if input.is_empty() {
+            return Ok(Step::Starved);
+        }
+        let Some(header) = self.take_header(input, limits)? else {
+            return Ok(Step::Starved);
+        };
+        let alone = header.opcode.is_control() || (header.fin && header.starts().is_some());
+        if alone && input.len() >= header.payload_len {
+            let payload = take(input, header.payload_len);
+            if let Some(key) = header.mask {
+                apply_mask(payload, key);
+            }
+            return whole(&header, payload).map(Step::Whole);
+        }
+        self.begin(&header);
+        Ok(Step::Onward)
+    }
+
+    /// Takes a header from the input, together with what an earlier chunk had of it. `None`: the
+    /// header is still incomplete and the input used up.
+    fn take_header(&mut self, input: &mut &mut [u8], limits: &Limits) -> Result<Option<Header>, FrameError> {
+        let message = self.partial.as_ref().and_then(|partial| partial.message.as_ref());
+        let context = Context {
+            role: self.role,
+            limits,
+            message: message.map(|message| Assembled { len: message.payload.len(), fragments: message.fragments }),
+        };
+        let held = usize::from(self.header_len);
+        if held == 0
+            && let Some(header) = Header::parse(input, context)?
+        {
+            take(input, header.header_len);
+            return Ok(Some(header));
+        }
+        // The header is cut: put what was held and what is new together.
+        let mut bytes = [0; HEADER_BYTES_MAX];
+        bytes[..held].copy_from_slice(&self.header[..held]);
+        let new = input.len().min(HEADER_BYTES_MAX - held);
+        bytes[held..held + new].copy_from_slice(&input[..new]);
+        match Header::parse(&bytes[..held + new], context)? {
+            Some(header) => {
+                take(input, header.header_len - held);
+                self.header_len = 0;
+                Ok(Some(header))
+            }
+            None => {
+                // No header is longer than HEADER_BYTES_MAX, so all of the input went into it.
+                take(input, new);
+                self.header[..held + new].copy_from_slice(&bytes[..held + new]);
+                self.header_len = (held + new) as u8;
+                Ok(None)
+            }
+        }
+    }
+
+    /// A frame begins that is not whole in the input, or is a fragment.
+    fn begin(&mut self, header: &Header) {
+        let partial = self.partial.get_or_insert_default();
+        partial.frame =
+            Some(Frame { opcode: header.opcode, fin: header.fin, mask: header.mask, missing: header.payload_len });
+        if let Some(kind) = header.starts() {
+            partial.message = Some(Message { kind, fragments: 1, utf8: Utf8::default(), payload: Vec::new() });
+        } else if let Some(message) = &mut partial.message
+            && header.opcode == OpCode::Continuation
+        {
+            message.fragments += 1;
+        }
+    }
+
+    /// Hands out a part of what was gathered; the next call frees it.
+    fn gathered(&mut self, part: Buffered) -> Result<Event<'_>, FrameError> {
+        let partial = self.partial.as_mut().expect("a step just gathered an event in it");
+        partial.spent = Some(part);
+        match part {
+            Buffered::Control(opcode) => {
+                self.ended = opcode == OpCode::Close;
+                control(opcode, &partial.control)
+            }
+            Buffered::Message => {
+                let message = partial.message.as_ref().expect("a step just completed it");
+                Ok(Event::Message { kind: message.kind, payload: &message.payload })
+            }
+        }
+    }
+}
+
+impl Partial {
+    /// Takes the next piece of a frame's payload, and keeps the frame if more is missing.
+    fn gather<'i>(
+        &mut self,
+        mut frame: Frame,
+        input: &mut &'i mut [u8],
+        limits: &Limits,
+    ) -> Result<Step<'i>, FrameError> {
+        let piece = take(input, frame.missing.min(input.len()));
+        if let Some(key) = &mut frame.mask {
+            apply_mask(piece, *key);
+            *key = mask::rotated(*key, piece.len());
+        }
+        frame.missing -= piece.len();
+        if frame.opcode.is_control() {
+            self.control.extend_from_slice(piece);
+        } else if let Some(message) = &mut self.message {
+            message.push(piece, &frame, limits)?;
+        }
+        if frame.missing > 0 {
+            self.frame = Some(frame);
+            return Ok(Step::Starved);
+        }
+        if frame.opcode.is_control() {
+            return Ok(Step::Gathered(Buffered::Control(frame.opcode)));
+        }
+        if !frame.fin {
+            return Ok(Step::Onward);
+        }
+        if let Some(message) = &self.message {
+            message.utf8.finish().map_err(|_| FrameError::TextUtf8)?;
+        }
+        Ok(Step::Gathered(Buffered::Message))
+    }
+}
+
+impl Message {
+    /// Adds a piece; `frame` says what is still missing of the frame it belongs to.
+    fn push(&mut self, piece: &[u8], frame: &Frame, limits: &Limits) -> Result<(), FrameError> {
+        if self.kind == MessageKind::Text {
+            self.utf8.push(piece).map_err(|_| FrameError::TextUtf8)?;
+        }
+        let needed = self.payload.len() + piece.len();
+        if needed > self.payload.capacity() {
+            // Doubling keeps the copying linear, and a header that lies about the length gets
+            // memory only for what was really sent. The message will not exceed the ceiling.
+            let ceiling = if frame.fin { needed + frame.missing } else { limits.message_bytes_max };
+            let doubled = self.payload.capacity().saturating_mul(2);
+            let capacity = doubled.min(ceiling).max(needed);
+            self.payload.reserve_exact(capacity - self.payload.len());
+        }
+        self.payload.extend_from_slice(piece);
+        Ok(())
+    }
+}
+
+/// Splits `len` bytes off the front of `input`.
+fn take<'i>(input: &mut &'i mut [u8], len: usize) -> &'i mut [u8] {
+    let (front, rest) = mem::take(input).split_at_mut(len);
+    *input = rest;
+    front
+}
+
+/// The event of a frame that stands alone: control, or a message of one frame.
+fn whole<'i>(header: &Header, payload: &'i [u8]) -> Result<Event<'i>, FrameError> {
+    match header.starts() {
+        None => control(header.opcode, payload),
+        Some(kind) => {
+            if kind == MessageKind::Text {
+                utf8::check(payload).map_err(|_| FrameError::TextUtf8)?;
+            }
+            Ok(Event::Message { kind, payload })
+        }
+    }
+}
+
+fn control(opcode: OpCode, payload: &[u8]) -> Result<Event<'_>, FrameError> {
+    match opcode {
+        OpCode::Close => {
+            let (code, reason) = close::parse(payload)?;
+            Ok(Event::Close { code, reason })
+        }
+        OpCode::Pong => Ok(Event::Pong(payload)),
+        _ => Ok(Event::Ping(payload)),
+    }
+}
