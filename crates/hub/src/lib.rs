@@ -1,0 +1,76 @@
+//! The channels of one worker: publications in, numbered; deliveries out, to whoever has subscribers.
+//!
+//! No sockets, no clock, no randomness, no threads: `now` and seeds are arguments, effects are return values or
+//! calls on a [`Route`] that the caller supplies.
+//!
+//! A worker owns two halves. Its [`Home`] numbers the channels whose hash falls to this worker and knows the
+//! *interest* in them: how many subscriptions each worker has. Its [`Local`] knows the subscribers among the
+//! worker's own connections, whichever worker numbers their channels. Letters join the two, first in first out per
+//! pair of workers.
+//!
+//! # The contract: a subscription never misses a publication
+//!
+//! 1. The subscriber's worker counts the subscription as pending ([`Local::begin`]) and sends a letter home.
+//! 2. The home counts it and takes the position in one step ([`Home::subscribe`]), then answers. Every later
+//!    publication therefore travels behind the answer, on the same queue.
+//! 3. The answer admits the subscriber ([`Local::admit`]), or only lowers the pending count when nobody waits for
+//!    it any more ([`Local::abandon`]).
+//! 4. Each subscription the home *accepted* is withdrawn exactly once ([`Home::unsubscribe`]), after
+//!    [`Local::remove`] or [`Local::abandon`]. Withdrawals may be delayed and added up. They are counted, not
+//!    flagged: a withdrawal never ends the interest of a subscription that is still on its way. A subscription the
+//!    home refused was never counted and is never withdrawn.
+//!
+//! ```
+//! use hub::{ChannelHash, Draft, Home, HomeLimits, Local, Publication, Route, SubscriberId, WorkerId};
+//! use std::{sync::Arc, time::Duration};
+//!
+//! struct Queue(Vec<(WorkerId, Arc<Publication>)>);
+//! impl Route for Queue {
+//!     fn has_room(&mut self, _: WorkerId, _bytes: usize) -> bool {
+//!         self.0.len() < 1024
+//!     }
+//!     fn deliver(&mut self, worker: WorkerId, publication: Arc<Publication>) {
+//!         self.0.push((worker, publication));
+//!     }
+//! }
+//!
+//! let hash = ChannelHash::new([7; 16]);
+//! let (mut home, mut local) = (Home::new(hash, HomeLimits::default(), 42), Local::new(hash));
+//! let (now, worker, mut queue) = (Duration::ZERO, WorkerId(0), Queue(Vec::new()));
+//!
+//! let (id, channel) = local.begin("news");
+//! let position = home.subscribe(now, &channel, worker).unwrap();
+//! let member = local.admit(id, SubscriberId(1), 0, false);
+//!
+//! let published = home.publish(now, Draft::new(channel, *b"{\"t\":\"hi\"}"), &mut queue).unwrap();
+//! assert_eq!(published.position.offset.0, position.offset.0 + 1);
+//! assert_eq!(local.members(id).map(|m| m.subscriber).collect::<Vec<_>>(), [SubscriberId(1)]);
+//!
+//! let channel = local.remove(member);
+//! home.unsubscribe(now, &channel, worker, 1);
+//! assert_eq!((home.channels(), local.channels()), (0, 0));
+//! ```
+//!
+//! # Modules
+//!
+//! `id` names things, `publication` is what travels, [`namespace`] carries the options of channels, `home` and
+//! `interest` are the numbering half, `local` and `members` the subscribing half, `index` and `slots` the dense
+//! tables below both.
+#![forbid(unsafe_code)]
+
+mod home;
+mod id;
+mod index;
+mod interest;
+mod local;
+mod members;
+pub mod namespace;
+mod publication;
+mod slots;
+
+pub use home::{Home, HomeLimits, PublishRefusal, Published, Route, SubscribeRefusal};
+pub use id::{Channel, ChannelHash, Epoch, LocalId, MemberId, Offset, Position, SubscriberId, WorkerId};
+pub use local::Local;
+pub use members::Member;
+pub use namespace::{Namespace, NamespaceError, NamespaceId, Namespaces};
+pub use publication::{ClientInfo, Draft, Publication, Tags};

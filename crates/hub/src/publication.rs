@@ -1,0 +1,132 @@
+//! What travels through a channel.
+
+use std::collections::BTreeMap;
+
+use crate::id::{Channel, Position};
+
+/// Labels of a publication, for filters and for the application. Ordered, so that every encoding lists them alike.
+pub type Tags = BTreeMap<String, String>;
+
+/// Which client published. Absent on publications from a backend.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ClientInfo {
+    /// The user, empty when anonymous.
+    pub user: Box<str>,
+    /// The client's id, as its connect reply named it.
+    pub client: Box<str>,
+    /// JSON text that belongs to the connection.
+    pub conn_info: Option<Box<[u8]>>,
+    /// JSON text that belongs to the client's subscription of this channel.
+    pub chan_info: Option<Box<[u8]>>,
+}
+
+/// A publication that has no number yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Draft {
+    /// Where it is to be published.
+    pub channel: Channel,
+    /// The payload as for [`Publication::data`].
+    pub data: Box<[u8]>,
+    /// The client that publishes, if one does.
+    pub info: Option<Box<ClientInfo>>,
+    /// Labels, if any.
+    pub tags: Option<Box<Tags>>,
+}
+
+impl Draft {
+    /// A draft as a backend sends it: without client and tags.
+    #[must_use]
+    pub fn new(channel: Channel, data: impl Into<Box<[u8]>>) -> Draft {
+        Draft { channel, data: data.into(), info: None, tags: None }
+    }
+
+    /// What [`Publication::cost`] will be.
+    #[must_use]
+    pub fn cost(&self) -> usize {
+        cost(&self.channel, &self.data, self.info.as_deref(), self.tags.as_deref())
+    }
+
+    /// The publication at `position`.
+    pub(crate) fn numbered(self, position: Position) -> Publication {
+        let Draft { channel, data, info, tags } = self;
+        Publication { channel, data, info, tags, position }
+    }
+}
+
+/// One item of a channel, numbered. All workers share one copy.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Publication {
+    /// Where it was published.
+    pub channel: Channel,
+    /// JSON text. Whoever made the draft has removed line breaks between its tokens, so that line-based transports can
+    /// carry it as it is.
+    pub data: Box<[u8]>,
+    /// The client that published, if one did.
+    pub info: Option<Box<ClientInfo>>,
+    /// Labels, if any.
+    pub tags: Option<Box<Tags>>,
+    /// Its number and the numbering that this belongs to.
+    pub position: Position,
+}
+
+const _: () = assert!(size_of::<Publication>() <= 64, "the letter carries a pointer to it; keep it to a cache line");
+
+impl Publication {
+    /// Bytes for which the publication counts in a mailbox: about what it occupies.
+    ///
+    /// Every mailbox counts it in full though workers share one copy: the last of them frees it, and which one that is
+    /// cannot be known beforehand.
+    #[must_use]
+    pub fn cost(&self) -> usize {
+        cost(&self.channel, &self.data, self.info.as_deref(), self.tags.as_deref())
+    }
+}
+
+/// Bytes of a publication besides the texts it holds: the struct, its reference counts and its heap blocks.
+const PUBLICATION_BYTES: usize = size_of::<Publication>() + 64;
+/// Bytes of one tag besides its texts: two `String` headers and its part of a tree node.
+const TAG_BYTES: usize = 64;
+
+fn cost(channel: &str, data: &[u8], info: Option<&ClientInfo>, tags: Option<&Tags>) -> usize {
+    let json = |text: &Option<Box<[u8]>>| text.as_ref().map_or(0, |bytes| bytes.len());
+    let info = info.map_or(0, |info| {
+        size_of::<ClientInfo>() + info.user.len() + info.client.len() + json(&info.conn_info) + json(&info.chan_info)
+    });
+    let tags = tags.map_or(0, |tags| tags.iter().map(|(key, value)| TAG_BYTES + key.len() + value.len()).sum());
+    PUBLICATION_BYTES + channel.len() + data.len() + info + tags
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{Epoch, Offset};
+
+    #[test]
+    fn cost_counts_every_byte_a_publisher_controls() {
+        let plain = Draft::new(Channel::new("c"), *b"1");
+        let mut big = plain.clone();
+        big.channel = Channel::new(&"c".repeat(101));
+        assert_eq!(big.cost() - plain.cost(), 100);
+        big.data = vec![b'1'; 1001].into();
+        assert_eq!(big.cost() - plain.cost(), 1100);
+
+        let mut info = ClientInfo { user: "u".into(), client: "client".into(), ..ClientInfo::default() };
+        big.info = Some(Box::new(info.clone()));
+        let before = big.cost();
+        info.conn_info = Some(vec![b'1'; 10].into());
+        info.chan_info = Some(vec![b'1'; 20].into());
+        big.info = Some(Box::new(info));
+        assert_eq!(big.cost() - before, 30);
+
+        let before = big.cost();
+        big.tags = Some(Box::new(Tags::from([("key".into(), "value".into())])));
+        assert_eq!(big.cost() - before, TAG_BYTES + 8);
+    }
+
+    #[test]
+    fn numbering_does_not_change_the_cost() {
+        let draft = Draft::new(Channel::new("news"), *b"{}");
+        let position = Position { offset: Offset(1), epoch: Epoch::from_seed(1) };
+        assert_eq!(draft.cost(), draft.clone().numbered(position).cost());
+    }
+}
