@@ -1,0 +1,122 @@
+//! The accept phase: admitting connections, and refusing them politely when the worker is full.
+
+use std::io;
+use std::time::Duration;
+
+use super::{Core, ListenerState, Sockets};
+use crate::handler::{Handler, Peer, PeerAddress};
+use crate::slots::{State, flag};
+use crate::state::{Accepting, REFUSED_MAX};
+
+/// How long accepting pauses when the kernel has no memory for another connection.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a refused peer may take to read its answer and close.
+const REFUSED_LINGER: Duration = Duration::from_secs(1);
+
+impl<S: Sockets> Core<S> {
+    /// A listener may have connections queued.
+    pub(crate) fn announce_listener(&mut self, listener: usize) {
+        if self.listeners[listener] == ListenerState::Waiting {
+            self.listeners[listener] = ListenerState::Ready;
+            self.ready_listeners.push_back(listener);
+        }
+    }
+
+    pub(super) fn accept<H: Handler>(&mut self, handler: &mut H) {
+        if self.accept_pause.is_some_and(|until| self.io.now < until) {
+            return;
+        }
+        self.accept_pause = None;
+        if self.io.accepting == Accepting::Draining && !self.draining {
+            self.draining = true;
+            (0..self.listeners.len()).for_each(|listener| self.announce_listener(listener));
+        }
+        for _ in 0..self.budgets.accepts {
+            let Some(listener) = self.ready_listeners.pop_front() else { return };
+            match self.sockets.accept(listener) {
+                Ok((socket, address)) => self.admit(handler, listener, socket, address),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.listeners[listener] = ListenerState::Waiting;
+                    if self.draining {
+                        self.listeners[listener] = ListenerState::Closed;
+                        self.sockets.close_listener(listener);
+                    }
+                    continue;
+                }
+                Err(error) => self.accept_failed(listener, &error),
+            }
+            // To the end: no listener starves another.
+            self.ready_listeners.push_back(listener);
+            if self.accept_pause.is_some() {
+                return;
+            }
+        }
+    }
+
+    fn accept_failed(&mut self, listener: usize, error: &io::Error) {
+        match error.raw_os_error().unwrap_or(0) {
+            // The peer gave up while it waited, or its packet met an error on the way: the next one may be fine.
+            libc::EINTR
+            | libc::ECONNABORTED
+            | libc::EPROTO
+            | libc::ENETDOWN
+            | libc::ENETUNREACH
+            | libc::EHOSTDOWN
+            | libc::EHOSTUNREACH
+            | libc::ENOPROTOOPT
+            | libc::EPERM => {}
+            libc::EMFILE | libc::ENFILE => {
+                if self.sockets.refuse_with_spare(listener, &self.full_answer) {
+                    self.io.counters.refused_full.add(1);
+                } else {
+                    self.pause_accepting();
+                }
+            }
+            libc::ENOMEM | libc::ENOBUFS => {
+                self.io.counters.enomem_pauses.add(1);
+                self.pause_accepting();
+            }
+            // Unknown: do not spin on it.
+            _ => self.pause_accepting(),
+        }
+    }
+
+    fn pause_accepting(&mut self) {
+        self.accept_pause = Some(self.io.now + ACCEPT_PAUSE);
+    }
+
+    fn admit<H: Handler>(&mut self, handler: &mut H, listener: usize, socket: S::Accepted, address: PeerAddress) {
+        if self.io.open >= self.io.connections_max {
+            return self.admit_refused(socket);
+        }
+        let Some(id) = self.io.slots.allocate(State::Open, 0) else { return self.admit_refused(socket) };
+        if self.sockets.adopt(id, socket).is_err() {
+            // The kernel has no memory to watch it, or a limit on watches is reached.
+            self.io.slots.release(id.index());
+            self.io.counters.enomem_pauses.add(1);
+            return self.pause_accepting();
+        }
+        self.io.open += 1;
+        self.io.counters.accepts.add(1);
+        self.io.counters.connections.set(self.io.open as u64);
+        handler.opened(&mut self.io, id, Peer { address, listener: listener as u16, outbound: false });
+    }
+
+    /// Over the limit. A close with the peer's request unread would send RST, which can destroy the answer on its way;
+    /// so up to [`REFUSED_MAX`] of these wait for the peer's FIN in slots of their own, unknown to the handler.
+    fn admit_refused(&mut self, socket: S::Accepted) {
+        self.io.counters.refused_full.add(1);
+        let slot =
+            if self.io.refused < REFUSED_MAX { self.io.slots.allocate(State::Lingering, flag::REFUSED) } else { None };
+        let Some(id) = slot else { return self.sockets.refuse(socket, &self.full_answer) };
+        if self.sockets.adopt(id, socket).is_err() {
+            self.io.slots.release(id.index());
+            return;
+        }
+        self.io.refused += 1;
+        self.sockets.answer(id.index(), &self.full_answer);
+        self.io.deadlines.set(id.index(), self.io.now + REFUSED_LINGER);
+        self.io.queue_read(id.index());
+    }
+}

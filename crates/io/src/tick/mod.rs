@@ -1,0 +1,459 @@
+//! The phases of a tick, written once for all drivers over a small set of socket operations.
+
+mod accept;
+mod sockets;
+
+use std::collections::VecDeque;
+use std::io;
+use std::time::Duration;
+
+pub(crate) use sockets::{Readiness, Sockets};
+
+use crate::batch::Batch;
+use crate::handler::{Class, Closed, ConnId, Flow, Handler, Peer, PeerAddress};
+use crate::options::{Budgets, Options};
+use crate::slots::{State, flag};
+use crate::state::{Accepting, CLOCK_CHECK, CLOCK_JUMP_MIN, Io};
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum ListenerState {
+    Waiting,
+    /// In the queue of listeners that may have connections.
+    Ready,
+    Closed,
+}
+
+/// One driver without its kernel.
+#[derive(Debug)]
+pub(crate) struct Core<S: Sockets> {
+    pub(crate) io: Io,
+    pub(crate) sockets: S,
+    budgets: Budgets,
+    full_answer: Vec<u8>,
+    pool: Box<[u8]>,
+    batch: Batch,
+    listeners: Vec<ListenerState>,
+    ready_listeners: VecDeque<usize>,
+    /// Accepting goes on at this time.
+    accept_pause: Option<Duration>,
+    draining: bool,
+}
+
+impl<S: Sockets> Core<S> {
+    pub(crate) fn new(options: Options, sockets: S, listeners: usize, now: Duration) -> Core<S> {
+        let io = Io::new(&options, now);
+        Core {
+            io,
+            sockets,
+            budgets: options.budgets,
+            full_answer: options.full_answer,
+            pool: vec![0; options.recv_bytes.max(1)].into_boxed_slice(),
+            batch: Batch::new(),
+            listeners: vec![ListenerState::Waiting; listeners],
+            ready_listeners: VecDeque::with_capacity(listeners),
+            accept_pause: None,
+            draining: false,
+        }
+    }
+
+    /// When the next tick has to start at the latest; a time that has passed means that work is left.
+    pub(crate) fn wake_at(&self) -> Option<Duration> {
+        let io = &self.io;
+        let work = io.again
+            || !io.readable.is_empty()
+            || !io.reply.is_empty()
+            || !io.broadcast.is_empty()
+            || !io.ending.is_empty()
+            || !io.connects.is_empty()
+            || io.deadlines.unfinished()
+            || (self.accept_pause.is_none() && !self.ready_listeners.is_empty())
+            || (io.accepting == Accepting::Draining && !self.draining);
+        if work {
+            return Some(io.now);
+        }
+        let deadline = io.deadlines.next_step().map(|at| at.min(io.now + CLOCK_CHECK));
+        [io.alarm, deadline, self.accept_pause].into_iter().flatten().min()
+    }
+
+    /// Starts a tick at `now`, after the wait. `wake_at` is what [`Core::wake_at`] said before it.
+    pub(crate) fn begin(&mut self, now: Duration, wake_at: Option<Duration>) {
+        let late = wake_at.map_or(Duration::ZERO, |at| now.saturating_sub(at.max(self.io.now)));
+        self.io.jump = Duration::ZERO;
+        if late > CLOCK_JUMP_MIN {
+            self.io.jump = late;
+            self.io.deadlines.shift(late);
+            self.io.counters.clock_jumps.add(1);
+        }
+        self.io.now = self.io.now.max(now);
+    }
+
+    /// The kernel has something new about a connection. Stale announcements are ignored.
+    #[inline]
+    pub(crate) fn announce(&mut self, id: ConnId, what: Readiness) {
+        let Some(slot) = self.io.slots.find(id) else { return };
+        if what.fin {
+            slot.set(flag::FIN_COMING);
+        }
+        if what.failed {
+            slot.set(flag::FAILED);
+        }
+        match slot.state {
+            State::Connecting => self.io.queue_read(id.index()),
+            State::Open | State::Flushing | State::Lingering => {
+                if what.writable && slot.has(flag::BLOCKED) {
+                    slot.clear(flag::BLOCKED);
+                    slot.set(flag::DIRTY);
+                    self.io.queue_send(id.index(), Class::Reply);
+                }
+                // A pause is lifted by an unconditional receive, so input need not be remembered during it.
+                if what.failed || ((what.readable || what.fin) && !self.io.slots.at(id.index()).has(flag::PAUSED)) {
+                    self.io.queue_read(id.index());
+                }
+            }
+            State::Free | State::Ending | State::Zombie => {}
+        }
+    }
+
+    /// All phases of one tick.
+    pub(crate) fn phases<H: Handler>(&mut self, handler: &mut H) {
+        self.io.again = false;
+        if self.io.alarm.is_some_and(|at| at <= self.io.now) {
+            self.io.alarm = None;
+        }
+        handler.woken(&mut self.io);
+        self.finish_ending(handler);
+        self.start_connects(handler);
+        self.read(handler);
+        self.finish_ending(handler);
+        self.expire(handler);
+        self.finish_ending(handler);
+        self.flush(handler);
+        self.finish_ending(handler);
+        self.accept(handler);
+        self.finish_ending(handler);
+        handler.ticked(&mut self.io);
+        self.finish_ending(handler);
+    }
+
+    fn start_connects<H: Handler>(&mut self, handler: &mut H) {
+        for _ in 0..self.budgets.connects {
+            let Some((id, target)) = self.io.connects.pop_front() else { break };
+            // It may have been closed before it began.
+            if !self.io.slots.find(id).is_some_and(|slot| slot.state == State::Connecting) {
+                continue;
+            }
+            match self.sockets.connect(id, &target) {
+                Ok(Some(address)) => self.open_outbound(handler, id, address),
+                Ok(None) => {}
+                Err(error) => self.io.end(id.index(), why(&error)),
+            }
+        }
+        self.finish_ending(handler);
+    }
+
+    fn open_outbound<H: Handler>(&mut self, handler: &mut H, id: ConnId, address: PeerAddress) {
+        let slot = self.io.slots.at(id.index());
+        slot.state = State::Open;
+        slot.clear(flag::BLOCKED);
+        // Its first bytes may have come together with the news of the connect.
+        self.io.queue_read(id.index());
+        handler.opened(&mut self.io, id, Peer { address, listener: 0, outbound: true });
+    }
+
+    fn read<H: Handler>(&mut self, handler: &mut H) {
+        let (mut reads, mut bytes) = (0, 0);
+        while reads < self.budgets.reads && bytes < self.budgets.read_bytes {
+            let Some(index) = self.io.readable.pop_front() else { break };
+            let slot = self.io.slots.at(index);
+            let readable = slot.has(flag::READABLE);
+            slot.clear(flag::QUEUED_READ | flag::READABLE);
+            match slot.state {
+                _ if !readable => {}
+                State::Open | State::Flushing | State::Lingering => {
+                    reads += 1;
+                    bytes += self.read_one(handler, index);
+                }
+                State::Connecting => self.finish_connect(handler, index),
+                State::Free | State::Ending | State::Zombie => {}
+            }
+        }
+    }
+
+    fn finish_connect<H: Handler>(&mut self, handler: &mut H, index: u32) {
+        match self.sockets.connected(index) {
+            Ok(address) => self.open_outbound(handler, self.io.slots.id(index), address),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => self.io.end(index, why(&error)),
+        }
+    }
+
+    /// One receive. One chunk per turn keeps the order fair: a connection with more goes to the end of the queue.
+    fn read_one<H: Handler>(&mut self, handler: &mut H, index: u32) -> usize {
+        let slot = self.io.slots.at(index);
+        if slot.has(flag::FIN) || (slot.has(flag::PAUSED) && slot.state == State::Open) {
+            // Nothing to receive, or nobody to receive it; but a broken connection is given up at once.
+            if slot.has(flag::FAILED) {
+                self.end_failed(index);
+            }
+            return 0;
+        }
+        self.io.counters.reads.add(1);
+        match self.sockets.recv(index, &mut self.pool) {
+            Ok(0) => self.received_fin(handler, index),
+            Ok(n) => {
+                self.io.counters.read_bytes.add(n as u64);
+                self.received(handler, index, n);
+                return n;
+            }
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => self.end_failed(index),
+                io::ErrorKind::Interrupted => self.io.queue_read(index),
+                _ => self.io.end(index, why(&error)),
+            },
+        }
+        0
+    }
+
+    fn received<H: Handler>(&mut self, handler: &mut H, index: u32, n: usize) {
+        let slot = self.io.slots.at(index);
+        // A short read emptied the socket, and whatever comes later is announced. Not so a FIN or an error that was
+        // announced together with these bytes.
+        let open = slot.state == State::Open;
+        if n == self.pool.len() || slot.has(flag::FIN_COMING | flag::FAILED) {
+            self.io.queue_read(index);
+        }
+        if open {
+            let id = self.io.slots.id(index);
+            let bytes = &mut self.pool[..n];
+            if handler.received(&mut self.io, id, bytes) == Flow::Pause {
+                self.io.pause(id);
+            }
+        }
+        self.sockets.consumed(&mut self.pool[..n]);
+    }
+
+    fn received_fin<H: Handler>(&mut self, handler: &mut H, index: u32) {
+        let slot = self.io.slots.at(index);
+        slot.set(flag::FIN);
+        slot.clear(flag::FIN_COMING);
+        match slot.state {
+            State::Open => {
+                let id = self.io.slots.id(index);
+                handler.received(&mut self.io, id, &mut []);
+            }
+            State::Lingering => self.io.end(index, Closed::ByUs),
+            _ => {}
+        }
+    }
+
+    /// Ends the connection if the kernel announced an error and holds one.
+    fn end_failed(&mut self, index: u32) {
+        let slot = self.io.slots.at(index);
+        if slot.has(flag::FAILED) {
+            slot.clear(flag::FAILED);
+            if let Some(error) = self.sockets.take_error(index) {
+                self.io.end(index, why(&error));
+            }
+        }
+    }
+
+    fn expire<H: Handler>(&mut self, handler: &mut H) {
+        let now = self.io.now;
+        self.io.deadlines.begin_sweep(now);
+        for _ in 0..self.budgets.deadlines {
+            let Some(index) = self.io.deadlines.next_expired(now) else { break };
+            self.io.counters.deadlines.add(1);
+            let slot = self.io.slots.at(index);
+            match slot.state {
+                State::Open | State::Connecting => {
+                    let id = self.io.slots.id(index);
+                    handler.expired(&mut self.io, id);
+                }
+                State::Flushing => {
+                    // The kernel's buffer is full of bytes that nobody takes: without RST it would keep them.
+                    slot.set(flag::RESET);
+                    self.io.end(index, Closed::LingerExpired);
+                }
+                State::Lingering => self.io.end(index, Closed::LingerExpired),
+                State::Free | State::Ending | State::Zombie => {}
+            }
+        }
+    }
+
+    fn flush<H: Handler>(&mut self, handler: &mut H) {
+        let (mut sends, mut bytes) = (0, 0);
+        while sends < self.budgets.sends && bytes < self.budgets.send_bytes {
+            let index = if let Some(index) = self.io.reply.pop_front() {
+                self.io.slots.at(index).clear(flag::QUEUED_REPLY);
+                index
+            } else if let Some(index) = self.io.broadcast.pop_front() {
+                self.io.slots.at(index).clear(flag::QUEUED_BROADCAST);
+                index
+            } else {
+                break;
+            };
+            let slot = self.io.slots.at(index);
+            let sendable =
+                matches!(slot.state, State::Open | State::Flushing) && !slot.has(flag::BLOCKED | flag::SENDING);
+            if sendable && slot.has(flag::DIRTY) {
+                sends += 1;
+                bytes += self.flush_one(handler, index);
+            }
+        }
+    }
+
+    /// One gather and at most one send.
+    fn flush_one<H: Handler>(&mut self, handler: &mut H, index: u32) -> usize {
+        let id = self.io.slots.id(index);
+        self.io.slots.at(index).clear(flag::DIRTY);
+        self.batch.clear();
+        handler.gather(id, &mut self.batch);
+        let gathered = self.batch.len();
+        if gathered == 0 {
+            if self.io.slots.at(index).state == State::Flushing {
+                self.start_lingering(index);
+            }
+            return 0;
+        }
+        self.io.counters.sends.add(1);
+        match self.sockets.send(index, &mut self.batch) {
+            Ok(None) => self.io.slots.at(index).set(flag::SENDING),
+            Ok(Some(sent)) => self.finish_send(handler, id, Ok(sent), gathered),
+            Err(error) => self.finish_send(handler, id, Err(error), gathered),
+        }
+        gathered
+    }
+
+    /// An outstanding send came back, also one of a connection that was closed since.
+    pub(crate) fn completed<H: Handler>(
+        &mut self,
+        handler: &mut H,
+        id: ConnId,
+        result: io::Result<usize>,
+        gathered: usize,
+    ) {
+        let Some(slot) = self.io.slots.find(id) else { return };
+        slot.clear(flag::SENDING);
+        match slot.state {
+            State::Zombie => self.io.slots.release(id.index()),
+            State::Open | State::Flushing => self.finish_send(handler, id, result, gathered),
+            State::Free | State::Connecting | State::Lingering | State::Ending => {}
+        }
+    }
+
+    fn finish_send<H: Handler>(&mut self, handler: &mut H, id: ConnId, result: io::Result<usize>, gathered: usize) {
+        let index = id.index();
+        let sent = match result {
+            Ok(sent) => sent,
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => 0,
+                io::ErrorKind::Interrupted => {
+                    self.io.slots.at(index).set(flag::DIRTY);
+                    handler.sent(&mut self.io, id, 0);
+                    self.requeue(index);
+                    return;
+                }
+                _ => return self.io.end(index, why(&error)),
+            },
+        };
+        self.io.counters.sent_bytes.add(sent as u64);
+        if sent < gathered {
+            self.io.counters.short_sends.add(1);
+            self.io.slots.at(index).set(flag::BLOCKED);
+            if let Err(error) = self.arm_writable(id) {
+                return self.io.end(index, why(&error));
+            }
+        }
+        handler.sent(&mut self.io, id, sent);
+        let slot = self.io.slots.at(index);
+        if slot.state == State::Flushing {
+            slot.set(flag::DIRTY); // gather until there is nothing left
+        }
+        self.requeue(index);
+    }
+
+    /// A connection that became dirty while its send was outstanding was not queued then.
+    fn requeue(&mut self, index: u32) {
+        let slot = self.io.slots.at(index);
+        if slot.has(flag::DIRTY)
+            && matches!(slot.state, State::Open | State::Flushing)
+            && !slot.has(flag::QUEUED_BROADCAST)
+        {
+            self.io.queue_send(index, Class::Reply);
+        }
+    }
+
+    /// Most connections never fill their socket, so the kernel is asked only when the first one does, and then for good.
+    fn arm_writable(&mut self, id: ConnId) -> io::Result<()> {
+        if !self.io.slots.at(id.index()).has(flag::WRITE_ARMED) {
+            self.sockets.arm_writable(id)?;
+            self.io.slots.at(id.index()).set(flag::WRITE_ARMED);
+        }
+        Ok(())
+    }
+
+    fn start_lingering(&mut self, index: u32) {
+        let slot = self.io.slots.at(index);
+        if slot.has(flag::FIN) {
+            let why = if slot.has(flag::PEER_FIRST) { Closed::ByPeer } else { Closed::ByUs };
+            return self.io.end(index, why);
+        }
+        slot.state = State::Lingering;
+        self.sockets.shutdown(index);
+        self.io.deadlines.set(index, self.io.now + self.io.linger);
+    }
+
+    /// Closes and reports the connections that ended in this phase. Not done where they end, because a handler must not
+    /// be called from within its own call of [`Io::close`].
+    fn finish_ending<H: Handler>(&mut self, handler: &mut H) {
+        while let Some((index, why)) = self.io.ending.pop_front() {
+            let slot = self.io.slots.at(index);
+            let (reset, refused) = (slot.has(flag::RESET), slot.has(flag::REFUSED));
+            self.sockets.close(index, reset);
+            if refused {
+                self.io.refused -= 1;
+            } else {
+                self.io.open -= 1;
+                self.io.counters.closed.add(1);
+                self.io.counters.connections.set(self.io.open as u64);
+                let id = self.io.slots.id(index);
+                handler.closed(&mut self.io, id, why);
+            }
+            // Only now: whatever the handler opened meanwhile must not have got this slot.
+            let slot = self.io.slots.at(index);
+            if slot.has(flag::SENDING) {
+                slot.state = State::Zombie;
+            } else {
+                self.io.slots.release(index);
+            }
+        }
+    }
+
+    /// Closes everything at once.
+    pub(crate) fn shutdown<H: Handler>(&mut self, handler: &mut H) {
+        self.io.connections_max = 0;
+        self.io.connects.clear();
+        self.ready_listeners.clear();
+        for listener in 0..self.listeners.len() {
+            if self.listeners[listener] != ListenerState::Closed {
+                self.listeners[listener] = ListenerState::Closed;
+                self.sockets.close_listener(listener);
+            }
+        }
+        for index in 0..self.io.slots.len() as u32 {
+            if !matches!(self.io.slots.at(index).state, State::Free | State::Ending | State::Zombie) {
+                self.io.end(index, Closed::Shutdown);
+            }
+        }
+        self.finish_ending(handler);
+    }
+}
+
+/// What an error of a connection means to the handler.
+fn why(error: &io::Error) -> Closed {
+    match error.raw_os_error() {
+        Some(libc::ECONNRESET | libc::EPIPE | libc::ETIMEDOUT) => Closed::Reset,
+        Some(errno) => Closed::Error(errno),
+        None => Closed::Error(0),
+    }
+}
