@@ -1,0 +1,4 @@
+//! Who may connect: the checks made before a session exists.
+
+pub mod host;
+pub mod origin;

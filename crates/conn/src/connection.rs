@@ -1,0 +1,486 @@
+//! One client connection from accept to close.
+//!
+//! ```text
+//! Http --101--> Open --our close frame--> Closing --peer's close frame or deadline--> Ended
+//!   |             |--peer's close frame (answered)---------------------------------->  |
+//!   '-----------------------request refused, head too slow-------------------------->  |
+//! ```
+//!
+//! Inputs are `received`, `sent`, `expired`, `deliver` and the answers from the hub; each returns [`Directions`] for the
+//! worker and may leave [`crate::Effect`]s in [`Shared`]. Output bytes are asked for with `gather`.
+
+use crate::disconnect::{ClientError, Disconnect};
+use crate::encoded::Encoding;
+use crate::ids::ClientId;
+use crate::moment::Moment;
+use crate::outbox::{BodyId, Outbox, Outboxes};
+use crate::settings::Limits;
+use crate::shared::{Cx, Directions, End, Shared, Urgency};
+use crate::transport::http::{Http, Outcome};
+use crate::transport::websocket::{Closing, Fate, Open};
+use hub::{LocalId, Publication, SubscriberId};
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+use wire::ws::CloseCode;
+
+/// One socket's protocol state. Owns no buffer while idle.
+#[derive(Debug)]
+pub struct Connection {
+    pub(crate) outbox: Outbox,
+    opened: Moment,
+    /// The backlog is above high water: input rests, and a byte has to go out by then.
+    stalled: Option<Moment>,
+    /// What the driver was told last.
+    reading: bool,
+    phase: Phase,
+}
+
+/// The table of a million connections is an array of these.
+const _: () = assert!(size_of::<Connection>() <= 160);
+
+#[derive(Debug)]
+enum Phase {
+    /// Requests are read; everything a request needs lives in the box and goes with it.
+    Http(Box<Http>),
+    /// The handshake is done.
+    Open(Open),
+    /// Our close frame is queued; the peer's is awaited.
+    Closing(Box<Closing>),
+    /// Nothing more is read or queued; the driver closes the socket.
+    Ended(Box<CloseReport>),
+}
+
+/// How a connection ended, for the log and the metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CloseReport {
+    /// Who began it.
+    pub side: Side,
+    /// The close code; 1006 where no close frame was seen; 0 for plain HTTP.
+    pub code: u16,
+    /// The close reason.
+    pub reason: Cow<'static, str>,
+    /// The protocol's id of the client, once it had one.
+    pub client: Option<ClientId>,
+}
+
+/// One of the two ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The gateway.
+    Ours,
+    /// The client.
+    Peer,
+}
+
+/// What became of a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivered {
+    /// Queued behind other bytes.
+    Queued,
+    /// Queued as the first: the connection has to be marked dirty.
+    First,
+    /// Queued, and the backlog has just crossed high water: take `Connection::directions`.
+    HighWater,
+    /// Refused: the outbox is full. The connection has to be disconnected as slow.
+    Slow,
+    /// Refused: it is closing.
+    Gone,
+}
+
+impl Connection {
+    /// A new socket.
+    pub fn accepted(now: Duration, shared: &Shared) -> Self {
+        Self {
+            outbox: Outbox::default(),
+            opened: Moment::after(now, Duration::ZERO),
+            stalled: None,
+            reading: true,
+            phase: Phase::Http(Box::new(Http::new(now, &shared.settings.times))),
+        }
+    }
+
+    /// How long it has been there.
+    pub fn age(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.opened.time())
+    }
+
+    /// The client's id, after the handshake of an endpoint with sessions.
+    pub fn client(&self) -> Option<ClientId> {
+        match &self.phase {
+            Phase::Open(open) => open.client(),
+            Phase::Closing(closing) => closing.report.client,
+            Phase::Ended(report) => report.client,
+            Phase::Http(_) => None,
+        }
+    }
+
+    /// Whether a session is open and has connected.
+    pub fn is_connected(&self) -> bool {
+        matches!(&self.phase, Phase::Open(open) if open.is_connected())
+    }
+
+    /// Bytes waiting to be sent.
+    pub fn backlog(&self) -> usize {
+        self.outbox.backlog()
+    }
+
+    /// When the worker has to call `expired`.
+    pub fn deadline(&self) -> Option<Duration> {
+        let phase = match &self.phase {
+            Phase::Http(http) => Some(http.deadline()),
+            // While input rests a pong could not be read: the write deadline stands in for it.
+            Phase::Open(_) if self.stalled.is_some() => None,
+            Phase::Open(open) => Some(open.liveness.deadline()),
+            Phase::Closing(closing) => Some(closing.by),
+            Phase::Ended(_) => None,
+        };
+        phase.into_iter().chain(self.stalled).min().map(Moment::time)
+    }
+
+    /// Bytes from the socket; an empty slice is the peer's FIN.
+    pub fn received(&mut self, now: Duration, bytes: &mut [u8], shared: &mut Shared) -> Directions {
+        let was_empty = self.outbox.is_empty();
+        let end = match &mut self.phase {
+            Phase::Ended(_) => None,
+            _ if bytes.is_empty() => self.peer_finished(shared),
+            Phase::Http(_) => self.requests(now, bytes, shared),
+            Phase::Open(open) => {
+                let fate = open.received(bytes, &mut Cx { now, shared, outbox: &mut self.outbox });
+                self.settle(now, fate, shared)
+            }
+            Phase::Closing(closing) => {
+                let end = closing.received(bytes, &shared.settings.limits.messages());
+                end.map(|end| self.end(end, shared))
+            }
+        };
+        self.directions(now, was_empty, Urgency::Reply, end, shared)
+    }
+
+    fn peer_finished(&mut self, shared: &mut Shared) -> Option<End> {
+        let end = match &self.phase {
+            // A client that closes its half after the request still wants the answer.
+            Phase::Http(_) => End::Flush,
+            _ => End::Now,
+        };
+        Some(self.end(end, shared))
+    }
+
+    fn requests(&mut self, now: Duration, bytes: &[u8], shared: &mut Shared) -> Option<End> {
+        let Phase::Http(http) = &mut self.phase else { return None };
+        let outcome = http.received(bytes, &mut Cx { now, shared, outbox: &mut self.outbox });
+        match outcome {
+            Outcome::More => None,
+            Outcome::Finished => Some(self.end(End::Flush, shared)),
+            Outcome::Upgraded { mut open, mut rest, mut fate } => {
+                if matches!(fate, Fate::Stays) && !rest.is_empty() {
+                    fate = open.received(&mut rest, &mut Cx { now, shared, outbox: &mut self.outbox });
+                }
+                self.phase = Phase::Open(*open);
+                self.settle(now, fate, shared)
+            }
+        }
+    }
+
+    /// Carries out what an open connection has decided about itself.
+    fn settle(&mut self, now: Duration, fate: Fate, shared: &mut Shared) -> Option<End> {
+        match fate {
+            Fate::Stays => None,
+            Fate::Disconnect(why) => self.disconnect_now(now, why, shared),
+            Fate::Fail(error) => self.close_with(now, error.close_code().get(), Cow::Borrowed(""), shared, true),
+            Fate::PeerClosed { code, reason } => {
+                let Phase::Open(open) = &mut self.phase else { return None };
+                open.leave(shared);
+                open.answer_close(code, &mut shared.outboxes, &mut self.outbox);
+                let client = open.client();
+                let code = code.map_or(1005, |c| c.get());
+                self.phase = Phase::Ended(Box::new(CloseReport { side: Side::Peer, code, reason: reason.into(), client }));
+                Some(End::Flush)
+            }
+        }
+    }
+
+    /// Ends the connection because the process is going to: 3001 for SDKs, which know it; 1001 for everybody else.
+    pub fn drain(&mut self, now: Duration, shared: &mut Shared) -> Directions {
+        let was_empty = self.outbox.is_empty();
+        let end = match &mut self.phase {
+            Phase::Open(open) if !open.speaks_centrifugo() => {
+                open.announce_disconnect(&Disconnect::SHUTDOWN, &mut Cx { now, shared, outbox: &mut self.outbox });
+                self.close_with(now, CloseCode::GOING_AWAY.get(), Disconnect::SHUTDOWN.reason, shared, false)
+            }
+            _ => self.disconnect_now(now, Disconnect::SHUTDOWN, shared),
+        };
+        self.directions(now, was_empty, Urgency::Reply, end, shared)
+    }
+
+    /// Ends the connection from our side with a close frame where there is one to send.
+    pub fn disconnect(&mut self, now: Duration, why: Disconnect, shared: &mut Shared) -> Directions {
+        let was_empty = self.outbox.is_empty();
+        let end = self.disconnect_now(now, why, shared);
+        self.directions(now, was_empty, Urgency::Reply, end, shared)
+    }
+
+    fn disconnect_now(&mut self, now: Duration, why: Disconnect, shared: &mut Shared) -> Option<End> {
+        match &mut self.phase {
+            Phase::Http(_) => Some(self.end(End::Flush, shared)),
+            Phase::Closing(_) | Phase::Ended(_) => None,
+            Phase::Open(open) => {
+                if why == Disconnect::SLOW || why == Disconnect::WRITE_ERROR {
+                    shared.outboxes.drop_unstarted(&mut self.outbox);
+                }
+                open.announce_disconnect(&why, &mut Cx { now, shared, outbox: &mut self.outbox });
+                self.close_with(now, why.code, why.reason, shared, false)
+            }
+        }
+    }
+
+    /// Queues our close frame. `fatal`: the stream cannot be read any further, so nothing is awaited.
+    fn close_with(
+        &mut self,
+        now: Duration,
+        code: u16,
+        reason: Cow<'static, str>,
+        shared: &mut Shared,
+        fatal: bool,
+    ) -> Option<End> {
+        let Phase::Open(open) = &mut self.phase else { return None };
+        open.leave(shared);
+        let client = open.client();
+        let code_on_wire = CloseCode::new(code);
+        shared.outboxes.write(&mut self.outbox, |out| wire::ws::write_close(out, code_on_wire, &reason, None));
+        let report = CloseReport { side: Side::Ours, code, reason, client };
+        if fatal {
+            self.phase = Phase::Ended(Box::new(report));
+            return Some(End::Flush);
+        }
+        let reader = open.take_reader();
+        let by = Moment::after(now, shared.settings.times.close_timeout);
+        self.stalled = None;
+        self.phase = Phase::Closing(Box::new(Closing { reader, by, report }));
+        None
+    }
+
+    /// The socket goes; the report keeps what is known about why.
+    fn end(&mut self, end: End, shared: &mut Shared) -> End {
+        let report = match &mut self.phase {
+            Phase::Http(_) => CloseReport { side: Side::Ours, code: 0, reason: "".into(), client: None },
+            Phase::Open(open) => {
+                open.leave(shared);
+                CloseReport { side: Side::Peer, code: 1006, reason: "".into(), client: open.client() }
+            }
+            Phase::Closing(closing) => closing.report.clone(),
+            Phase::Ended(_) => return end,
+        };
+        self.stalled = None;
+        self.phase = Phase::Ended(Box::new(report));
+        end
+    }
+
+    /// A panic was caught inside this connection: its state is not to be trusted, and it closes with 1011.
+    pub fn panicked(&mut self, now: Duration, shared: &mut Shared) -> Directions {
+        let was_empty = self.outbox.is_empty();
+        let end = match &self.phase {
+            Phase::Open(_) => self.close_with(now, 1011, Cow::Borrowed("internal error"), shared, true),
+            _ => Some(self.end(End::Now, shared)),
+        };
+        self.directions(now, was_empty, Urgency::Reply, end, shared)
+    }
+
+    /// The deadline has passed.
+    pub fn expired(&mut self, now: Duration, shared: &mut Shared) -> Directions {
+        let was_empty = self.outbox.is_empty();
+        let stalled = self.stalled.is_some_and(|by| by.is_due(now));
+        let end = match &mut self.phase {
+            Phase::Http(_) if stalled => Some(self.end(End::Reset, shared)),
+            Phase::Http(http) if http.deadline().is_due(now) => {
+                http.timed_out(&mut Cx { now, shared, outbox: &mut self.outbox });
+                Some(self.end(End::Flush, shared))
+            }
+            Phase::Open(_) if stalled => {
+                // Not a byte went out for the whole write timeout, so no close frame would either.
+                self.disconnect_now(now, Disconnect::WRITE_ERROR, shared);
+                Some(self.end(End::Reset, shared))
+            }
+            Phase::Open(open) if self.stalled.is_none() && open.liveness.deadline().is_due(now) => {
+                let fate = open.late(&mut Cx { now, shared, outbox: &mut self.outbox });
+                self.settle(now, fate, shared)
+            }
+            Phase::Closing(closing) if closing.by.is_due(now) => Some(self.end(End::Reset, shared)),
+            _ => None,
+        };
+        self.directions(now, was_empty, Urgency::Reply, end, shared)
+    }
+
+    /// Hands the waiting bytes to `take`, oldest first.
+    pub fn gather(&mut self, outboxes: &mut Outboxes, take: impl FnMut(&[u8]) -> usize) {
+        outboxes.gather(&mut self.outbox, take);
+    }
+
+    /// The kernel took `bytes`.
+    pub fn sent(&mut self, now: Duration, bytes: usize, shared: &mut Shared) -> Directions {
+        shared.outboxes.sent(&mut self.outbox, bytes);
+        if let Some(by) = &mut self.stalled {
+            if bytes > 0 {
+                *by = Moment::after(now, shared.settings.times.write_timeout);
+            }
+            if self.outbox.backlog() <= shared.settings.limits.outbox_low_water {
+                self.stalled = None;
+                if let Phase::Open(open) = &mut self.phase {
+                    open.liveness.resumed(now, shared.settings.times.pong_timeout);
+                }
+            }
+        }
+        let was_empty = true; // whatever is left has to be asked for again
+        let end = match &self.phase {
+            Phase::Http(http) if self.stalled.is_none() && http.holds_input() => self.requests(now, &[], shared),
+            _ => None,
+        };
+        self.directions(now, was_empty, Urgency::Reply, end, shared)
+    }
+
+    /// Queues a shared publication body.
+    pub fn deliver(&mut self, body: BodyId, outboxes: &mut Outboxes, limits: &Limits) -> Delivered {
+        if !matches!(self.phase, Phase::Open(_)) {
+            return Delivered::Gone;
+        }
+        let backlog = self.outbox.backlog();
+        let after = backlog + outboxes.len_of(body);
+        if after > limits.outbox_bytes_max {
+            return Delivered::Slow;
+        }
+        outboxes.push(&mut self.outbox, body);
+        if after > limits.outbox_high_water && self.stalled.is_none() {
+            Delivered::HighWater
+        } else if backlog == 0 {
+            Delivered::First
+        } else {
+            Delivered::Queued
+        }
+    }
+
+    /// Keeps a publication for a subscription that is not announced yet.
+    pub fn hold(&mut self, now: Duration, publication: &Arc<Publication>, shared: &mut Shared) -> Directions {
+        let was_empty = self.outbox.is_empty();
+        let limits = &shared.settings.limits;
+        let end = match &mut self.phase {
+            Phase::Open(open) => {
+                match open.hold(publication, limits.held_publications_max, limits.held_bytes_max) {
+                    Ok(()) => None,
+                    Err(why) => self.disconnect_now(now, why, shared),
+                }
+            }
+            _ => None,
+        };
+        self.directions(now, was_empty, Urgency::Reply, end, shared)
+    }
+
+    /// The worker counts the pending subscriber of that sequence under `local`.
+    pub fn subscription_begun(&mut self, sequence: u32, local: LocalId) {
+        if let Phase::Open(open) = &mut self.phase {
+            open.subscription_begun(sequence, local);
+        }
+    }
+
+    /// The home has answered a subscribe. On success the connection has become a member in `Shared::local`. `None`: the
+    /// answer is stale, nobody became a member.
+    pub fn subscription_answered(
+        &mut self,
+        now: Duration,
+        me: SubscriberId,
+        sequence: u32,
+        answer: Result<(), ClientError>,
+        shared: &mut Shared,
+    ) -> Option<Directions> {
+        let was_empty = self.outbox.is_empty();
+        let Phase::Open(open) = &mut self.phase else { return None };
+        let cx = &mut Cx { now, shared, outbox: &mut self.outbox };
+        let fate = open.subscription_answered(cx, me, sequence, answer)?;
+        let end = self.settle(now, fate, shared);
+        Some(self.directions(now, was_empty, Urgency::Reply, end, shared))
+    }
+
+    /// The home has answered a publish.
+    pub fn published(
+        &mut self,
+        now: Duration,
+        command: u32,
+        answer: Result<(), ClientError>,
+        shared: &mut Shared,
+    ) -> Directions {
+        let was_empty = self.outbox.is_empty();
+        let end = match &mut self.phase {
+            Phase::Open(open) => {
+                let fate = open.published(&mut Cx { now, shared, outbox: &mut self.outbox }, command, answer);
+                self.settle(now, fate, shared)
+            }
+            _ => None,
+        };
+        self.directions(now, was_empty, Urgency::Reply, end, shared)
+    }
+
+    /// Whether input was held back and can go on: the worker calls `resume_input`, as guarded as `received`.
+    pub fn has_resumable_input(&self) -> bool {
+        matches!(&self.phase, Phase::Open(open) if open.has_resumable_input())
+    }
+
+    /// Runs the input that was held back.
+    pub fn resume_input(&mut self, now: Duration, shared: &mut Shared) -> Directions {
+        let was_empty = self.outbox.is_empty();
+        let end = match &mut self.phase {
+            Phase::Open(open) => {
+                let fate = open.resume_input(&mut Cx { now, shared, outbox: &mut self.outbox });
+                self.settle(now, fate, shared)
+            }
+            _ => None,
+        };
+        self.directions(now, was_empty, Urgency::Reply, end, shared)
+    }
+
+    /// How the connection's publications have to look.
+    pub fn encoding(&self) -> Option<Encoding> {
+        match &self.phase {
+            Phase::Open(open) => open.encoding(),
+            _ => None,
+        }
+    }
+
+    /// The socket is gone: leaves every channel, frees the outbox, says how it ended.
+    pub fn closed(mut self, shared: &mut Shared) -> CloseReport {
+        self.end(End::Now, shared);
+        shared.outboxes.clear(&mut self.outbox);
+        match self.phase {
+            Phase::Ended(report) => *report,
+            _ => unreachable!("`end` leaves the connection ended"),
+        }
+    }
+
+    /// What the worker has to do after a delivery that crossed high water.
+    pub fn crossed_high_water(&mut self, now: Duration, shared: &Shared) -> Directions {
+        self.directions(now, true, Urgency::Broadcast, None, shared)
+    }
+
+    /// Compares what the connection is now with what the driver was told.
+    fn directions(
+        &mut self,
+        now: Duration,
+        was_empty: bool,
+        urgency: Urgency,
+        end: Option<End>,
+        shared: &Shared,
+    ) -> Directions {
+        let over = self.outbox.backlog() > shared.settings.limits.outbox_high_water;
+        if over && self.stalled.is_none() && matches!(self.phase, Phase::Open(_) | Phase::Http(_)) {
+            self.stalled = Some(Moment::after(now, shared.settings.times.write_timeout));
+        }
+        let held = match &self.phase {
+            Phase::Http(http) => http.holds_input(),
+            Phase::Open(open) => open.holds_input(),
+            Phase::Closing(_) | Phase::Ended(_) => false,
+        };
+        let wants = self.stalled.is_none() && !held;
+        let reading = (wants != self.reading).then_some(wants);
+        self.reading = wants;
+        let flush = (was_empty && !self.outbox.is_empty()).then_some(urgency);
+        Directions { flush, reading, end }
+    }
+}

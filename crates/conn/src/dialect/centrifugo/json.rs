@@ -1,0 +1,244 @@
+//! Centrifugo's protocol as JSON: one object a line, one or more lines a message.
+//!
+//! Unknown fields are ignored, absent fields are zero, and we leave zero values out. Payloads (`data`) stay text from
+//! end to end: they are borrowed from the message as they stand and never become a tree.
+
+use super::super::{json_publication, json_string, put};
+use crate::command::{Command, Connect, Request, Subscribe};
+use crate::disconnect::ClientError;
+use crate::ids::ClientId;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use std::borrow::Cow;
+
+/// The message is not a list of commands: disconnect 3501.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Malformed;
+
+/// Takes the next command off the front of a message. `None` at its end.
+pub(crate) fn next_command<'a>(message: &mut &'a [u8]) -> Option<Result<Command<'a>, Malformed>> {
+    if message.is_empty() {
+        return None;
+    }
+    let line = match message.iter().position(|&b| b == b'\n') {
+        Some(end) => {
+            let line = &message[..end];
+            *message = &message[end + 1..];
+            line
+        }
+        None => std::mem::take(message),
+    };
+    Some(serde_json::from_slice::<RawCommand<'a>>(line).map(RawCommand::into_command).map_err(|_| Malformed))
+}
+
+#[derive(Deserialize)]
+struct RawCommand<'a> {
+    #[serde(default)]
+    id: u32,
+    #[serde(borrow)]
+    connect: Option<RawConnect<'a>>,
+    #[serde(borrow)]
+    subscribe: Option<RawSubscribe<'a>>,
+    #[serde(borrow)]
+    unsubscribe: Option<RawChannel<'a>>,
+    #[serde(borrow)]
+    publish: Option<RawPublish<'a>>,
+    presence: Option<Present>,
+    presence_stats: Option<Present>,
+    history: Option<Present>,
+    rpc: Option<Present>,
+    send: Option<Present>,
+    refresh: Option<Present>,
+    sub_refresh: Option<Present>,
+    ping: Option<Present>,
+}
+
+/// An object whose content does not matter here.
+#[derive(Deserialize)]
+struct Present {}
+
+#[derive(Deserialize)]
+struct RawConnect<'a> {
+    #[serde(borrow, default)]
+    token: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct RawChannel<'a> {
+    #[serde(borrow, default)]
+    channel: Cow<'a, str>,
+}
+
+#[derive(Deserialize)]
+struct RawPublish<'a> {
+    #[serde(borrow, default)]
+    channel: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "raw")]
+    data: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct RawSubscribe<'a> {
+    #[serde(borrow, default)]
+    channel: Cow<'a, str>,
+    #[serde(borrow, default)]
+    token: Cow<'a, str>,
+    #[serde(borrow, default)]
+    delta: Cow<'a, str>,
+    tf: Option<Present>,
+    #[serde(default, rename = "type")]
+    kind: i32,
+}
+
+/// Keeps `null` as the payload that it is; only an absent field is `None`.
+fn raw<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+impl<'a> RawCommand<'a> {
+    /// Where several requests are set, the first in this order wins.
+    fn into_command(self) -> Command<'a> {
+        let request = if let Some(connect) = self.connect {
+            Request::Connect(Connect { token: connect.token, channels: Vec::new() })
+        } else if let Some(s) = self.subscribe {
+            let filtered = s.tf.is_some();
+            Request::Subscribe(Subscribe { channel: s.channel, token: s.token, delta: s.delta, filtered, kind: s.kind })
+        } else if let Some(unsubscribe) = self.unsubscribe {
+            Request::Unsubscribe { channel: unsubscribe.channel }
+        } else if let Some(publish) = self.publish {
+            Request::Publish { channel: publish.channel, data: publish.data.map_or("", RawValue::get) }
+        } else if let Some(name) = self.unavailable() {
+            Request::Unavailable(name)
+        } else if self.send.is_some() {
+            Request::Send
+        } else if self.refresh.is_some() {
+            Request::Unavailable("refresh")
+        } else if self.sub_refresh.is_some() {
+            Request::Unavailable("sub_refresh")
+        } else if self.ping.is_none() && self.id == 0 {
+            Request::Pong
+        } else {
+            Request::Unknown
+        };
+        Command { id: self.id, request }
+    }
+
+    fn unavailable(&self) -> Option<&'static str> {
+        [
+            ("presence", &self.presence),
+            ("presence_stats", &self.presence_stats),
+            ("history", &self.history),
+            ("rpc", &self.rpc),
+        ]
+        .into_iter()
+        .find_map(|(name, present)| present.is_some().then_some(name))
+    }
+}
+
+/// The ping, and the shape of the pong: an empty object.
+pub(crate) const PING: &[u8] = b"{}";
+
+/// `{"id":1,"connect":{…}}`. `ping_seconds` is `None` where native WebSocket pings are used: then neither field is sent.
+pub(crate) fn connected(out: &mut Vec<u8>, id: u32, client: ClientId, version: &str, ping_seconds: Option<u64>) {
+    put(out, format_args!("{{\"id\":{id},\"connect\":{{\"client\":\"{client}\",\"version\":"));
+    json_string(out, version);
+    if let Some(seconds) = ping_seconds {
+        put(out, format_args!(",\"ping\":{seconds},\"pong\":true"));
+    }
+    out.extend_from_slice(b"}}");
+}
+
+/// `{"id":2,"subscribe":{}}`: an answer whose result has nothing to say.
+pub(crate) fn empty_result(out: &mut Vec<u8>, id: u32, field: &str) {
+    put(out, format_args!("{{\"id\":{id},\"{field}\":{{}}}}"));
+}
+
+/// `{"id":2,"error":{"code":103,"message":"permission denied"}}`
+pub(crate) fn error(out: &mut Vec<u8>, id: u32, error: ClientError) {
+    put(out, format_args!("{{\"id\":{id},\"error\":{{\"code\":{},\"message\":\"{}\"", error.code, error.message));
+    if error.temporary {
+        out.extend_from_slice(b",\"temporary\":true");
+    }
+    out.extend_from_slice(b"}}");
+}
+
+/// `{"push":{"channel":"c","pub":{"data":…}}}`
+pub(crate) fn publication(out: &mut Vec<u8>, publication: &hub::Publication) {
+    out.extend_from_slice(b"{\"push\":{\"channel\":");
+    json_string(out, &publication.channel);
+    out.extend_from_slice(b",\"pub\":{");
+    json_publication(out, publication);
+    out.extend_from_slice(b"}}}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn one(text: &str) -> Result<Command<'_>, Malformed> {
+        let mut rest = text.as_bytes();
+        next_command(&mut rest).expect("one command")
+    }
+
+    #[test]
+    fn commands_are_split_at_newlines_and_one_may_trail() {
+        let mut rest: &[u8] = b"{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"a\"}}\n";
+        let ids: Vec<u32> =
+            std::iter::from_fn(|| next_command(&mut rest)).map(|c| c.expect("well formed").id).collect();
+        assert_eq!(ids, [1, 2]);
+    }
+
+    #[test]
+    fn empty_lines_and_broken_json_are_malformed_and_their_twins_are_not() {
+        for bad in ["\n{}", "{\"id\":1,}", "[]", "{\"id\":-1}", "{\"id\":1}}", "{\"id\":1,\"subscribe\":[1]}"] {
+            assert!(one(bad).is_err(), "{bad}");
+        }
+        for good in ["{}", "{\"id\":1}", " {} ", "{\"id\":1,\"later\":[1]}"] {
+            assert!(one(good).is_ok(), "{good}");
+        }
+    }
+
+    #[test]
+    fn the_first_request_in_protocol_order_wins() {
+        let text = "{\"id\":3,\"rpc\":{},\"unsubscribe\":{\"channel\":\"u\"},\"publish\":{\"channel\":\"p\"}}";
+        assert!(matches!(one(text).unwrap().request, Request::Unsubscribe { channel } if channel == "u"));
+        assert!(matches!(one("{\"id\":3,\"send\":{},\"rpc\":{}}").unwrap().request, Request::Unavailable("rpc")));
+        assert!(matches!(one("{\"id\":3,\"ping\":{}}").unwrap().request, Request::Unknown));
+        assert!(matches!(one("{\"send\":{}}").unwrap().request, Request::Send));
+        assert!(matches!(one("{}").unwrap().request, Request::Pong));
+    }
+
+    #[test]
+    fn a_null_request_is_absent_and_a_null_payload_is_a_payload() {
+        assert!(matches!(one("{\"connect\":null}").unwrap().request, Request::Pong));
+        let data = |text| match one(text).unwrap().request {
+            Request::Publish { data, .. } => data.to_owned(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(data("{\"id\":1,\"publish\":{\"channel\":\"a\",\"data\":null}}"), "null");
+        assert_eq!(data("{\"id\":1,\"publish\":{\"channel\":\"a\",\"data\":{\"x\" : 1.0}}}"), "{\"x\" : 1.0}");
+        assert_eq!(data("{\"id\":1,\"publish\":{\"channel\":\"a\"}}"), "");
+    }
+
+    #[test]
+    fn escaped_channel_names_are_decoded_and_encoded_again() {
+        let Request::Unsubscribe { channel } = one(r#"{"id":1,"unsubscribe":{"channel":"a\"\u00e9"}}"#).unwrap().request
+        else {
+            panic!()
+        };
+        assert_eq!(channel, "a\"é");
+        let mut out = Vec::new();
+        json_string(&mut out, &channel);
+        assert_eq!(out, "\"a\\\"é\"".as_bytes());
+    }
+
+    #[test]
+    fn replies_are_valid_json_without_zero_values() {
+        let mut out = Vec::new();
+        error(&mut out, 7, ClientError::INTERNAL);
+        assert_eq!(out, br#"{"id":7,"error":{"code":100,"message":"internal server error","temporary":true}}"#);
+        out.clear();
+        empty_result(&mut out, 2, "subscribe");
+        assert_eq!(out, br#"{"id":2,"subscribe":{}}"#);
+    }
+}

@@ -1,0 +1,78 @@
+//! Every error code and disconnect code a client can be told, with its words, in one place.
+//!
+//! The numbers and texts are Centrifugo's, so that its SDKs act on them: an *error* answers one command and keeps
+//! the connection; a *disconnect* closes it (3000-3499 and 4000-4499: come back; 3500-3999 and 4500-4999: stay away).
+
+use std::borrow::Cow;
+
+/// Why we end a connection; becomes the close code and reason, or a `disconnect` push where there is no close frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Disconnect {
+    /// 1000-1015 (RFC 6455) or 3000-4999.
+    pub code: u16,
+    /// At most 123 bytes reach the client; ours are at most 32 ASCII characters.
+    pub reason: Cow<'static, str>,
+}
+
+impl Disconnect {
+    const fn new(code: u16, reason: &'static str) -> Self {
+        Self { code, reason: Cow::Borrowed(reason) }
+    }
+
+    /// The node is being drained; clients come back to another one, or to this one later.
+    pub const SHUTDOWN: Self = Self::new(3001, "shutdown");
+    /// A fault of ours.
+    pub const INTERNAL: Self = Self::new(3004, "internal server error");
+    /// The outbox limit was reached: the client reads slower than its channels publish.
+    pub const SLOW: Self = Self::new(3008, "slow");
+    /// No byte of a waiting backlog was taken for the write timeout.
+    pub const WRITE_ERROR: Self = Self::new(3009, "write error");
+    /// Publications had to be held back for longer than the limits allow; the client starts afresh.
+    pub const INSUFFICIENT_STATE: Self = Self::new(3010, "insufficient state");
+    /// A ping was not answered in time.
+    pub const NO_PONG: Self = Self::new(3012, "no pong");
+    /// A connection token that we cannot accept.
+    pub const INVALID_TOKEN: Self = Self::new(3500, "invalid token");
+    /// The client broke the protocol, or brought no credentials where some are needed.
+    pub const BAD_REQUEST: Self = Self::new(3501, "bad request");
+    /// No connect command within `client.stale_close_delay`.
+    pub const STALE: Self = Self::new(3502, "stale");
+    /// A backend asked for it through the API and named no code.
+    pub const FORCE_NO_RECONNECT: Self = Self::new(3503, "force disconnect");
+    /// More channels wanted at connect than `client.channels_max`.
+    pub const CHANNEL_LIMIT: Self = Self::new(3505, "channel limit");
+    /// The command exists in the protocol, and nobody here handles it.
+    pub const NOT_AVAILABLE: Self = Self::new(3508, "not available");
+}
+
+/// The answer to one command that failed; the connection stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientError {
+    /// Centrifugo's number.
+    pub code: u16,
+    /// Centrifugo's words.
+    pub message: &'static str,
+    /// The SDK tries again by itself.
+    pub temporary: bool,
+}
+
+impl ClientError {
+    const fn new(code: u16, message: &'static str, temporary: bool) -> Self {
+        Self { code, message, temporary }
+    }
+
+    /// A fault of ours, or a full mailbox: worth another try.
+    pub const INTERNAL: Self = Self::new(100, "internal server error", true);
+    /// The channel's namespace is not configured.
+    pub const UNKNOWN_CHANNEL: Self = Self::new(102, "unknown channel", false);
+    /// The namespace does not allow this to this client.
+    pub const PERMISSION_DENIED: Self = Self::new(103, "permission denied", false);
+    /// Subscribed to that channel, or about to be.
+    pub const ALREADY_SUBSCRIBED: Self = Self::new(105, "already subscribed", false);
+    /// More subscriptions than `client.channels_max`.
+    pub const LIMIT_EXCEEDED: Self = Self::new(106, "limit exceeded", false);
+    /// The command's fields make no sense.
+    pub const BAD_REQUEST: Self = Self::new(107, "bad request", false);
+    /// The feature is off here.
+    pub const NOT_AVAILABLE: Self = Self::new(108, "not available", false);
+}

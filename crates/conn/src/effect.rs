@@ -1,0 +1,90 @@
+//! What a connection asks of the rest of its worker. Values, applied by the worker after the call that made them, so
+//! that a panic inside a connection cannot leave the hub half changed.
+
+use hub::{Channel, Draft, MemberId};
+use std::fmt;
+
+/// One request to the worker.
+#[derive(Debug)]
+pub enum Effect {
+    /// Count a pending subscriber, tell the connection its number with `subscription_begun`, and ask the home.
+    Subscribe {
+        /// Repeated by the answer; a connection never uses one twice while an answer is due.
+        sequence: u32,
+        /// The channel.
+        channel: Channel,
+    },
+    /// The subscription is over here: remove the member and withdraw it at the home.
+    Withdraw {
+        /// The member to remove.
+        member: MemberId,
+    },
+    /// Have the home publish, and answer with `published`.
+    Publish {
+        /// The command's id, for the reply.
+        command: u32,
+        /// What to publish.
+        draft: Box<Draft>,
+    },
+    /// Something the operator should be able to read in the log.
+    Note(Note),
+}
+
+/// Why a client was told no, naming the option that would have allowed it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Note {
+    /// Error 102.
+    UnknownNamespace {
+        /// As the client wrote it.
+        channel: String,
+    },
+    /// Error 103.
+    Denied {
+        /// As the client wrote it.
+        channel: String,
+        /// The namespace, empty for channels without one.
+        namespace: String,
+        /// The option that is off.
+        option: &'static str,
+    },
+    /// A token came, and this version cannot check one.
+    TokenUnsupported,
+    /// Close code 3501: no token, and `client.anonymous` is off.
+    AnonymousRefused,
+    /// Status 403: a page of another site.
+    OriginRefused {
+        /// The Origin header.
+        origin: String,
+    },
+    /// Status 403: a name that is not this machine's, on a listener that is for this machine only.
+    HostRefused {
+        /// The Host header.
+        host: String,
+    },
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownNamespace { channel } => {
+                write!(f, "102: channel {channel:?} has a namespace that is not configured: add it under [[namespaces]]")
+            }
+            Self::Denied { channel, namespace, option } if namespace.is_empty() => {
+                write!(f, "103: channel {channel:?}: `channels` lacks `{option}`")
+            }
+            Self::Denied { channel, namespace, option } => {
+                write!(f, "103: channel {channel:?}: namespace `{namespace}` lacks `{option}`")
+            }
+            Self::TokenUnsupported => f.write_str("a client sent a token: tokens cannot be checked by this version"),
+            Self::AnonymousRefused => {
+                f.write_str("3501: a client came without a token: set `client.anonymous = true` to let it in")
+            }
+            Self::OriginRefused { origin } => {
+                write!(f, "403: a page from origin {origin:?}: add it to `public.origins` to let it in")
+            }
+            Self::HostRefused { host } => {
+                write!(f, "403: Host {host:?} on a listener for this machine only (localhost, 127.0.0.1, [::1])")
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! Ids that nobody can guess, without drawing randomness here.
+
+use siphasher::sip128::{Hasher128, SipHasher13};
+use std::fmt;
+use std::hash::Hasher;
+
+/// A client's id as it appears in `connect` replies and publication info: printed as a UUID (version 4 layout).
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ClientId([u8; 16]);
+
+impl fmt::Display for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, byte) in self.0.iter().enumerate() {
+            if matches!(i, 4 | 6 | 8 | 10) {
+                f.write_str("-")?;
+            }
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for ClientId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ClientId({self})")
+    }
+}
+
+/// A worker's supply of ids: a counter under a keyed hash. With a key from the system's random source nobody outside
+/// can predict an id, and with a fixed key a test sees the same ones each time.
+#[derive(Debug, Clone)]
+pub struct IdSource {
+    key: [u8; 16],
+    worker: u16,
+    counter: u64,
+}
+
+impl IdSource {
+    /// `key` is secret and the same or another for each worker; `worker` keeps workers with one key apart.
+    pub fn new(key: [u8; 16], worker: u16) -> Self {
+        Self { key, worker, counter: 0 }
+    }
+
+    /// The next 128 unpredictable bits.
+    pub fn next_bits(&mut self) -> u128 {
+        self.counter += 1;
+        let mut hasher = SipHasher13::new_with_key(&self.key);
+        hasher.write_u16(self.worker);
+        hasher.write_u64(self.counter);
+        hasher.finish128().as_u128()
+    }
+
+    /// A new client id.
+    pub fn next_client(&mut self) -> ClientId {
+        let mut bytes = self.next_bits().to_be_bytes();
+        bytes[6] = bytes[6] & 0x0f | 0x40;
+        bytes[8] = bytes[8] & 0x3f | 0x80;
+        ClientId(bytes)
+    }
+
+    /// The session id of a client: the capability to act as it, so only the client itself is told.
+    pub fn session_of(&self, client: ClientId) -> u128 {
+        let mut hasher = SipHasher13::new_with_key(&self.key);
+        hasher.write(b"session");
+        hasher.write(&client.0);
+        hasher.finish128().as_u128()
+    }
+
+    /// A number below `below`, for jitter.
+    pub fn next_below(&mut self, below: u64) -> u64 {
+        (self.next_bits() as u64) % below.max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_differ_between_workers_keys_and_draws() {
+        let mut seen = std::collections::HashSet::new();
+        for key in [[1; 16], [2; 16]] {
+            for worker in 0..3 {
+                let mut ids = IdSource::new(key, worker);
+                assert!((0..1000).all(|_| seen.insert(ids.next_client())));
+            }
+        }
+    }
+
+    #[test]
+    fn a_session_id_belongs_to_one_client_and_key() {
+        let mut ids = IdSource::new([1; 16], 0);
+        let (a, b) = (ids.next_client(), ids.next_client());
+        assert_eq!(ids.session_of(a), ids.session_of(a));
+        assert_ne!(ids.session_of(a), ids.session_of(b));
+        assert_ne!(ids.session_of(a), IdSource::new([2; 16], 0).session_of(a));
+    }
+
+    #[test]
+    fn a_client_id_prints_as_a_version_4_uuid() {
+        let text = IdSource::new([7; 16], 0).next_client().to_string();
+        assert_eq!(text.len(), 36);
+        assert_eq!(&text[14..15], "4");
+        assert!(matches!(&text[19..20], "8" | "9" | "a" | "b"));
+        assert_eq!(text.match_indices('-').map(|(i, _)| i).collect::<Vec<_>>(), [8, 13, 18, 23]);
+    }
+}

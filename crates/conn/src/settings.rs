@@ -1,0 +1,108 @@
+//! What the operator decided, as the connections see it. Shared by all workers, replaced whole on reload.
+
+use crate::auth::host::HostPolicy;
+use crate::auth::origin::OriginPolicy;
+use hub::Namespaces;
+use std::time::Duration;
+
+/// Everything a connection asks the configuration for.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Sent in the connect reply: "tidegate 0.1.0".
+    pub version: String,
+    /// Which of the endpoints answer.
+    pub endpoints: Endpoints,
+    /// Which web pages may open a connection.
+    pub origins: OriginPolicy,
+    /// Which Host headers are answered at all.
+    pub hosts: HostPolicy,
+    /// Clients without a token are let in, as user "".
+    pub anonymous: bool,
+    /// Every channel may be subscribed and published to, also where no namespace is configured. Only `--dev` and
+    /// `client.insecure` set it.
+    pub insecure: bool,
+    /// Options of channels by the prefix of their name.
+    pub namespaces: Namespaces,
+    /// What a client may make grow.
+    pub limits: Limits,
+    /// When a client is late.
+    pub times: Times,
+    /// Static pages of the public listener: the demo. Empty without it.
+    pub pages: Vec<StaticPage>,
+}
+
+/// Which endpoints of the public listener are served.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Endpoints {
+    /// `/connection/websocket`: Centrifugo's bidirectional protocol.
+    pub websocket: bool,
+    /// `/connection/uni_websocket`: the plain dialect.
+    pub uni_websocket: bool,
+    /// `/echo`: sends every message back.
+    pub echo: bool,
+}
+
+/// Sizes and counts. Units are in the names.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of a request head.
+    pub head_bytes_max: usize,
+    /// Header lines of a request.
+    pub headers_max: usize,
+    /// Bytes of one client message; more is answered with close code 1009.
+    pub message_bytes_max: usize,
+    /// Frames of one client message.
+    pub fragments_max: u32,
+    /// Subscriptions of one connection.
+    pub channels_max: usize,
+    /// Bytes of a channel name.
+    pub channel_name_bytes_max: usize,
+    /// Bytes waiting for one client before it is closed as slow.
+    pub outbox_bytes_max: usize,
+    /// Backlog from which the client's own input is not read any more.
+    pub outbox_high_water: usize,
+    /// Backlog at which it is read again.
+    pub outbox_low_water: usize,
+    /// One reply may be this large; it always fits an outbox below low water.
+    pub reply_bytes_max: usize,
+    /// Publications held back for a subscription that has not been announced yet.
+    pub held_publications_max: usize,
+    /// Bytes of those.
+    pub held_bytes_max: usize,
+}
+
+/// Deadlines of a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Times {
+    /// From the first byte of a request head to its last; also an idle kept-alive connection.
+    pub head_timeout: Duration,
+    /// An idle kept-alive HTTP connection is closed after it.
+    pub keep_alive_timeout: Duration,
+    /// From the handshake to a successful connect.
+    pub stale_close_delay: Duration,
+    /// Between two pings; whole seconds.
+    pub ping_interval: Duration,
+    /// From a ping to its pong.
+    pub pong_timeout: Duration,
+    /// Longest time without the client taking a byte while the backlog is above high water.
+    pub write_timeout: Duration,
+    /// Longest wait for the peer's close frame after ours.
+    pub close_timeout: Duration,
+}
+
+/// A page kept in memory.
+#[derive(Clone, Copy, Debug)]
+pub struct StaticPage {
+    /// Absolute path, "/" for the index.
+    pub path: &'static str,
+    /// Content-Type with its charset.
+    pub content_type: &'static str,
+    /// The whole body.
+    pub body: &'static [u8],
+}
+
+impl Limits {
+    pub(crate) fn messages(&self) -> wire::ws::Limits {
+        wire::ws::Limits { message_bytes_max: self.message_bytes_max, fragments_max: self.fragments_max }
+    }
+}

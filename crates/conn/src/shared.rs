@@ -1,0 +1,150 @@
+//! What all connections of a worker use together, and what one call hands back to the worker.
+
+use crate::disconnect::Disconnect;
+use crate::effect::Effect;
+use crate::ids::IdSource;
+use crate::outbox::{Outbox, Outboxes};
+use crate::settings::Settings;
+use hub::Local;
+use std::sync::Arc;
+use std::time::Duration;
+use wire::ws::OpCode;
+
+/// One worker's part that every connection needs while it works.
+#[derive(Debug)]
+pub struct Shared {
+    /// The configuration in force.
+    pub settings: Arc<Settings>,
+    /// Everything that waits to be sent.
+    pub outboxes: Outboxes,
+    /// The hub's local half. Connections look up here; the worker changes it.
+    pub local: Local,
+    /// Filled by a call into a connection, emptied by the worker right after it.
+    pub effects: Vec<Effect>,
+    /// Whether `/readyz` answers 200.
+    pub ready: bool,
+    /// What was counted since the worker started.
+    pub counters: Counters,
+    /// Where client and session ids come from.
+    pub ids: IdSource,
+    pub(crate) sequence: u32,
+    pub(crate) scratch: Vec<u8>,
+}
+
+impl Shared {
+    /// An empty worker.
+    pub fn new(settings: Arc<Settings>, local: Local, ids: IdSource) -> Self {
+        Self {
+            settings,
+            outboxes: Outboxes::default(),
+            local,
+            effects: Vec::new(),
+            ready: false,
+            counters: Counters::default(),
+            ids,
+            sequence: 0,
+            scratch: Vec::new(),
+        }
+    }
+
+    pub(crate) fn next_sequence(&mut self) -> u32 {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.sequence
+    }
+}
+
+/// Running totals of one worker's connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Whole client messages.
+    pub messages_in: u64,
+    /// Frames queued for one client each: replies, pushes, echoes, pings.
+    pub messages_out: u64,
+    /// Publications queued for a subscriber each.
+    pub deliveries: u64,
+    /// Commands of the client protocols.
+    pub commands: u64,
+    /// WebSocket handshakes answered with 101.
+    pub handshakes: u64,
+    /// HTTP requests answered without an upgrade.
+    pub http_requests: u64,
+    /// Requests refused for their Origin.
+    pub origins_refused: u64,
+    /// Pings sent.
+    pub pings: u64,
+    /// Sessions that have connected and are still here (now, not in total).
+    pub sessions: u64,
+}
+
+/// What the worker has to do for a connection after a call into it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct Directions {
+    /// Bytes wait: ask `gather` for them.
+    pub flush: Option<Urgency>,
+    /// Whether input is wanted from now on; `None` leaves it as it is.
+    pub reading: Option<bool>,
+    /// The connection is done for.
+    pub end: Option<End>,
+}
+
+/// Which flush queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// The answer to the connection's own input.
+    Reply,
+    /// A publication.
+    Broadcast,
+}
+
+/// How the socket goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// After everything waiting has been sent.
+    Flush,
+    /// At once.
+    Now,
+    /// At once, with a reset: the peer does not take what we send.
+    Reset,
+}
+
+/// What one call into a session works with.
+pub(crate) struct Cx<'a> {
+    pub(crate) now: Duration,
+    pub(crate) shared: &'a mut Shared,
+    pub(crate) outbox: &'a mut Outbox,
+}
+
+impl Cx<'_> {
+    /// Queues a text frame.
+    ///
+    /// # Errors
+    /// [`Disconnect::SLOW`] when the outbox cannot take it. Below low water one reply always fits.
+    pub(crate) fn text(&mut self, fill: impl FnOnce(&mut Vec<u8>, &Settings)) -> Result<(), Disconnect> {
+        let mut scratch = std::mem::take(&mut self.shared.scratch);
+        scratch.clear();
+        fill(&mut scratch, &self.shared.settings);
+        let queued = self.frame(OpCode::Text, &scratch);
+        self.shared.scratch = scratch;
+        queued
+    }
+
+    /// Queues a frame; see [`Cx::text`].
+    pub(crate) fn frame(&mut self, opcode: OpCode, payload: &[u8]) -> Result<(), Disconnect> {
+        let limits = &self.shared.settings.limits;
+        let backlog = self.outbox.backlog();
+        if payload.len() > limits.reply_bytes_max {
+            return Err(Disconnect::INTERNAL);
+        }
+        if backlog > limits.outbox_low_water && backlog + payload.len() > limits.outbox_bytes_max {
+            return Err(Disconnect::SLOW);
+        }
+        self.shared.counters.messages_out += 1;
+        self.shared.outboxes.write(self.outbox, |out| wire::ws::write_frame(out, opcode, true, payload, None));
+        Ok(())
+    }
+
+    pub(crate) fn note(&mut self, note: crate::effect::Note) {
+        self.shared.effects.push(Effect::Note(note));
+    }
+}

@@ -1,0 +1,250 @@
+//! HTTP/1.1 on the public listener: requests one after the other until one of them upgrades.
+//!
+//! Nothing here takes a body: a request that has one is answered and the connection closed, so that the body cannot be
+//! read as the next request.
+
+use crate::command::Connect;
+use crate::dialect::plain;
+use crate::effect::Note;
+use crate::moment::Moment;
+use crate::route::{Endpoint, Route, route};
+use crate::session::{Dialect, Session};
+use crate::settings::{StaticPage, Times};
+use crate::shared::Cx;
+use crate::transport::websocket::{Fate, Open};
+use std::time::Duration;
+use wire::http::{self, BodyKind, HeadLimits, Method, Refusal, Request, Response, Status};
+use wire::ws::handshake;
+
+/// Answers of 429 and 503 ask for this much patience.
+const RETRY_AFTER_SECONDS: u32 = 5;
+
+/// Scripts and styles only from us, sockets to anywhere we might be reached: what the demo page needs and no more.
+const PAGE_POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; frame-ancestors 'none'; base-uri 'none'";
+
+/// A connection that speaks HTTP.
+#[derive(Debug)]
+pub(crate) struct Http {
+    /// The part of a head that has arrived, or whole requests while the outbox is over high water.
+    buffer: Vec<u8>,
+    by: Moment,
+    /// No byte of the next head has arrived.
+    idle: bool,
+    /// Requests wait in `buffer` until the outbox has drained.
+    held: bool,
+}
+
+/// What a chunk of requests came to.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// Go on reading.
+    More,
+    /// Close when everything is sent.
+    Finished,
+    /// It is a WebSocket now. `rest` came behind the head; `fate` is what opening it has decided already.
+    Upgraded { open: Box<Open>, rest: Vec<u8>, fate: Fate },
+}
+
+/// The outcome of one request.
+enum Answer {
+    KeepAlive,
+    Close,
+    Upgrade(Box<Open>, Fate),
+}
+
+impl Http {
+    pub(crate) fn new(now: Duration, times: &Times) -> Self {
+        Self { buffer: Vec::new(), by: Moment::after(now, times.head_timeout), idle: true, held: false }
+    }
+
+    pub(crate) fn deadline(&self) -> Moment {
+        self.by
+    }
+
+    pub(crate) fn holds_input(&self) -> bool {
+        self.held
+    }
+
+    /// The head is late: 408, or no word to a connection that has not said one.
+    pub(crate) fn timed_out(&self, cx: &mut Cx<'_>) {
+        if !self.idle {
+            cx.refuse(Refusal::timeout(), false);
+        }
+    }
+
+    pub(crate) fn received(&mut self, bytes: &[u8], cx: &mut Cx<'_>) -> Outcome {
+        self.held = false;
+        if self.buffer.is_empty() {
+            return self.requests(bytes, cx);
+        }
+        let mut all = std::mem::take(&mut self.buffer);
+        all.extend_from_slice(bytes);
+        self.requests(&all, cx)
+    }
+
+    fn requests(&mut self, mut rest: &[u8], cx: &mut Cx<'_>) -> Outcome {
+        let limits = &cx.shared.settings.limits;
+        let (high_water, head_bytes_max, headers_max) = (limits.outbox_high_water, limits.head_bytes_max, limits.headers_max);
+        let head = HeadLimits { head_bytes_max, headers_max, ..HeadLimits::default() };
+        while !rest.is_empty() {
+            if cx.outbox.backlog() > high_water {
+                self.held = true;
+                self.buffer = rest.to_vec();
+                return Outcome::More;
+            }
+            if std::mem::take(&mut self.idle) {
+                self.by = Moment::after(cx.now, cx.shared.settings.times.head_timeout);
+            }
+            let (request, len) = match http::parse(rest, &head) {
+                Ok(Some(parsed)) => parsed,
+                Ok(None) => {
+                    self.buffer = rest.to_vec();
+                    return Outcome::More;
+                }
+                Err(refusal) => {
+                    cx.refuse(refusal, false);
+                    return Outcome::Finished;
+                }
+            };
+            match cx.answer(&request) {
+                Answer::KeepAlive => rest = &rest[len..],
+                Answer::Close => return Outcome::Finished,
+                Answer::Upgrade(open, fate) => return Outcome::Upgraded { open, rest: rest[len..].to_vec(), fate },
+            }
+            self.idle = true;
+            self.by = Moment::after(cx.now, cx.shared.settings.times.keep_alive_timeout);
+        }
+        Outcome::More
+    }
+}
+
+impl Cx<'_> {
+    fn refuse(&mut self, refusal: Refusal, keep_alive: bool) -> Answer {
+        let keep_alive = keep_alive && !refusal.closes();
+        self.shared.counters.http_requests += 1;
+        self.shared.outboxes.write(self.outbox, |out| refusal.write(out, keep_alive));
+        if keep_alive { Answer::KeepAlive } else { Answer::Close }
+    }
+
+    fn respond(&mut self, response: &Response<'_>, keep_alive: bool) -> Answer {
+        self.shared.counters.http_requests += 1;
+        self.shared.outboxes.write(self.outbox, |out| response.write(out, keep_alive));
+        if keep_alive { Answer::KeepAlive } else { Answer::Close }
+    }
+
+    fn answer(&mut self, request: &Request<'_>) -> Answer {
+        let keep_alive = request.keep_alive() && request.body() == BodyKind::None;
+        match self.try_answer(request, keep_alive) {
+            Ok(answer) => answer,
+            Err(refusal) if request.method() == Method::Head => self.refuse(refusal.without_body(), keep_alive),
+            Err(refusal) => self.refuse(refusal, keep_alive),
+        }
+    }
+
+    fn try_answer(&mut self, request: &Request<'_>, keep_alive: bool) -> Result<Answer, Refusal> {
+        if !self.shared.settings.hosts.allows(request.host()) {
+            self.note(Note::HostRefused { host: request.host().unwrap_or_default().to_owned() });
+            return Err(Refusal::forbidden("this listener answers only to localhost, 127.0.0.1 and [::1]"));
+        }
+        let found = route(request.path(), &self.shared.settings);
+        match found {
+            Route::Unknown => return Err(Refusal::not_found()),
+            Route::WebSocket(_) if request.method() != Method::Get => return Err(Refusal::method_not_allowed("GET")),
+            Route::WebSocket(endpoint) => {
+                let (open, fate) = self.upgrade(request, endpoint)?;
+                return Ok(Answer::Upgrade(Box::new(open), fate));
+            }
+            _ if matches!(request.method(), Method::Get | Method::Head) => {}
+            _ => return Err(Refusal::method_not_allowed("GET, HEAD")),
+        }
+        match found {
+            Route::Page(page) => Ok(self.respond(&page_response(request, &page), keep_alive)),
+            Route::Ready if !self.shared.ready => Err(Refusal::unavailable(RETRY_AFTER_SECONDS)),
+            Route::Ready => Ok(self.respond(&json(request, b"{\"ready\":true}"), keep_alive)),
+            _ => Ok(self.respond(&json(request, b"{}"), keep_alive)),
+        }
+    }
+
+    /// Checks a handshake and answers it with 101.
+    fn upgrade(&mut self, request: &Request<'_>, endpoint: Endpoint) -> Result<(Open, Fate), Refusal> {
+        let upgrade = handshake::check(request)?;
+        let origin = request.only("origin")?;
+        if !self.shared.settings.origins.allows(origin, request.host()) {
+            self.shared.counters.origins_refused += 1;
+            self.note(Note::OriginRefused { origin: origin.unwrap_or_default().to_owned() });
+            return Err(Refusal::forbidden(
+                "pages of this origin may not connect; the option public.origins allows them",
+            ));
+        }
+        let query = request.query().unwrap_or_default();
+        let subprotocol = match endpoint {
+            Endpoint::Centrifugo => centrifugo_subprotocol(&upgrade, query)?,
+            Endpoint::Plain | Endpoint::Echo => None,
+        };
+        let wanted = match endpoint {
+            Endpoint::Plain => plain_connect(query)?,
+            Endpoint::Centrifugo | Endpoint::Echo => None,
+        };
+        self.shared.outboxes.write(self.outbox, |out| upgrade.write_response(out, subprotocol));
+        self.shared.counters.handshakes += 1;
+        let native_ping = http::query_param(query, "cf_ws_frame_ping_pong").as_deref() == Some("true");
+        let mut open = match endpoint {
+            Endpoint::Echo => Open::echo(self),
+            Endpoint::Centrifugo => {
+                let client = self.shared.ids.next_client();
+                Open::session(self, Session::new(Dialect::CentrifugoJson, client, native_ping))
+            }
+            Endpoint::Plain => {
+                let client = self.shared.ids.next_client();
+                Open::session(self, Session::new(Dialect::Plain, client, false))
+            }
+        };
+        let fate = wanted.map_or(Fate::Stays, |connect| open.connect_plain(self, &connect));
+        Ok((open, fate))
+    }
+}
+
+/// JSON is spoken without a subprotocol, or under its name where the client offers it.
+fn centrifugo_subprotocol(upgrade: &handshake::Upgrade<'_>, query: &str) -> Result<Option<&'static str>, Refusal> {
+    let asked = |key: &str| http::query_param(query, key).as_deref() == Some("protobuf");
+    if upgrade.offers("centrifuge-json") {
+        return Ok(Some("centrifuge-json"));
+    }
+    if upgrade.offers("centrifuge-protobuf") || asked("cf_protocol") || asked("format") {
+        return Err(Refusal::bad_request("this version speaks the JSON protocol only: connect without centrifuge-protobuf"));
+    }
+    Ok(None)
+}
+
+/// The connect request in the URL, if there is one; without one the client's first message is it.
+fn plain_connect(query: &str) -> Result<Option<Connect<'static>>, Refusal> {
+    let listed = http::query_param(query, "channels").map(|list| plain::channels(&list));
+    let Some(json) = http::query_param(query, "cf_connect") else {
+        return Ok(listed.map(|channels| Connect { channels, ..Connect::default() }));
+    };
+    let Some(connect) = plain::connect(json.as_bytes()) else {
+        return Err(Refusal::bad_request("the parameter cf_connect is not a JSON connect request"));
+    };
+    let mut channels = listed.unwrap_or_default();
+    for wanted in connect.channels {
+        if !channels.contains(&wanted) {
+            channels.push(wanted.into_owned().into());
+        }
+    }
+    Ok(Some(Connect { token: connect.token.into_owned().into(), channels }))
+}
+
+fn json<'a>(request: &Request<'_>, body: &'a [u8]) -> Response<'a> {
+    response(request, "application/json", body).header("Cache-Control", "no-store")
+}
+
+fn page_response<'a>(request: &Request<'_>, page: &StaticPage) -> Response<'a> {
+    response(request, page.content_type, page.body)
+        .header("Cache-Control", "no-cache")
+        .header("Content-Security-Policy", PAGE_POLICY)
+        .header("X-Content-Type-Options", "nosniff")
+}
+
+fn response<'a>(request: &Request<'_>, content_type: &'a str, body: &'a [u8]) -> Response<'a> {
+    Response::new(Status::OK).content_type(content_type).body(body).head_only(request.method() == Method::Head)
+}

@@ -1,0 +1,301 @@
+//! A WebSocket after its handshake (RFC 6455, sections 5 to 7): frames in, frames out, the closing handshake.
+
+use crate::connection::CloseReport;
+use crate::disconnect::{ClientError, Disconnect};
+use crate::encoded::Encoding;
+use crate::ids::ClientId;
+use crate::liveness::Liveness;
+use crate::moment::Moment;
+use crate::outbox::{Outbox, Outboxes};
+use crate::session::{Progress, Session};
+use crate::shared::{Cx, End, Shared};
+use crate::{command::Connect, dialect::plain};
+use hub::{LocalId, Publication, SubscriberId};
+use std::sync::Arc;
+use wire::ws::{CloseCode, Event, FrameError, Limits, MessageKind, OpCode, Reader, Role};
+
+/// An open WebSocket.
+#[derive(Debug)]
+pub(crate) struct Open {
+    reader: Reader,
+    pub(crate) liveness: Liveness,
+    speaker: Speaker,
+    /// Input that waits for an answer. Reads rest meanwhile, so it is at most one message and one chunk.
+    held: Option<Box<HeldInput>>,
+}
+
+#[derive(Debug)]
+enum Speaker {
+    /// Sends every message back.
+    Echo,
+    Session(Session),
+}
+
+#[derive(Debug)]
+struct HeldInput {
+    /// Commands of the message that was being run.
+    commands: Vec<u8>,
+    /// Bytes behind that message, as they came.
+    bytes: Vec<u8>,
+}
+
+/// What an open connection decides about itself.
+#[derive(Debug)]
+pub(crate) enum Fate {
+    Stays,
+    /// Our decision.
+    Disconnect(Disconnect),
+    /// The peer broke the protocol.
+    Fail(FrameError),
+    /// The peer's close frame came first.
+    PeerClosed {
+        code: Option<CloseCode>,
+        reason: String,
+    },
+}
+
+impl From<Result<(), Disconnect>> for Fate {
+    fn from(result: Result<(), Disconnect>) -> Self {
+        result.map_or_else(Self::Disconnect, |()| Self::Stays)
+    }
+}
+
+impl Open {
+    /// `/echo`.
+    pub(crate) fn echo(cx: &mut Cx<'_>) -> Self {
+        let liveness = cx.first_ping();
+        Self { reader: Reader::new(Role::Server), liveness, speaker: Speaker::Echo, held: None }
+    }
+
+    /// An endpoint with sessions.
+    pub(crate) fn session(cx: &Cx<'_>, session: Session) -> Self {
+        let by = Moment::after(cx.now, cx.shared.settings.times.stale_close_delay);
+        let liveness = Liveness::Connect { by };
+        Self { reader: Reader::new(Role::Server), liveness, speaker: Speaker::Session(session), held: None }
+    }
+
+    /// A plain connect that came in the URL.
+    pub(crate) fn connect_plain(&mut self, cx: &mut Cx<'_>, connect: &Connect<'_>) -> Fate {
+        let Speaker::Session(session) = &mut self.speaker else { return Fate::Stays };
+        session.connect_plain(cx, &mut self.liveness, connect).into()
+    }
+
+    pub(crate) fn client(&self) -> Option<ClientId> {
+        match &self.speaker {
+            Speaker::Echo => None,
+            Speaker::Session(session) => Some(session.client()),
+        }
+    }
+
+    /// Whether the client is one of Centrifugo's SDKs, or speaks like one.
+    pub(crate) fn speaks_centrifugo(&self) -> bool {
+        matches!(&self.speaker, Speaker::Session(session) if !session.is_plain())
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        matches!(&self.speaker, Speaker::Session(session) if session.is_connected())
+    }
+
+    pub(crate) fn encoding(&self) -> Option<Encoding> {
+        match &self.speaker {
+            Speaker::Echo => None,
+            Speaker::Session(session) => Some(session.encoding()),
+        }
+    }
+
+    /// Reads frames until the chunk ends, something is decided, or input has to wait.
+    pub(crate) fn received(&mut self, bytes: &mut [u8], cx: &mut Cx<'_>) -> Fate {
+        let limits = cx.shared.settings.limits.messages();
+        let mut input = bytes;
+        loop {
+            if let Some(held) = &mut self.held {
+                held.bytes.extend_from_slice(input);
+                return Fate::Stays;
+            }
+            let event = match self.reader.next(&mut input, &limits) {
+                Ok(Some(event)) => event,
+                Ok(None) => return Fate::Stays,
+                Err(error) => return Fate::Fail(error),
+            };
+            let fate = match event {
+                Event::Message { kind, payload } => {
+                    cx.shared.counters.messages_in += 1;
+                    message(&mut self.speaker, &mut self.liveness, &mut self.held, cx, kind, payload)
+                }
+                Event::Ping(payload) => cx.frame(OpCode::Pong, payload).into(),
+                Event::Pong(_) => {
+                    // An unasked-for pong is legal (5.5.3).
+                    if !self.speaker.wants_message_pong() {
+                        self.liveness.ponged();
+                    }
+                    Fate::Stays
+                }
+                Event::Close { code, reason } => Fate::PeerClosed { code, reason: reason.to_owned() },
+            };
+            if !matches!(fate, Fate::Stays) {
+                return fate;
+            }
+        }
+    }
+
+    pub(crate) fn holds_input(&self) -> bool {
+        self.held.is_some()
+    }
+
+    pub(crate) fn has_resumable_input(&self) -> bool {
+        self.held.is_some() && matches!(&self.speaker, Speaker::Session(session) if !session.holds_input())
+    }
+
+    /// Runs what was held: first the rest of its message, then the bytes behind.
+    pub(crate) fn resume_input(&mut self, cx: &mut Cx<'_>) -> Fate {
+        let Some(held) = self.held.take() else { return Fate::Stays };
+        let HeldInput { commands, mut bytes } = *held;
+        let Speaker::Session(session) = &mut self.speaker else { return Fate::Stays };
+        let progress = session.commands(cx, &mut self.liveness, &commands);
+        match progressed(&mut self.held, progress) {
+            Fate::Stays if bytes.is_empty() => Fate::Stays,
+            Fate::Stays => self.received(&mut bytes, cx),
+            fate => fate,
+        }
+    }
+
+    /// The liveness deadline has passed.
+    pub(crate) fn late(&mut self, cx: &mut Cx<'_>) -> Fate {
+        match self.liveness {
+            Liveness::Connect { .. } => Fate::Disconnect(Disconnect::STALE),
+            // Our own waiting keeps a pong unread; it gets its time again afterwards.
+            Liveness::Pong { .. } if self.held.is_some() => {
+                self.liveness.resumed(cx.now, cx.shared.settings.times.pong_timeout);
+                Fate::Stays
+            }
+            Liveness::Pong { .. } => Fate::Disconnect(Disconnect::NO_PONG),
+            Liveness::Ping { .. } => {
+                let (interval, timeout) = (cx.shared.settings.times.ping_interval, cx.shared.settings.times.pong_timeout);
+                self.liveness.pinged(cx.now, interval, timeout);
+                cx.shared.counters.pings += 1;
+                match &self.speaker {
+                    Speaker::Echo => cx.frame(OpCode::Ping, b""),
+                    Speaker::Session(session) => session.ping(cx),
+                }
+                .into()
+            }
+        }
+    }
+
+    pub(crate) fn hold(&mut self, publication: &Arc<Publication>, count: usize, bytes: usize) -> Result<(), Disconnect> {
+        match &mut self.speaker {
+            Speaker::Echo => Ok(()),
+            Speaker::Session(session) => session.hold(publication, count, bytes),
+        }
+    }
+
+    pub(crate) fn subscription_begun(&mut self, sequence: u32, local: LocalId) {
+        if let Speaker::Session(session) = &mut self.speaker {
+            session.begun(sequence, local);
+        }
+    }
+
+    pub(crate) fn subscription_answered(
+        &mut self,
+        cx: &mut Cx<'_>,
+        me: SubscriberId,
+        sequence: u32,
+        answer: Result<(), ClientError>,
+    ) -> Option<Fate> {
+        let Speaker::Session(session) = &mut self.speaker else { return None };
+        session.answered(cx, &mut self.liveness, me, sequence, answer).map(Fate::from)
+    }
+
+    pub(crate) fn published(&mut self, cx: &mut Cx<'_>, command: u32, answer: Result<(), ClientError>) -> Fate {
+        match &mut self.speaker {
+            Speaker::Echo => Fate::Stays,
+            Speaker::Session(session) => session.published(cx, command, answer).into(),
+        }
+    }
+
+    /// Leaves every channel. The last thing an open connection does.
+    pub(crate) fn leave(&mut self, shared: &mut Shared) {
+        if let Speaker::Session(session) = &mut self.speaker {
+            shared.counters.sessions -= u64::from(session.is_connected());
+            session.leave_all(&mut shared.effects);
+        }
+    }
+
+    /// Tells a client that cannot see close codes why it goes: the `disconnect` push of the plain dialect.
+    pub(crate) fn announce_disconnect(&self, why: &Disconnect, cx: &mut Cx<'_>) {
+        if matches!(&self.speaker, Speaker::Session(session) if session.is_plain()) {
+            // A full outbox has no room for it; the close frame says the same.
+            let _ = cx.text(|out, _| plain::disconnect(out, why));
+        }
+    }
+
+    /// Repeats the peer's close code (5.5.1), or answers an empty close with an empty one.
+    pub(crate) fn answer_close(&self, code: Option<CloseCode>, outboxes: &mut Outboxes, outbox: &mut Outbox) {
+        outboxes.write(outbox, |out| match code {
+            Some(code) => wire::ws::write_close(out, code, "", None),
+            None => wire::ws::write_frame(out, OpCode::Close, true, b"", None),
+        });
+    }
+
+    pub(crate) fn take_reader(&mut self) -> Reader {
+        std::mem::replace(&mut self.reader, Reader::new(Role::Server))
+    }
+}
+
+impl Speaker {
+    /// Whether pongs are messages of the dialect rather than WebSocket pongs.
+    fn wants_message_pong(&self) -> bool {
+        matches!(self, Self::Session(session) if !session.is_plain() && !session.native_ping)
+    }
+}
+
+/// One message for whoever speaks here. Free of `Open` because the payload may borrow from its reader.
+fn message(
+    speaker: &mut Speaker,
+    liveness: &mut Liveness,
+    held: &mut Option<Box<HeldInput>>,
+    cx: &mut Cx<'_>,
+    kind: MessageKind,
+    payload: &[u8],
+) -> Fate {
+    match speaker {
+        Speaker::Echo => cx.frame(kind.opcode(), payload).into(),
+        Speaker::Session(session) => {
+            let progress = session.message(cx, liveness, payload);
+            progressed(held, progress)
+        }
+    }
+}
+
+fn progressed(held: &mut Option<Box<HeldInput>>, progress: Result<Progress<'_>, Disconnect>) -> Fate {
+    match progress {
+        Err(why) => Fate::Disconnect(why),
+        Ok(Progress::Done) => Fate::Stays,
+        Ok(Progress::Hold(rest)) => {
+            *held = Some(Box::new(HeldInput { commands: rest.to_vec(), bytes: Vec::new() }));
+            Fate::Stays
+        }
+    }
+}
+
+/// Our close frame is queued, the peer's is awaited.
+#[derive(Debug)]
+pub(crate) struct Closing {
+    pub(crate) reader: Reader,
+    pub(crate) by: Moment,
+    pub(crate) report: CloseReport,
+}
+
+impl Closing {
+    /// Reads on for the peer's close frame; its messages are dropped.
+    pub(crate) fn received(&mut self, bytes: &mut [u8], limits: &Limits) -> Option<End> {
+        let mut input = bytes;
+        loop {
+            match self.reader.next(&mut input, limits) {
+                Ok(None) => return None,
+                Ok(Some(Event::Close { .. })) | Err(_) => return Some(End::Flush),
+                Ok(Some(_)) => {}
+            }
+        }
+    }
+}
