@@ -1,0 +1,217 @@
+//! The methods: checked requests in, letters to the workers, replies out.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Instant;
+
+use hub::{Channel, Draft};
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+use tokio::task::JoinSet;
+
+use super::error::{ApiError, Code};
+use super::request::{Channels, Content, Disconnect, Info, Publish};
+use super::{Api, Envelope};
+use crate::backend::{Backend, BackendError, NodeInfo};
+use crate::limits;
+use crate::metrics::Method;
+
+/// What stands in `result`.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(crate) enum Reply {
+    /// Done, nothing to tell. Also `publish` on a channel without history: an offset that is forgotten with the last
+    /// subscriber must not be taken for a position.
+    Done {},
+    Broadcast {
+        #[serde(serialize_with = "envelopes")]
+        responses: Vec<Result<Reply, ApiError>>,
+    },
+    Channels {
+        #[serde(serialize_with = "listing")]
+        channels: Vec<(Channel, u32)>,
+    },
+    Info {
+        nodes: [NodeInfo; 1],
+    },
+}
+
+fn envelopes<S: Serializer>(responses: &[Result<Reply, ApiError>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(responses.iter().map(Envelope::of))
+}
+
+#[derive(Serialize)]
+struct Listed {
+    num_clients: u32,
+}
+
+fn listing<S: Serializer>(channels: &[(Channel, u32)], serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(channels.len()))?;
+    for (channel, num_clients) in channels {
+        map.serialize_entry::<str, _>(channel, &Listed { num_clients: *num_clients })?;
+    }
+    map.end()
+}
+
+/// Runs `method`; the outer error says that `params` is not JSON of its shape.
+pub(crate) async fn run<B: Backend>(
+    api: &Arc<Api<B>>,
+    method: Method,
+    params: &[u8],
+) -> Result<Result<Reply, ApiError>, serde_json::Error> {
+    // Callers leave the body of the two questions out.
+    let params = match method {
+        Method::Info | Method::Channels if params.trim_ascii().is_empty() => b"{}",
+        _ => params,
+    };
+    Ok(match method {
+        Method::Publish => publish(api, serde_json::from_slice(params)?).await,
+        Method::Broadcast => broadcast(api, serde_json::from_slice(params)?).await,
+        Method::Channels => channels(api, serde_json::from_slice(params)?).await,
+        Method::Disconnect => disconnect(api, serde_json::from_slice(params)?).await,
+        Method::Info => {
+            let Info {} = serde_json::from_slice(params)?;
+            Ok(Reply::Info { nodes: [api.backend.info()] })
+        }
+    })
+}
+
+async fn publish<B: Backend>(api: &Api<B>, mut request: Publish<'_>) -> Result<Reply, ApiError> {
+    let channel = request.channel.take().unwrap_or_default();
+    let content = request.content(&api.settings)?;
+    check_channel(api, &channel)?;
+    publish_one(api, &channel, content).await
+}
+
+async fn broadcast<B: Backend>(api: &Arc<Api<B>>, mut request: Publish<'_>) -> Result<Reply, ApiError> {
+    let channels = request.channels.take().unwrap_or_default();
+    if channels.is_empty() {
+        return Err(ApiError::bad("channels", "`channels` is missing or empty"));
+    }
+    if channels.len() > limits::BROADCAST_CHANNELS_MAX {
+        return Err(ApiError::bad(
+            "channels",
+            format!("{} `channels`, at most {}", channels.len(), limits::BROADCAST_CHANNELS_MAX),
+        ));
+    }
+    let content = request.content(&api.settings)?;
+    Ok(Reply::Broadcast { responses: broadcast_to(api, channels, content).await })
+}
+
+/// Publishes to all channels, a bounded number at once, and answers in the order asked.
+async fn broadcast_to<B: Backend>(
+    api: &Arc<Api<B>>,
+    channels: Vec<String>,
+    content: Content,
+) -> Vec<Result<Reply, ApiError>> {
+    let mut responses: Vec<Option<Result<Reply, ApiError>>> = Vec::new();
+    responses.resize_with(channels.len(), || None);
+    let mut in_flight = JoinSet::new();
+    for (index, channel) in channels.into_iter().enumerate() {
+        if let Err(error) = check_channel(api, &channel) {
+            error.log(Method::Broadcast.name());
+            responses[index] = Some(Err(error));
+            continue;
+        }
+        if in_flight.len() == limits::BROADCAST_IN_FLIGHT_MAX {
+            settle(&mut responses, in_flight.join_next().await);
+        }
+        let (api, content) = (Arc::clone(api), content.clone());
+        in_flight.spawn(async move {
+            let outcome = publish_one(&api, &channel, content).await;
+            if let Err(error) = &outcome {
+                error.log(Method::Broadcast.name());
+            }
+            (index, outcome)
+        });
+    }
+    while let Some(joined) = in_flight.join_next().await {
+        settle(&mut responses, Some(joined));
+    }
+    let ending = || Err(BackendError::ShuttingDown.into());
+    responses.into_iter().map(|response| response.unwrap_or_else(ending)).collect()
+}
+
+type Joined = Result<(usize, Result<Reply, ApiError>), tokio::task::JoinError>;
+
+fn settle(responses: &mut [Option<Result<Reply, ApiError>>], joined: Option<Joined>) {
+    match joined {
+        Some(Ok((index, outcome))) => responses[index] = Some(outcome),
+        Some(Err(error)) => {
+            // What is no panic was cancelled by the end of the runtime; its place stays open.
+            if let Ok(panic) = error.try_into_panic() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+        None => {}
+    }
+}
+
+async fn publish_one<B: Backend>(api: &Api<B>, channel: &str, content: Content) -> Result<Reply, ApiError> {
+    let Content { data, tags } = content;
+    let draft = Draft { channel: Channel::new(channel), data, info: None, tags };
+    let started = Instant::now();
+    let outcome = within(api, api.backend.publish(draft)).await;
+    api.metrics.publish_took(started.elapsed());
+    match outcome {
+        Ok(_published) => Ok(Reply::Done {}),
+        Err(BackendError::UnknownChannel) => Err(unknown_channel(channel)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What a channel must be to be published to: a name of bounded ASCII in a namespace that exists.
+fn check_channel<B: Backend>(api: &Api<B>, channel: &str) -> Result<(), ApiError> {
+    let bytes_max = api.settings.channel_bytes_max;
+    if channel.is_empty() {
+        return Err(ApiError::bad("channel", "`channel` is missing or empty"));
+    }
+    if channel.len() > bytes_max {
+        return Err(ApiError::bad(
+            "api.channel_bytes_max",
+            format!("`channel` has {} bytes, at most {bytes_max} are taken", channel.len()),
+        ));
+    }
+    if !channel.is_ascii() {
+        return Err(ApiError::bad("channel", "`channel` is not ASCII"));
+    }
+    match api.backend.namespaces().of(channel) {
+        Some(_) => Ok(()),
+        None => Err(unknown_channel(channel)),
+    }
+}
+
+fn unknown_channel(channel: &str) -> ApiError {
+    let hint = format!("channel {channel:?} names a namespace that is not configured");
+    ApiError::new(Code::UnknownChannel, "namespaces", "").with_hint(hint)
+}
+
+async fn channels<B: Backend>(api: &Api<B>, request: Channels) -> Result<Reply, ApiError> {
+    let pattern = request.check()?;
+    // One more than is listed, to know whether that was all.
+    let asked = api.backend.channels(pattern, limits::CHANNELS_LISTED_MAX + 1);
+    let mut channels = within(api, asked).await?;
+    if channels.len() > limits::CHANNELS_LISTED_MAX {
+        return Err(ApiError::not_available(
+            "pattern",
+            format!("more than {} channels match, narrow `pattern`", limits::CHANNELS_LISTED_MAX),
+        ));
+    }
+    channels.sort_unstable_by(|(a, _), (b, _)| str::cmp(a, b));
+    Ok(Reply::Channels { channels })
+}
+
+async fn disconnect<B: Backend>(api: &Api<B>, request: Disconnect) -> Result<Reply, ApiError> {
+    let target = request.check()?;
+    let count = within(api, api.backend.disconnect(target)).await?;
+    tracing::debug!(target: "tidegate::api", count, "disconnected by the server API");
+    Ok(Reply::Done {})
+}
+
+/// The workers' answer, or [`BackendError::Timeout`].
+async fn within<B: Backend, T>(
+    api: &Api<B>,
+    call: impl Future<Output = Result<T, BackendError>>,
+) -> Result<T, BackendError> {
+    tokio::time::timeout(api.settings.backend_timeout, call).await.unwrap_or(Err(BackendError::Timeout))
+}

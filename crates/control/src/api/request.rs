@@ -1,0 +1,199 @@
+//! The bodies that callers send, checked into what the workers take.
+//!
+//! Every field is optional to the parser, because clients in some languages write `null` for what they leave out.
+//! Fields unknown here are ignored, as Centrifugo does. Fields known but not implemented are refused by name with
+//! error 108 where leaving them out would change what the caller gets, and taken where it would not:
+//!
+//! | Field | Here | Why |
+//! |---|---|---|
+//! | `skip_history` | taken | no channel has a history, so nothing is skipped |
+//! | `delta` | taken | concerns subscribers that negotiated deltas; none can, and they get the publication whole |
+//! | `version_epoch` | taken | means nothing without `version` |
+//! | `idempotency_key` | 108 | the caller counts on a repetition being dropped |
+//! | `version` | 108 | the caller counts on an older version being dropped |
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hub::Tags;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::error::ApiError;
+use crate::backend::DisconnectTarget;
+use crate::glob::Glob;
+use crate::limits;
+use crate::settings::ApiSettings;
+
+/// Close code when the caller names none: disconnected by force, the client stays away.
+pub(crate) const FORCE_DISCONNECT: (u16, &str) = (3503, "force disconnect");
+
+/// `publish` reads `channel`, `broadcast` reads `channels`; all else is the same.
+#[derive(Deserialize)]
+pub(crate) struct Publish<'a> {
+    pub(crate) channel: Option<String>,
+    pub(crate) channels: Option<Vec<String>>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    b64data: Option<String>,
+    tags: Option<Tags>,
+    idempotency_key: Option<String>,
+    version: Option<u64>,
+}
+
+/// A checked publication without its channel.
+#[derive(Clone, Debug)]
+pub(crate) struct Content {
+    pub(crate) data: Box<[u8]>,
+    pub(crate) tags: Option<Box<Tags>>,
+}
+
+impl Publish<'_> {
+    /// Checks everything but the channels.
+    pub(crate) fn content(self, settings: &ApiSettings) -> Result<Content, ApiError> {
+        if self.idempotency_key.is_some_and(|key| !key.is_empty()) {
+            return Err(ApiError::not_available(
+                "idempotency_key",
+                "`idempotency_key` is not supported, a repetition would be published again",
+            ));
+        }
+        if self.version.is_some_and(|version| version != 0) {
+            return Err(ApiError::not_available(
+                "version",
+                "`version` is not supported, an older version would be published too",
+            ));
+        }
+        let data = match (self.b64data, self.data) {
+            (Some(encoded), _) if !encoded.is_empty() => decode(&encoded)?,
+            (_, Some(raw)) => compact(raw.get()),
+            (_, None) => {
+                return Err(ApiError::bad("data", "`data` is missing or null"));
+            }
+        };
+        if data.len() > settings.data_bytes_max {
+            return Err(ApiError::bad(
+                "api.data_bytes_max",
+                format!("`data` has {} bytes, at most {} are taken", data.len(), settings.data_bytes_max),
+            ));
+        }
+        let tags = self.tags.filter(|tags| !tags.is_empty());
+        if let Some(tags) = &tags
+            && tags.len() > limits::TAGS_MAX
+        {
+            return Err(ApiError::bad(
+                "tags",
+                format!("{} `tags`, at most {} are taken", tags.len(), limits::TAGS_MAX),
+            ));
+        }
+        Ok(Content { data, tags: tags.map(Box::new) })
+    }
+}
+
+/// JSON text without its line breaks. A JSON string cannot hold a raw line break, so each one stands between two
+/// tokens; everything else stays byte for byte (numbers beyond f64, escapes, duplicate keys).
+fn compact(json: &str) -> Box<[u8]> {
+    if !json.bytes().any(|byte| matches!(byte, b'\n' | b'\r')) {
+        return json.as_bytes().into();
+    }
+    json.bytes().filter(|byte| !matches!(byte, b'\n' | b'\r')).collect()
+}
+
+/// `b64data`: every client of this node reads JSON, so the decoded bytes must be JSON.
+fn decode(encoded: &str) -> Result<Box<[u8]>, ApiError> {
+    let bytes = STANDARD
+        .decode(encoded)
+        .map_err(|error| ApiError::bad("b64data", format!("`b64data` is not base64: {error}")))?;
+    match serde_json::from_slice::<&RawValue>(&bytes) {
+        Ok(raw) => Ok(compact(raw.get())),
+        Err(error) => Err(ApiError::bad(
+            "b64data",
+            format!("`b64data` does not hold JSON, which is all that clients of this node read: {error}"),
+        )),
+    }
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Channels {
+    pattern: Option<String>,
+}
+
+impl Channels {
+    pub(crate) fn check(self) -> Result<Option<Glob>, ApiError> {
+        match self.pattern.filter(|pattern| !pattern.is_empty()) {
+            None => Ok(None),
+            Some(pattern) => Glob::new(&pattern).map(Some).map_err(|error| ApiError::bad("pattern", error.to_string())),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Info {}
+
+#[derive(Deserialize)]
+pub(crate) struct Disconnect {
+    user: Option<String>,
+    client: Option<String>,
+    session: Option<String>,
+    whitelist: Option<Vec<String>>,
+    disconnect: Option<CloseWith>,
+}
+
+#[derive(Deserialize)]
+struct CloseWith {
+    code: Option<u32>,
+    reason: Option<String>,
+}
+
+impl Disconnect {
+    pub(crate) fn check(self) -> Result<DisconnectTarget, ApiError> {
+        let client = self.client.filter(|client| !client.is_empty());
+        let session = self.session.filter(|session| !session.is_empty());
+        if self.user.is_none() && client.is_none() && session.is_none() {
+            // An empty user is the anonymous ones; leaving all three out must not mean everybody.
+            return Err(ApiError::bad("user", "`user` is missing (\"\" means anonymous users)"));
+        }
+        let whitelist = self.whitelist.unwrap_or_default();
+        if whitelist.len() > limits::WHITELIST_MAX {
+            return Err(ApiError::bad(
+                "whitelist",
+                format!("`whitelist` of {}, at most {}", whitelist.len(), limits::WHITELIST_MAX),
+            ));
+        }
+        let (code, reason) = close_with(self.disconnect)?;
+        Ok(DisconnectTarget { user: self.user, client, session, whitelist, code, reason })
+    }
+}
+
+fn close_with(wanted: Option<CloseWith>) -> Result<(u16, String), ApiError> {
+    let wanted = wanted.unwrap_or(CloseWith { code: None, reason: None });
+    let code = match wanted.code {
+        None | Some(0) => FORCE_DISCONNECT.0,
+        Some(code @ 3000..=4999) => code as u16,
+        Some(code) => {
+            return Err(ApiError::bad("disconnect.code", format!("`disconnect.code` {code} is not within 3000..4999")));
+        }
+    };
+    let reason = match wanted.reason {
+        // Our own words belong to our own code only.
+        None if code == FORCE_DISCONNECT.0 => FORCE_DISCONNECT.1.to_owned(),
+        None => String::new(),
+        Some(reason) => reason,
+    };
+    if reason.len() > limits::CLOSE_REASON_BYTES_MAX {
+        return Err(ApiError::bad(
+            "disconnect.reason",
+            format!(
+                "`disconnect.reason` has {} bytes, at most {} fit a close frame",
+                reason.len(),
+                limits::CLOSE_REASON_BYTES_MAX
+            ),
+        ));
+    }
+    // Client SDKs read a reason that is JSON as the advice object of an older protocol.
+    if serde_json::from_str::<&RawValue>(&reason).is_ok() {
+        return Err(ApiError::bad(
+            "disconnect.reason",
+            "`disconnect.reason` is JSON, which clients take for an old protocol's advice",
+        ));
+    }
+    Ok((code, reason))
+}

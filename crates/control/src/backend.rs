@@ -1,0 +1,107 @@
+//! What the server API asks of the workers.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+
+use hub::{Channel, Draft, Namespaces, Published};
+use serde::Serialize;
+
+use crate::glob::Glob;
+use crate::metrics::NodeSample;
+
+/// The workers as the control thread sees them. The gateway implements it with letters, the tests with a fake.
+///
+/// Every call has a deadline of its own ([`crate::ApiSettings::backend_timeout`]); a future that is dropped
+/// because of it must leave nothing behind, but what it asked for may still happen.
+pub trait Backend: Send + Sync + 'static {
+    /// Numbers one publication at its channel's home and hands it to every interested worker.
+    fn publish(&self, draft: Draft) -> impl Future<Output = Result<Published, BackendError>> + Send;
+
+    /// Channels that have subscribers on this node, with their number, in any order: at most `limit` of those that
+    /// match (all without a pattern). More than it can list is the caller's to notice, by asking for one too many.
+    fn channels(
+        &self,
+        pattern: Option<Glob>,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<(Channel, u32)>, BackendError>> + Send;
+
+    /// Disconnects every matching connection; the answer is how many.
+    fn disconnect(&self, target: DisconnectTarget) -> impl Future<Output = Result<u64, BackendError>> + Send;
+
+    /// This node now.
+    fn info(&self) -> NodeInfo;
+
+    /// The namespaces in force: publishing needs a known one. A reload replaces them.
+    fn namespaces(&self) -> Arc<Namespaces>;
+
+    /// Whether this node wants new clients; false while it drains.
+    fn ready(&self) -> bool;
+
+    /// The figures behind `/metrics` now.
+    fn sample(&self) -> NodeSample;
+}
+
+/// Why the workers did not do what was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackendError {
+    /// A mailbox is full; nothing was done, trying again later helps.
+    Busy,
+    /// No answer within the deadline; it may have been done.
+    Timeout,
+    /// The channel's namespace is not configured.
+    UnknownChannel,
+    /// The process is ending.
+    ShuttingDown,
+}
+
+impl fmt::Display for BackendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            BackendError::Busy => "a mailbox is full, nothing was done",
+            BackendError::Timeout => "no answer in time, it may have been done",
+            BackendError::UnknownChannel => "unknown channel",
+            BackendError::ShuttingDown => "the node is shutting down",
+        })
+    }
+}
+
+impl std::error::Error for BackendError {}
+
+/// Which connections `disconnect` closes, and with what. A connection must match every condition given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DisconnectTarget {
+    /// The user; `Some("")` means the anonymous ones, `None` any (only together with `client` or `session`).
+    pub user: Option<String>,
+    /// Only this client id.
+    pub client: Option<String>,
+    /// Only this session.
+    pub session: Option<String>,
+    /// Client ids that stay.
+    pub whitelist: Vec<String>,
+    /// Close code, 3000 to 4999.
+    pub code: u16,
+    /// Close reason, at most [`crate::limits::CLOSE_REASON_BYTES_MAX`] bytes.
+    pub reason: String,
+}
+
+/// What `info` tells about this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct NodeInfo {
+    /// Random identity of this process.
+    pub uid: String,
+    /// Configured or host name.
+    pub name: String,
+    /// Version of the binary.
+    pub version: String,
+    /// Connected clients.
+    pub num_clients: u64,
+    /// Distinct users among them.
+    pub num_users: u64,
+    /// Channels with at least one subscriber.
+    pub num_channels: u64,
+    /// Subscriptions of all clients.
+    pub num_subs: u64,
+    /// Seconds since the process started.
+    pub uptime: u64,
+}

@@ -1,0 +1,264 @@
+//! What `/metrics` shows: the figures of the workers, as plain structs that the gateway fills, and those of the API
+//! itself.
+//!
+//! `docs/metrics.md` explains every metric; a test holds it and the output together.
+
+mod text;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::backend::Backend;
+
+/// This node at one moment. Counters only grow while the process lives.
+#[derive(Clone, Debug, Default)]
+pub struct NodeSample {
+    /// Version of the binary.
+    pub version: String,
+    /// Commit it was built from, or "unknown".
+    pub commit: String,
+    /// Driver of the workers: "epoll" or "io_uring".
+    pub driver: &'static str,
+    /// Why this driver was chosen.
+    pub driver_reason: String,
+    /// Since the process started.
+    pub uptime: Duration,
+    /// Soft limit of open files after it was raised.
+    pub files_max: u64,
+    /// Connections that all workers together take.
+    pub connections_max: u64,
+    /// Log lines dropped because the log's queue was full.
+    pub log_lines_dropped: u64,
+    /// One entry per worker, in their order.
+    pub workers: Vec<WorkerSample>,
+}
+
+/// One worker at one moment.
+#[derive(Clone, Debug, Default)]
+pub struct WorkerSample {
+    /// Open client connections.
+    pub connections: u64,
+    /// Subscriptions of these connections.
+    pub subscriptions: u64,
+    /// Channels that this worker numbers.
+    pub channels: u64,
+    /// Whole messages received from clients (WebSocket messages, HTTP requests).
+    pub messages_received: u64,
+    /// Whole messages put into outboxes for clients.
+    pub messages_sent: u64,
+    /// Publications numbered here.
+    pub publications: u64,
+    /// Bytes that sockets gave us.
+    pub bytes_received: u64,
+    /// Bytes that sockets took from us.
+    pub bytes_sent: u64,
+    /// Letters handed to other threads.
+    pub letters_sent: u64,
+    /// Letters refused because a mailbox was full.
+    pub letters_refused: u64,
+    /// Messages dropped unsent: by a slow-client policy, or with the outbox of a connection that died.
+    pub outbox_dropped: u64,
+    /// Connections accepted.
+    pub accepted: u64,
+    /// Connections answered 503 because the worker was full.
+    pub refused_full: u64,
+    /// Length of the ticks, without the sleep.
+    pub ticks: TickLengths,
+    /// Ended connections by who ended them and with which code. Codes may repeat; equal ones are added up.
+    pub closes: Vec<Close>,
+}
+
+/// A histogram of tick lengths.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct TickLengths {
+    /// (upper bound in seconds, ticks in this bucket alone), ascending. Ticks above the last bound belong into a
+    /// bucket with the bound `f64::INFINITY`; without it they are taken to be none.
+    pub buckets: Vec<(f64, u64)>,
+    /// Seconds spent in all ticks together.
+    pub seconds: f64,
+}
+
+/// Who ended a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Side {
+    /// We did.
+    Server,
+    /// The client did.
+    Client,
+}
+
+/// How many connections ended one way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Close {
+    /// Who ended it.
+    pub side: Side,
+    /// WebSocket close code or disconnect code; 0 where there was none (plain HTTP, a reset).
+    pub code: u16,
+    /// How many so far.
+    pub count: u64,
+}
+
+/// Codes of one side that get a series of their own; the others, clients may send any of 2,000, share `code="other"`.
+pub const CLOSE_CODES_MAX: usize = 64;
+
+/// The methods of the server API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Method {
+    Publish,
+    Broadcast,
+    Channels,
+    Info,
+    Disconnect,
+}
+
+impl Method {
+    pub(crate) fn named(name: &str) -> Option<Method> {
+        Some(match name {
+            "publish" => Method::Publish,
+            "broadcast" => Method::Broadcast,
+            "channels" => Method::Channels,
+            "info" => Method::Info,
+            "disconnect" => Method::Disconnect,
+            _ => return None,
+        })
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Method::Publish => "publish",
+            Method::Broadcast => "broadcast",
+            Method::Channels => "channels",
+            Method::Info => "info",
+            Method::Disconnect => "disconnect",
+        }
+    }
+}
+
+impl EncodeLabelValue for Method {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        self.name().encode(encoder)
+    }
+}
+
+/// Why a request did not reach a method of the API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Refused {
+    Key,
+    Host,
+    Origin,
+    Path,
+    Method,
+    Body,
+    Json,
+}
+
+impl EncodeLabelValue for Refused {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
+        match self {
+            Refused::Key => "key",
+            Refused::Host => "host",
+            Refused::Origin => "origin",
+            Refused::Path => "path",
+            Refused::Method => "method",
+            Refused::Body => "body",
+            Refused::Json => "json",
+        }
+        .encode(encoder)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Called {
+    method: Method,
+    code: u16,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Reason {
+    reason: Refused,
+}
+
+/// Upper bounds of the publish latency's buckets, in seconds: from below one hop between threads to the default
+/// deadline.
+const PUBLISH_SECONDS: [f64; 15] =
+    [0.000_025, 0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
+
+/// What the API counts of itself.
+#[derive(Debug)]
+pub(crate) struct ApiMetrics {
+    called: Family<Called, Counter>,
+    refused: Family<Reason, Counter>,
+    publish_seconds: Histogram,
+}
+
+impl Default for ApiMetrics {
+    fn default() -> ApiMetrics {
+        ApiMetrics {
+            called: Family::default(),
+            refused: Family::default(),
+            publish_seconds: Histogram::new(PUBLISH_SECONDS),
+        }
+    }
+}
+
+impl ApiMetrics {
+    /// One call of `method`, answered with error `code` or 0.
+    pub(crate) fn called(&self, method: Method, code: u16) {
+        self.called.get_or_create(&Called { method, code }).inc();
+    }
+
+    pub(crate) fn refused(&self, reason: Refused) {
+        self.refused.get_or_create(&Reason { reason }).inc();
+    }
+
+    pub(crate) fn publish_took(&self, time: Duration) {
+        self.publish_seconds.observe(time.as_secs_f64());
+    }
+}
+
+/// All metrics of one node, ready to be written.
+pub(crate) struct Exposition {
+    registry: Registry,
+}
+
+impl Exposition {
+    /// Registers the API's own metrics and those that `backend` samples at every scrape.
+    pub(crate) fn new<B: Backend>(backend: Arc<B>, api: &ApiMetrics) -> Exposition {
+        let mut registry = Registry::with_prefix("tidegate");
+        registry.register(
+            "api_requests",
+            "Calls of server API methods, by error code (0 is success)",
+            api.called.clone(),
+        );
+        registry.register(
+            "api_refused",
+            "Requests to the API listener that reached no method, by what was wrong",
+            api.refused.clone(),
+        );
+        registry.register_with_unit(
+            "publish",
+            "Time until a backend's publication was numbered and accepted by every interested worker",
+            Unit::Seconds,
+            api.publish_seconds.clone(),
+        );
+        registry.register_collector(Box::new(text::NodeCollector { backend }));
+        Exposition { registry }
+    }
+
+    /// The OpenMetrics text, which Prometheus and everything compatible reads.
+    pub(crate) fn write(&self) -> String {
+        let mut out = String::new();
+        prometheus_client::encoding::text::encode(&mut out, &self.registry)
+            .expect("writing to a String does not fail, nor do our collectors");
+        out
+    }
+}
+
+/// `Content-Type` of [`Exposition::write`].
+pub(crate) const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

@@ -1,0 +1,173 @@
+//! A [`NodeSample`] as metrics.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Unit;
+
+use super::{CLOSE_CODES_MAX, NodeSample, Side, TickLengths, WorkerSample};
+use crate::backend::Backend;
+
+/// Samples the workers at every scrape.
+pub(super) struct NodeCollector<B> {
+    pub(super) backend: Arc<B>,
+}
+
+impl<B> fmt::Debug for NodeCollector<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NodeCollector")
+    }
+}
+
+impl<B: Backend> Collector for NodeCollector<B> {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let sample = self.backend.sample();
+        let mut out = Writer { encoder: &mut encoder };
+        out.node(&sample, self.backend.ready())?;
+        out.workers(&sample.workers)?;
+        out.ticks(&sample.workers)?;
+        out.closes(&sample.workers)
+    }
+}
+
+type Figure = fn(&WorkerSample) -> u64;
+
+/// Metrics with one value per worker: name, unit, help, value.
+type PerWorker = (&'static str, Option<Unit>, &'static str, Figure);
+
+const GAUGES: &[PerWorker] = &[
+    ("connections", None, "Open client connections", |w| w.connections),
+    ("subscriptions", None, "Subscriptions of the open connections", |w| w.subscriptions),
+    ("channels", None, "Channels that the worker numbers", |w| w.channels),
+];
+
+const COUNTERS: &[PerWorker] = &[
+    ("connections_accepted", None, "Client connections accepted", |w| w.accepted),
+    ("connections_refused", None, "Connections answered 503 because the worker was full", |w| w.refused_full),
+    ("messages_received", None, "Whole messages from clients", |w| w.messages_received),
+    ("messages_sent", None, "Whole messages put into outboxes for clients", |w| w.messages_sent),
+    ("received", Some(Unit::Bytes), "Bytes read from client sockets", |w| w.bytes_received),
+    ("sent", Some(Unit::Bytes), "Bytes that client sockets took", |w| w.bytes_sent),
+    ("publications", None, "Publications numbered by the worker", |w| w.publications),
+    ("letters_sent", None, "Letters handed to other threads", |w| w.letters_sent),
+    ("letters_refused", None, "Letters refused because a mailbox was full", |w| w.letters_refused),
+    ("outbox_dropped", None, "Messages dropped unsent", |w| w.outbox_dropped),
+];
+
+struct Writer<'e, 'o> {
+    encoder: &'e mut DescriptorEncoder<'o>,
+}
+
+impl Writer<'_, '_> {
+    fn node(&mut self, sample: &NodeSample, ready: bool) -> fmt::Result {
+        self.info(
+            "build",
+            "The running binary",
+            &[("version", sample.version.as_str()), ("commit", sample.commit.as_str())],
+        )?;
+        self.info(
+            "driver",
+            "What the workers' event loops run on, and why",
+            &[("driver", sample.driver), ("reason", sample.driver_reason.as_str())],
+        )?;
+        let uptime = ConstGauge::new(sample.uptime.as_secs_f64());
+        self.one("uptime", Some(Unit::Seconds), "Time since the process started", &uptime)?;
+        let ready = ConstGauge::new(u64::from(ready));
+        self.one("ready", None, "1 while new clients are wanted, 0 while draining", &ready)?;
+        let workers = ConstGauge::new(sample.workers.len() as u64);
+        self.one("workers", None, "Workers", &workers)?;
+        let files = ConstGauge::new(sample.files_max);
+        self.one("files_max", None, "Limit of open files of the process", &files)?;
+        let connections = ConstGauge::new(sample.connections_max);
+        self.one("connections_max", None, "Client connections that all workers take", &connections)?;
+        let dropped = ConstCounter::new(sample.log_lines_dropped);
+        self.one("log_lines_dropped", None, "Log lines dropped because the log's queue was full", &dropped)
+    }
+
+    /// A metric with a single value.
+    fn one(&mut self, name: &str, unit: Option<Unit>, help: &str, metric: &impl EncodeMetric) -> fmt::Result {
+        let kind = metric.metric_type();
+        metric.encode(self.encoder.encode_descriptor(name, help, unit.as_ref(), kind)?)
+    }
+
+    fn info(&mut self, name: &str, help: &str, labels: &[(&'static str, &str); 2]) -> fmt::Result {
+        self.encoder.encode_descriptor(name, help, None, MetricType::Info)?.encode_info(labels)
+    }
+
+    fn workers(&mut self, workers: &[WorkerSample]) -> fmt::Result {
+        for (name, unit, help, figure) in GAUGES {
+            self.per_worker(name, unit.as_ref(), help, workers, |worker| ConstGauge::new(figure(worker)))?;
+        }
+        for (name, unit, help, figure) in COUNTERS {
+            self.per_worker(name, unit.as_ref(), help, workers, |worker| ConstCounter::new(figure(worker)))?;
+        }
+        Ok(())
+    }
+
+    fn per_worker<M: EncodeMetric>(
+        &mut self,
+        name: &str,
+        unit: Option<&Unit>,
+        help: &str,
+        workers: &[WorkerSample],
+        metric: impl Fn(&WorkerSample) -> M,
+    ) -> fmt::Result {
+        let Some(first) = workers.first() else { return Ok(()) };
+        let kind = metric(first).metric_type();
+        let mut family = self.encoder.encode_descriptor(name, help, unit, kind)?;
+        for (index, worker) in workers.iter().enumerate() {
+            metric(worker).encode(family.encode_family(&[("worker", index as u64)])?)?;
+        }
+        Ok(())
+    }
+
+    fn ticks(&mut self, workers: &[WorkerSample]) -> fmt::Result {
+        if workers.is_empty() {
+            return Ok(());
+        }
+        let help = "Length of the workers' ticks, without the sleep";
+        let mut family = self.encoder.encode_descriptor("tick", help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        for (index, worker) in workers.iter().enumerate() {
+            let TickLengths { buckets, seconds } = &worker.ticks;
+            let mut buckets = buckets.clone();
+            if buckets.last().is_none_or(|(bound, _)| *bound != f64::INFINITY) {
+                buckets.push((f64::INFINITY, 0));
+            }
+            let count = buckets.iter().map(|(_, count)| count).sum();
+            family
+                .encode_family(&[("worker", index as u64)])?
+                .encode_histogram::<NoLabelSet>(*seconds, count, &buckets, None)?;
+        }
+        Ok(())
+    }
+
+    /// Not by worker: sides times codes times workers would be many series for a question nobody asks.
+    fn closes(&mut self, workers: &[WorkerSample]) -> fmt::Result {
+        let mut sums: BTreeMap<(Side, u16), u64> = BTreeMap::new();
+        for close in workers.iter().flat_map(|worker| &worker.closes) {
+            *sums.entry((close.side, close.code)).or_default() += close.count;
+        }
+        let help = "Ended connections, by who ended them and the close code";
+        let mut family = self.encoder.encode_descriptor("closes", help, None, MetricType::Counter)?;
+        for (side, label) in [(Side::Server, "server"), (Side::Client, "client")] {
+            let mut codes = sums.range((side, 0)..=(side, u16::MAX)).map(|((_, code), count)| (*code, *count));
+            for (code, count) in codes.by_ref().take(CLOSE_CODES_MAX) {
+                let code = code.to_string();
+                let labels = [("side", label), ("code", code.as_str())];
+                ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+            }
+            let other: u64 = codes.map(|(_, count)| count).sum();
+            if other > 0 {
+                let labels = [("side", label), ("code", "other")];
+                ConstCounter::new(other).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,340 @@
+//! The methods of the server API, with each error beside its accepted twin.
+
+mod common;
+
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use common::{Fake, KEY, call, get, node, node_with, post, post_with, settings};
+use control::{ApiSettings, ErrorMode};
+use serde_json::{Value, json};
+
+fn parse(body: &str) -> Value {
+    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}"))
+}
+
+/// The error code of an envelope, 0 for a result.
+fn code(body: &str) -> u64 {
+    let body = parse(body);
+    match (&body["error"], &body["result"]) {
+        (Value::Null, Value::Object(_)) => 0,
+        (error, Value::Null) => {
+            assert!(error["message"].is_string());
+            error["code"].as_u64().unwrap()
+        }
+        _ => panic!("neither result nor error: {body}"),
+    }
+}
+
+#[tokio::test]
+async fn publish_hands_over_channel_data_and_tags() {
+    let (fake, router) = node();
+    let body = r#"{"channel":"chat:1","data":{"t":"hi"},"tags":{"lang":"de"}}"#;
+    assert_eq!(call(&router, "publish", body).await, r#"{"result":{}}"#);
+    assert_eq!(fake.log(), [r#"chat:1 {"t":"hi"}"#]);
+    let published = fake.published.lock().unwrap();
+    assert_eq!(published[0].tags.as_ref().unwrap()["lang"], "de");
+    assert!(published[0].info.is_none(), "a backend is no client");
+}
+
+#[tokio::test]
+async fn data_stays_byte_for_byte_except_for_line_breaks_between_tokens() {
+    let (fake, router) = node();
+    let data = "{ \"b\" :\r\n [1.50, 123456789012345678901234567890, 1e400],\n\t\"a\": \"\\n\\u00e9é\", \"a\": null}";
+    call(&router, "publish", &format!("{{\"channel\":\"news\",\"data\":{data}}}")).await;
+    let expected = data.replace(['\r', '\n'], "");
+    assert_eq!(fake.log(), [format!("news {expected}")]);
+    assert!(expected.contains("\\n"), "an escaped line break inside a string stays");
+}
+
+#[tokio::test]
+async fn b64data_must_hold_json() {
+    let (fake, router) = node();
+    // {"a":1} and {"a":1
+    let (whole, cut, no_base64) = ("eyJhIjoxfQ==", "eyJhIjox", "eyJhIjoxfQ=");
+    let body = |data| format!(r#"{{"channel":"news","b64data":"{data}"}}"#);
+    assert_eq!(code(&call(&router, "publish", &body(whole)).await), 0);
+    assert_eq!(code(&call(&router, "publish", &body(cut)).await), 107);
+    assert_eq!(code(&call(&router, "publish", &body(no_base64)).await), 107);
+    assert_eq!(fake.log(), [r#"news {"a":1}"#]);
+}
+
+#[tokio::test]
+async fn each_wrong_publish_is_refused_and_publishes_nothing() {
+    let cases = [
+        (107, r#"{"channel":"","data":1}"#),
+        (107, r#"{"data":1}"#),
+        (107, r#"{"channel":"news"}"#),
+        (107, r#"{"channel":"news","data":null}"#),
+        (107, r#"{"channel":"news","b64data":""}"#),
+        (107, "{\"channel\":\"n\u{e9}ws\",\"data\":1}"),
+        (102, r#"{"channel":"chap:1","data":1}"#),
+        (102, r#"{"channel":"gone","data":1}"#),
+        (108, r#"{"channel":"news","data":1,"idempotency_key":"k"}"#),
+        (108, r#"{"channel":"news","data":1,"version":1}"#),
+        (100, r#"{"channel":"busy","data":1}"#),
+        (100, r#"{"channel":"ending","data":1}"#),
+    ];
+    let (fake, router) = node();
+    for (expected, body) in cases {
+        assert_eq!(code(&call(&router, "publish", body).await), expected, "{body}");
+    }
+    assert!(fake.log().is_empty());
+}
+
+#[tokio::test]
+async fn the_twins_of_wrong_publishes_are_accepted() {
+    let cases = [
+        r#"{"channel":"n","data":1}"#,
+        r#"{"channel":"chat:1","data":false}"#,
+        r#"{"channel":"news","data":"null"}"#,
+        r#"{"channel":"news","data":1,"b64data":""}"#,
+        r#"{"channel":"news","data":1,"b64data":null,"tags":null,"idempotency_key":null,"version":null}"#,
+        r#"{"channel":"news","data":1,"idempotency_key":"","version":0,"version_epoch":"e"}"#,
+        r#"{"channel":"news","data":1,"skip_history":true,"delta":true,"unknown":{}}"#,
+    ];
+    let (fake, router) = node();
+    for body in cases {
+        assert_eq!(code(&call(&router, "publish", body).await), 0, "{body}");
+    }
+    assert_eq!(fake.log().len(), cases.len());
+}
+
+#[tokio::test]
+async fn named_limits_hold_to_the_byte() {
+    let (fake, router) =
+        node_with(ApiSettings { data_bytes_max: 10, channel_bytes_max: 5, ..settings() }, Fake::default());
+    let body = |channel: &str, len: usize| format!(r#"{{"channel":"{channel}","data":"{}"}}"#, "x".repeat(len - 2));
+    assert_eq!(code(&call(&router, "publish", &body("12345", 10)).await), 0);
+    assert_eq!(code(&call(&router, "publish", &body("123456", 10)).await), 107);
+    assert_eq!(code(&call(&router, "publish", &body("12345", 11)).await), 107);
+    let tags = |count: usize| {
+        let tags: Vec<String> = (0..count).map(|n| format!(r#""{n}":"v""#)).collect();
+        format!(r#"{{"channel":"n","data":1,"tags":{{{}}}}}"#, tags.join(","))
+    };
+    assert_eq!(code(&call(&router, "publish", &tags(control::limits::TAGS_MAX)).await), 0);
+    assert_eq!(code(&call(&router, "publish", &tags(control::limits::TAGS_MAX + 1)).await), 107);
+    assert_eq!(fake.log().len(), 2);
+}
+
+#[tokio::test]
+async fn json_that_cannot_be_read_is_a_400() {
+    let (fake, router) = node();
+    let broken = [
+        "",
+        "{",
+        r#"{"channel":"news","data":}"#,
+        r#"{"channel":"news","data":1}x"#,
+        r#"{"channel":5,"data":1}"#,
+        r#"{"channel":"news","channel":"news","data":1}"#,
+        r#"["news"]x"#,
+    ];
+    for body in broken {
+        let answer = post(&router, "/api/publish", body).await;
+        assert_eq!(answer.status, StatusCode::BAD_REQUEST, "{body}");
+        assert_eq!(code(&answer.body), 107);
+    }
+    let not_utf8 = post(&router, "/api/publish", b"{\"channel\":\"news\",\"data\":\"\xff\"}".to_vec()).await;
+    assert_eq!(not_utf8.status, StatusCode::BAD_REQUEST);
+    assert!(fake.log().is_empty());
+    assert_eq!(code(&call(&router, "publish", "{\"channel\":\"news\",\"data\":\"\u{fd}\"}").await), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_worker_is_answered_for_after_the_deadline() {
+    let (_fake, router) = node();
+    let started = tokio::time::Instant::now();
+    let body = call(&router, "publish", r#"{"channel":"silent","data":1}"#).await;
+    assert_eq!(code(&body), 100);
+    assert!(body.contains("it may have been done"), "{body}");
+    assert_eq!(started.elapsed(), control::limits::BACKEND_TIMEOUT);
+    assert_eq!(code(&call(&router, "publish", r#"{"channel":"later:4999","data":1}"#).await), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn broadcast_answers_in_order_whatever_finishes_first() {
+    let (fake, router) = node();
+    let body = r#"{"channels":["later:30","chap:x","later:20","busy","","later:10"],"data":{"n":1}}"#;
+    let reply = parse(&call(&router, "broadcast", body).await);
+    let codes: Vec<u64> =
+        reply["result"]["responses"].as_array().unwrap().iter().map(|response| code(&response.to_string())).collect();
+    assert_eq!(codes, [0, 102, 0, 100, 107, 0]);
+    assert_eq!(fake.log(), [r#"later:10 {"n":1}"#, r#"later:20 {"n":1}"#, r#"later:30 {"n":1}"#]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn broadcast_is_concurrent_within_its_bound() {
+    let (fake, router) = node();
+    let channels = vec!["later:5"; 200];
+    let started = tokio::time::Instant::now();
+    let body = json!({"channels": channels, "data": 1}).to_string();
+    assert_eq!(code(&call(&router, "broadcast", &body).await), 0);
+    assert_eq!(fake.log().len(), 200);
+    assert_eq!(fake.in_flight_max.load(Ordering::SeqCst), control::limits::BROADCAST_IN_FLIGHT_MAX);
+    assert!(started.elapsed() <= Duration::from_millis(5 * 5), "200 at 64 at once are 4 rounds");
+}
+
+#[tokio::test]
+async fn broadcast_takes_a_bounded_number_of_channels() {
+    let (fake, router) = node();
+    let max = control::limits::BROADCAST_CHANNELS_MAX;
+    let body = |count| json!({"channels": vec!["n"; count], "data": 1}).to_string();
+    assert_eq!(code(&call(&router, "broadcast", &body(max + 1)).await), 107);
+    assert_eq!(code(&call(&router, "broadcast", &body(0)).await), 107);
+    assert_eq!(code(&call(&router, "broadcast", r#"{"channels":["n"]}"#).await), 107, "no data at all");
+    assert!(fake.log().is_empty());
+    assert_eq!(code(&call(&router, "broadcast", &body(max)).await), 0);
+    assert_eq!(fake.log().len(), max);
+}
+
+#[tokio::test]
+async fn channels_lists_what_matches_sorted() {
+    let (_fake, router) = node();
+    let all =
+        r#"{"result":{"channels":{"chat:a":{"num_clients":7},"chat:b":{"num_clients":1},"news":{"num_clients":2}}}}"#;
+    for body in ["", "{}", r#"{"pattern":""}"#, r#"{"pattern":null}"#, r#"{"pattern":"*"}"#] {
+        assert_eq!(call(&router, "channels", body).await, all, "{body}");
+    }
+    let one = r#"{"result":{"channels":{"chat:a":{"num_clients":7}}}}"#;
+    assert_eq!(call(&router, "channels", r#"{"pattern":"?hat:a"}"#).await, one);
+    assert_eq!(call(&router, "channels", r#"{"pattern":"none"}"#).await, r#"{"result":{"channels":{}}}"#);
+    assert_eq!(code(&call(&router, "channels", r#"{"pattern":"{chat,news}:*"}"#).await), 107);
+}
+
+#[tokio::test]
+async fn more_channels_than_can_be_listed_is_an_error_not_a_cut_list() {
+    let max = control::limits::CHANNELS_LISTED_MAX;
+    for (flood, expected) in [(max, 0), (max + 1, 108)] {
+        let (_fake, router) = node_with(settings(), Fake { flood, ..Fake::default() });
+        assert_eq!(code(&call(&router, "channels", "{}").await), expected);
+    }
+}
+
+#[tokio::test]
+async fn info_tells_about_this_node() {
+    let (_fake, router) = node();
+    let expected = r#"{"result":{"nodes":[{"uid":"u1","name":"node-1","version":"0.1.0","num_clients":3,"num_users":2,"num_channels":4,"num_subs":5,"uptime":60}]}}"#;
+    assert_eq!(call(&router, "info", "{}").await, expected);
+    assert_eq!(call(&router, "info", "").await, expected);
+}
+
+#[tokio::test]
+async fn disconnect_takes_its_target_and_defaults_to_3503() {
+    let (fake, router) = node();
+    let body = r#"{"user":"77","client":"c","session":"","whitelist":["w"],"disconnect":{"code":4000,"reason":"bye"}}"#;
+    assert_eq!(call(&router, "disconnect", body).await, r#"{"result":{}}"#);
+    assert_eq!(code(&call(&router, "disconnect", r#"{"user":"","whitelist":null,"disconnect":null}"#).await), 0);
+    let targets = fake.disconnected.lock().unwrap();
+    let [first, second] = &targets[..] else { panic!("two calls") };
+    assert_eq!(
+        (first.user.as_deref(), first.client.as_deref(), first.session.as_deref()),
+        (Some("77"), Some("c"), None)
+    );
+    assert_eq!((&first.whitelist[..], first.code, first.reason.as_str()), (&["w".to_owned()][..], 4000, "bye"));
+    assert_eq!((second.user.as_deref(), second.client.as_deref()), (Some(""), None));
+    assert_eq!((second.code, second.reason.as_str()), (3503, "force disconnect"));
+}
+
+#[tokio::test]
+async fn disconnect_refuses_what_no_close_frame_can_carry_and_never_means_everybody() {
+    let (fake, router) = node();
+    let with =
+        |code: u32, reason: &str| json!({"user": "7", "disconnect": {"code": code, "reason": reason}}).to_string();
+    let long = "r".repeat(124);
+    for wrong in
+        ["{}".to_owned(), with(2999, "x"), with(5000, "x"), with(69_536, "x"), with(4000, &long), with(4000, "{}")]
+    {
+        assert_eq!(code(&call(&router, "disconnect", &wrong).await), 107, "{wrong}");
+    }
+    assert!(fake.disconnected.lock().unwrap().is_empty());
+    let client = r#"{"client":"c"}"#.to_owned();
+    for right in [client, with(3000, "x"), with(4999, "x"), with(4000, &long[1..]), with(4000, "{")] {
+        assert_eq!(code(&call(&router, "disconnect", &right).await), 0, "{right}");
+    }
+}
+
+#[tokio::test]
+async fn transport_mode_says_it_by_status_with_the_bare_error() {
+    let (_fake, router) = node();
+    let headers = [("x-api-key", KEY), ("x-centrifugo-error-mode", "transport")];
+    let cases = [
+        (500, r#"{"channel":"busy","data":1}"#),
+        (404, r#"{"channel":"chap:1","data":1}"#),
+        (400, r#"{"channel":"news"}"#),
+        (400, r#"{"channel":"news","data":1,"version":1}"#),
+        (200, r#"{"channel":"news","data":1}"#),
+    ];
+    for (status, body) in cases {
+        let answer = post_with(&router, "/api/publish", &headers, body).await;
+        assert_eq!(answer.status.as_u16(), status, "{body}");
+        let parsed = parse(&answer.body);
+        assert_eq!(parsed["code"].is_u64(), status != 200, "{}", answer.body);
+        assert!(parsed["error"].is_null());
+    }
+    // The same by configuration; and a request without either is answered 200.
+    let (_fake, by_config) = node_with(ApiSettings { error_mode: ErrorMode::Transport, ..settings() }, Fake::default());
+    assert_eq!(post(&by_config, "/api/publish", r#"{"channel":"news"}"#).await.status, 400);
+    assert_eq!(post(&router, "/api/publish", r#"{"channel":"news"}"#).await.status, 200);
+}
+
+#[tokio::test]
+async fn unknown_paths_and_methods_are_told_in_the_same_shape() {
+    let (_fake, router) = node();
+    for path in ["/api/publis", "/api/presence", "/api/publish/x"] {
+        let answer = post(&router, path, "{}").await;
+        assert_eq!((answer.status.as_u16(), code(&answer.body)), (404, 104), "{path}");
+    }
+    let answer = get(&router, "/nothing").await;
+    assert_eq!((answer.status.as_u16(), code(&answer.body)), (404, 104));
+    let key = format!("/api/publish?api_key={KEY}");
+    let answer = get(&router, &key).await;
+    assert_eq!((answer.status.as_u16(), answer.header("allow"), code(&answer.body)), (405, "POST", 107));
+    let answer = post(&router, "/metrics", "").await;
+    assert_eq!((answer.status.as_u16(), answer.header("allow"), code(&answer.body)), (405, "GET, HEAD", 107));
+    assert_eq!(post(&router, "/api/publish/", r#"{"channel":"news","data":1}"#).await.status, 200);
+}
+
+#[tokio::test]
+async fn the_older_shape_runs_one_or_several_commands() {
+    let (fake, router) = node();
+    let one = post(&router, "/api", r#"{"method":"publish","params":{"channel":"news","data":1}}"#).await;
+    assert_eq!((one.status.as_u16(), one.body.as_str()), (200, r#"{"result":{}}"#));
+    let several = "{\"method\":\"publish\",\"params\":{\"channel\":\"news\",\"data\":2}}\n\
+        {\"method\":\"publis\",\"params\":{}}\n{\"method\":\"publish\",\"params\":{\"channel\":5}}\n{\"method\":\"info\"}\n";
+    let answer = post(&router, "/api/", several).await;
+    let codes: Vec<u64> = answer.body.lines().map(code).collect();
+    assert_eq!((answer.status.as_u16(), codes), (200, vec![0, 104, 107, 0]));
+    assert_eq!(fake.log(), ["news 1", "news 2"]);
+    // One command that does not fit its method is a 400, as on /api/publish.
+    let wrong = post(&router, "/api", r#"{"method":"publish","params":{"channel":5}}"#).await;
+    assert_eq!(wrong.status.as_u16(), 400);
+}
+
+#[tokio::test]
+async fn an_older_body_that_breaks_off_does_nothing() {
+    let (fake, router) = node();
+    let command = "{\"method\":\"publish\",\"params\":{\"channel\":\"news\",\"data\":2}}";
+    assert_eq!(post(&router, "/api", format!("{command}\n{command}\n{{")).await.status.as_u16(), 400);
+    assert_eq!(post(&router, "/api", "").await.status.as_u16(), 400);
+    let max = control::limits::LEGACY_COMMANDS_MAX;
+    let too_many = post(&router, "/api", command.repeat(max + 1)).await;
+    assert_eq!(code(&too_many.body), 107);
+    assert!(fake.log().is_empty());
+    post(&router, "/api", command.repeat(max)).await;
+    assert_eq!(fake.log().len(), max);
+}
+
+#[tokio::test]
+async fn health_and_readiness_need_no_key() {
+    let (fake, router) = node();
+    for path in ["/healthz", "/health"] {
+        let answer = get(&router, path).await;
+        assert_eq!((answer.status.as_u16(), answer.body.as_str()), (200, "{}"));
+    }
+    assert_eq!(get(&router, "/readyz").await.status.as_u16(), 200);
+    fake.ready.store(false, Ordering::SeqCst);
+    let answer = get(&router, "/readyz").await;
+    assert_eq!((answer.status.as_u16(), answer.body.as_str()), (503, r#"{"ready":false}"#));
+    assert_eq!(get(&router, "/healthz").await.status.as_u16(), 200, "draining is not dead");
+}
