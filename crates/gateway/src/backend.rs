@@ -1,0 +1,397 @@
+//! The control thread's mailbox: what the server API asks goes out as letters, answers come back as results.
+//!
+//! [`Gateway`] is the handle that the API holds; [`Bridge::run`] owns the mailbox and runs beside it on the same thread.
+
+use crate::letter::{Disconnecting, Letter, List, Listed, Matching, Order, Publish, Refused, Ticket};
+use crate::mailbox::{Mailbox, Party, Post};
+use crate::stats::{Number, WorkerStats};
+use conn::Disconnect;
+use control::metrics::{Close, NodeSample, Side, TickLengths, WorkerSample};
+use control::{Backend, BackendError, DisconnectTarget, Glob, NodeInfo};
+use hub::{Channel, ChannelHash, Draft, Namespaces, Published};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot};
+
+/// Calls of the API that may wait to be posted. More are answered as busy.
+const ASKED_MAX: usize = 1024;
+
+/// Letters read between two looks at the API's calls.
+const LETTERS_PER_TURN: usize = 256;
+
+/// What this process is, fixed at its start.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// Random.
+    pub uid: String,
+    /// Configured or host name.
+    pub name: String,
+    /// The driver's name.
+    pub driver: &'static str,
+    /// Why it was chosen.
+    pub driver_reason: String,
+    /// Soft limit of open files.
+    pub files_max: u64,
+    /// Connections all workers take together.
+    pub connections_max: u64,
+}
+
+/// The API's handle on the workers.
+#[derive(Debug)]
+pub struct Gateway {
+    ask: mpsc::Sender<Ask>,
+    stats: Vec<Arc<WorkerStats>>,
+    identity: Identity,
+    clock: io::Clock,
+    /// Read and written by the control thread's tasks only, so nobody ever waits for it.
+    namespaces: RwLock<Arc<Namespaces>>,
+    ready: AtomicBool,
+    log_lines_dropped: crate::logging::Dropped,
+}
+
+enum Ask {
+    Publish { draft: Draft, answer: oneshot::Sender<Result<Published, BackendError>> },
+    List { worker: Party, cursor: u32, answer: oneshot::Sender<Result<Listed, BackendError>> },
+    Disconnect { worker: Party, matching: Matching, why: Disconnect, answer: oneshot::Sender<Result<u64, BackendError>> },
+    Order { worker: Party, order: Order },
+}
+
+impl Gateway {
+    /// The handle and the bridge behind it. The mailbox is that of the party after the last worker.
+    pub fn new(
+        mailbox: Mailbox,
+        wake: io::WakeReceiver,
+        stats: Vec<Arc<WorkerStats>>,
+        identity: Identity,
+        settings: &Reach,
+        log_lines_dropped: crate::logging::Dropped,
+    ) -> (Arc<Self>, Bridge) {
+        let (ask, asked) = mpsc::channel(ASKED_MAX);
+        let gateway = Arc::new(Self {
+            ask,
+            stats,
+            identity,
+            clock: settings.clock,
+            namespaces: RwLock::new(Arc::new(settings.namespaces.clone())),
+            ready: AtomicBool::new(true),
+            log_lines_dropped,
+        });
+        let desk = Desk {
+            mailbox,
+            asked,
+            hash: settings.hash,
+            workers: gateway.stats.len() as u16,
+            clock: settings.clock,
+            request_timeout: settings.request_timeout,
+            tickets: 0,
+            publishing: HashMap::new(),
+            listing: HashMap::new(),
+            disconnecting: HashMap::new(),
+        };
+        (gateway, Bridge { wake, desk })
+    }
+
+    /// Sends an order to every worker. Waits for room; the control thread may.
+    pub async fn order_all(&self, mut order: impl FnMut() -> Order) {
+        for worker in 0..self.stats.len() {
+            // The bridge goes only with the process.
+            let _ = self.ask.send(Ask::Order { worker, order: order() }).await;
+        }
+    }
+
+    /// Tells the API and every worker what `/readyz` answers.
+    pub async fn set_ready(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Relaxed);
+        self.order_all(|| Order::Ready(ready)).await;
+    }
+
+    /// The namespaces that publishing asks for, after a reload.
+    pub fn set_namespaces(&self, namespaces: Namespaces) {
+        *self.namespaces.write().expect("nobody panics while holding it") = Arc::new(namespaces);
+    }
+
+    /// Number of workers.
+    pub fn workers(&self) -> usize {
+        self.stats.len()
+    }
+
+    /// Connections open on all workers.
+    pub fn connections(&self) -> u64 {
+        self.sum(Number::Connections)
+    }
+
+    /// Who this process is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    fn sum(&self, number: Number) -> u64 {
+        self.stats.iter().map(|stats| stats.number(number)).sum()
+    }
+
+    async fn ask<T>(
+        &self,
+        ask: impl FnOnce(oneshot::Sender<Result<T, BackendError>>) -> Ask,
+    ) -> Result<T, BackendError> {
+        let (answer, answered) = oneshot::channel();
+        self.ask.try_send(ask(answer)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => BackendError::Busy,
+            mpsc::error::TrySendError::Closed(_) => BackendError::ShuttingDown,
+        })?;
+        answered.await.unwrap_or(Err(BackendError::ShuttingDown))
+    }
+}
+
+/// What the bridge needs to find a channel's home.
+#[derive(Debug, Clone)]
+pub struct Reach {
+    /// The process's key for channels.
+    pub hash: ChannelHash,
+    /// The process's clock.
+    pub clock: io::Clock,
+    /// After it a request is not worth doing.
+    pub request_timeout: Duration,
+    /// The configured namespaces.
+    pub namespaces: Namespaces,
+}
+
+impl Backend for Gateway {
+    async fn publish(&self, draft: Draft) -> Result<Published, BackendError> {
+        self.ask(|answer| Ask::Publish { draft, answer }).await
+    }
+
+    async fn channels(&self, pattern: Option<Glob>, limit: usize) -> Result<Vec<(Channel, u32)>, BackendError> {
+        let mut found = Vec::new();
+        for worker in 0..self.stats.len() {
+            let mut cursor = 0;
+            loop {
+                let page = self.ask(|answer| Ask::List { worker, cursor, answer }).await?;
+                let wanted = |name: &str| pattern.as_ref().is_none_or(|glob| glob.matches(name));
+                found.extend(page.channels.into_iter().filter(|(name, _)| wanted(name)));
+                if found.len() >= limit {
+                    found.truncate(limit);
+                    return Ok(found);
+                }
+                match page.next {
+                    Some(next) => cursor = next,
+                    None => break,
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    async fn disconnect(&self, target: DisconnectTarget) -> Result<u64, BackendError> {
+        let DisconnectTarget { user, client, session, whitelist, code, reason } = target;
+        let matching = Matching { user, client, session, whitelist };
+        let why = Disconnect { code, reason: reason.into() };
+        let mut count = 0;
+        for worker in 0..self.stats.len() {
+            let (matching, why) = (matching.clone(), why.clone());
+            count += self.ask(|answer| Ask::Disconnect { worker, matching, why, answer }).await?;
+        }
+        Ok(count)
+    }
+
+    fn info(&self) -> NodeInfo {
+        let num_clients = self.sum(Number::Sessions);
+        NodeInfo {
+            uid: self.identity.uid.clone(),
+            name: self.identity.name.clone(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            num_clients,
+            // Without tokens every client is the anonymous user.
+            num_users: num_clients.min(1),
+            num_channels: self.sum(Number::Channels),
+            num_subs: self.sum(Number::Subscriptions),
+            uptime: self.clock.now().as_secs(),
+        }
+    }
+
+    fn namespaces(&self) -> Arc<Namespaces> {
+        self.namespaces.read().expect("nobody panics while holding it").clone()
+    }
+
+    fn ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    fn sample(&self) -> NodeSample {
+        NodeSample {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: env!("TIDEGATE_GIT_HASH").to_owned(),
+            driver: self.identity.driver,
+            driver_reason: self.identity.driver_reason.clone(),
+            uptime: self.clock.now(),
+            files_max: self.identity.files_max,
+            connections_max: self.identity.connections_max,
+            log_lines_dropped: self.log_lines_dropped.lines(),
+            workers: self.stats.iter().map(|stats| worker_sample(stats)).collect(),
+        }
+    }
+}
+
+fn worker_sample(stats: &WorkerStats) -> WorkerSample {
+    let number = |n: Number| stats.number(n);
+    let io = &stats.io;
+    let bounds = io::counters::TICK_BUCKETS_US.iter().map(|&us| us as f64 / 1e6).chain([f64::INFINITY]);
+    let buckets = bounds.zip(io.tick_lengths.iter().map(io::counters::Counter::load)).collect();
+    let side = |side| if side == conn::Side::Ours { Side::Server } else { Side::Client };
+    WorkerSample {
+        connections: number(Number::Connections),
+        subscriptions: number(Number::Subscriptions),
+        channels: number(Number::Channels),
+        messages_received: number(Number::MessagesIn) + number(Number::HttpRequests),
+        messages_sent: number(Number::MessagesOut),
+        publications: number(Number::Publications),
+        bytes_received: io.read_bytes.load(),
+        bytes_sent: io.sent_bytes.load(),
+        letters_sent: number(Number::LettersSent),
+        letters_refused: number(Number::LettersRefused),
+        outbox_dropped: number(Number::OutboxDropped),
+        accepted: io.accepts.load(),
+        refused_full: io.refused_full.load(),
+        ticks: TickLengths { buckets, seconds: io.tick_nanoseconds.load() as f64 / 1e9 },
+        closes: stats
+            .closes()
+            .filter(|(_, _, count)| *count > 0)
+            .map(|(s, code, count)| Close { side: side(s), code, count })
+            .collect(),
+    }
+}
+
+/// Carries calls of the API to the workers and their answers back.
+pub struct Bridge {
+    wake: io::WakeReceiver,
+    desk: Desk,
+}
+
+/// The bridge without what wakes it.
+struct Desk {
+    mailbox: Mailbox,
+    asked: mpsc::Receiver<Ask>,
+    hash: ChannelHash,
+    workers: u16,
+    clock: io::Clock,
+    request_timeout: Duration,
+    tickets: u64,
+    publishing: HashMap<u64, oneshot::Sender<Result<Published, BackendError>>>,
+    listing: HashMap<u64, oneshot::Sender<Result<Listed, BackendError>>>,
+    disconnecting: HashMap<u64, oneshot::Sender<Result<u64, BackendError>>>,
+}
+
+impl Bridge {
+    /// Runs until the handle is gone.
+    ///
+    /// # Errors
+    /// When the wake cannot be watched.
+    pub async fn run(self) -> std::io::Result<()> {
+        // The safe constructor is deprecated because AsRawFd may name a descriptor that is closed meanwhile. This one is
+        // the eventfd that the receiver itself keeps open; the new constructor would need `unsafe` for the same promise.
+        #[allow(deprecated)]
+        let wake = AsyncFd::with_interest(self.wake, tokio::io::Interest::READABLE)?;
+        let mut desk = self.desk;
+        loop {
+            let read = desk.read_answers();
+            desk.mailbox.flush();
+            if read == LETTERS_PER_TURN {
+                // More may wait; let the API's tasks run first.
+                tokio::task::yield_now().await;
+                desk.post_all();
+                continue;
+            }
+            wake.get_ref().begin_sleep();
+            if desk.mailbox.has_mail() {
+                wake.get_ref().end_sleep();
+                continue;
+            }
+            tokio::select! {
+                ready = wake.readable() => ready?.clear_ready(),
+                ask = desk.asked.recv() => match ask {
+                    Some(ask) => desk.post(ask),
+                    None => return Ok(()),
+                },
+            }
+            wake.get_ref().end_sleep();
+            desk.post_all();
+        }
+    }
+}
+
+impl Desk {
+    fn post_all(&mut self) {
+        while let Ok(ask) = self.asked.try_recv() {
+            self.post(ask);
+        }
+    }
+
+    fn post(&mut self, ask: Ask) {
+        self.tickets += 1;
+        let ticket = self.tickets;
+        match ask {
+            Ask::Publish { draft, answer } => {
+                let home = usize::from(self.hash.home(&draft.channel, self.workers).0);
+                let expires = self.clock.now() + self.request_timeout;
+                let publish = Publish { ticket: Ticket::Control(ticket), draft, expires };
+                match self.mailbox.request(home, Letter::Publish(Box::new(publish))) {
+                    Ok(()) => drop(self.publishing.insert(ticket, answer)),
+                    Err(_) => drop(answer.send(Err(BackendError::Busy))),
+                }
+            }
+            Ask::List { worker, cursor, answer } => {
+                match self.mailbox.request(worker, Letter::List(Box::new(List { ticket, cursor }))) {
+                    Ok(()) => drop(self.listing.insert(ticket, answer)),
+                    Err(_) => drop(answer.send(Err(BackendError::Busy))),
+                }
+            }
+            Ask::Disconnect { worker, matching, why, answer } => {
+                let letter = Letter::Disconnect(Box::new(Disconnecting { ticket, matching, why }));
+                match self.mailbox.request(worker, letter) {
+                    Ok(()) => drop(self.disconnecting.insert(ticket, answer)),
+                    Err(_) => drop(answer.send(Err(BackendError::Busy))),
+                }
+            }
+            Ask::Order { worker, order } => {
+                if self.mailbox.request(worker, Letter::Order(order)).is_err() {
+                    tracing::error!(worker, "an order found a full mailbox: the worker has stopped reading its mail");
+                }
+            }
+        }
+    }
+
+    fn read_answers(&mut self) -> usize {
+        for read in 0..LETTERS_PER_TURN {
+            let Some((_, letter)) = self.mailbox.next() else { return read };
+            // A caller that has given up has dropped its receiver; the answer goes nowhere.
+            match letter {
+                Letter::Published { ticket: Ticket::Control(ticket), answer } => {
+                    if let Some(caller) = self.publishing.remove(&ticket) {
+                        let _ = caller.send(answer.map_err(to_backend));
+                    }
+                }
+                Letter::Listed(listed) => {
+                    if let Some(caller) = self.listing.remove(&listed.ticket) {
+                        let _ = caller.send(Ok(*listed));
+                    }
+                }
+                Letter::Disconnected { ticket, count } => {
+                    if let Some(caller) = self.disconnecting.remove(&ticket) {
+                        let _ = caller.send(Ok(count));
+                    }
+                }
+                _ => debug_assert!(false, "the control thread gets answers only"),
+            }
+        }
+        LETTERS_PER_TURN
+    }
+}
+
+fn to_backend(refused: Refused) -> BackendError {
+    match refused {
+        Refused::Busy | Refused::ChannelsMax => BackendError::Busy,
+        Refused::Expired => BackendError::Timeout,
+    }
+}

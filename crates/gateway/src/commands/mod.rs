@@ -1,0 +1,5 @@
+//! The subcommands that do not serve. Each writes data to `out` and everything else to `err`, and returns the exit code.
+
+pub mod check;
+pub mod completions;
+pub mod publish;

@@ -1,0 +1,374 @@
+//! What must hold between the values of a config, once each of them is readable.
+
+use super::Config;
+use super::address::Address;
+use super::problem::{Problem, Source};
+use super::sections::{ChannelOptions, Pin};
+use super::values::{Bytes, Count, Time};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Workers of one process. A worker is one core; the limit keeps the mailboxes, one per pair of workers, countable.
+pub const WORKERS_MAX: u32 = 256;
+
+/// What a publication needs in an outbox beside its data: frame, channel, offset and the publisher's info.
+pub const ENVELOPE_BYTES_MAX: Bytes = Bytes::kib(4);
+
+/// An outbox counts its bytes in 32 bits.
+const OUTBOX_BYTES_LIMIT: Bytes = Bytes::mib(2048);
+
+/// The table of headers that the parser holds.
+const HEADERS_LIMIT: u64 = 64;
+
+/// Collects what does not hold.
+pub(super) struct Rules<'a> {
+    sources: &'a BTreeMap<String, Source>,
+    refused: &'a BTreeSet<String>,
+    problems: Vec<Problem>,
+}
+
+/// Errors and warnings of a config whose values were put together from `sources`.
+pub(super) fn check(
+    config: &Config,
+    dev: bool,
+    sources: &BTreeMap<String, Source>,
+    refused: &BTreeSet<String>,
+) -> (Vec<Problem>, Vec<Problem>) {
+    let mut rules = Rules { sources, refused, problems: Vec::new() };
+    listeners(&mut rules, config, dev);
+    workers(&mut rules, config);
+    clients(&mut rules, config);
+    memory(&mut rules, config);
+    channels(&mut rules, config);
+    let range = Time::millis(100)..=Time::secs(600);
+    rules.within("drain.time", config.drain.time, &range);
+    rules.within("drain.notice", config.drain.notice, &(Time::ZERO..=*range.end()));
+    rules.count("log.queue_lines", config.log.queue_lines.into(), 1, 1 << 20);
+    let name = &config.server.name;
+    rules.holds(
+        &["server.name"],
+        name.len() <= 64 && !name.contains(|c: char| c.is_control()),
+        || format!("{name:?} is not a name of at most 64 bytes without control characters"),
+        "",
+    );
+    let errors = std::mem::take(&mut rules.problems);
+    warnings(&mut rules, config);
+    (errors, rules.problems)
+}
+
+impl Rules<'_> {
+    /// Notes a rule that is broken, at the strongest of the values it is about. `keys[0]` is the one to name.
+    fn holds(&mut self, keys: &[&str], kept: bool, message: impl FnOnce() -> String, hint: &str) {
+        if kept || keys.iter().any(|key| self.refused.contains(*key)) {
+            return;
+        }
+        let source = keys.iter().filter_map(|key| self.sources.get(*key)).max().cloned().unwrap_or(Source::Default);
+        let problem = Problem::new(source, keys[0], &message());
+        self.problems.push(if hint.is_empty() { problem } else { problem.hinted(hint) });
+    }
+
+    fn within<T: PartialOrd + std::fmt::Display>(&mut self, key: &str, value: T, range: &std::ops::RangeInclusive<T>) {
+        self.holds(
+            &[key],
+            range.contains(&value),
+            || format!("{value} is outside {} to {}", range.start(), range.end()),
+            "",
+        );
+    }
+
+    fn count(&mut self, key: &str, value: u64, min: u64, max: u64) {
+        self.within(key, value, &(min..=max));
+    }
+
+    fn below<T: PartialOrd + std::fmt::Display>(
+        &mut self,
+        (low_key, low): (&str, T),
+        (high_key, high): (&str, T),
+        why: &str,
+    ) {
+        self.holds(
+            &[low_key, high_key],
+            low < high,
+            || format!("{low} must be less than {high_key}, which is {high}"),
+            why,
+        );
+    }
+
+    fn at_most<T: PartialOrd + std::fmt::Display>(
+        &mut self,
+        (low_key, low): (&str, T),
+        (high_key, high): (&str, T),
+        why: &str,
+    ) {
+        self.holds(
+            &[low_key, high_key],
+            low <= high,
+            || format!("{low} must not be more than {high_key}, which is {high}"),
+            why,
+        );
+    }
+}
+
+fn listeners(rules: &mut Rules, config: &Config, dev: bool) {
+    let (public, api) = (&config.public, &config.api);
+    rules.holds(
+        &["public.listen"],
+        !public.listen.is_empty(),
+        || "no listener, so no client could connect".into(),
+        "write for example listen = [\"127.0.0.1:8000\"]",
+    );
+    let mut seen: Vec<(&str, &Address)> = Vec::new();
+    for (key, address) in with_key("public.listen", &public.listen).chain(with_key("api.listen", &api.listen)) {
+        if let Some((first, _)) = seen.iter().find(|(_, other)| *other == address && !address.is_ephemeral()) {
+            rules.holds(
+                &[key, first],
+                false,
+                || format!("{address} is also in {first}"),
+                "each listener needs its own address",
+            );
+        }
+        seen.push((key, address));
+        rules.holds(
+            &[key],
+            !dev || address.is_local(),
+            || format!("{address} can be reached from other machines, and --dev lets everybody do everything"),
+            "listen on 127.0.0.1, [::1] or a Unix socket; or leave out --dev and use `tidegate serve --config FILE`",
+        );
+    }
+    if dev {
+        return; // Said already, and the hints below would lead astray.
+    }
+    let remote = |listen: &[Address]| listen.iter().find(|address| !address.is_local()).cloned();
+    if let Some(address) = remote(&public.listen) {
+        rules.holds(
+            &["public.listen", "client.anonymous"],
+            config.client.anonymous,
+            || format!("{address} can be reached from other machines, and this version knows no tokens to tell clients apart"),
+            "set client.anonymous = true to let everybody in on purpose, or listen on 127.0.0.1",
+        );
+    }
+    if let Some(address) = remote(&api.listen) {
+        rules.holds(
+            &["api.listen", "api.keys", "api.insecure"],
+            !api.keys.is_empty() || api.insecure,
+            || format!("{address} can be reached from other machines, and there is no key"),
+            "set api.keys (or TIDEGATE_API__KEYS_FILE), listen on 127.0.0.1, or set api.insecure = true to need no key on purpose",
+        );
+    }
+}
+
+fn with_key<'a>(key: &'static str, list: &'a [Address]) -> impl Iterator<Item = (&'static str, &'a Address)> {
+    list.iter().map(move |address| (key, address))
+}
+
+fn workers(rules: &mut Rules, config: &Config) {
+    let workers = &config.workers;
+    if let Count::Fixed(count) = workers.count {
+        rules.count("workers.count", count.into(), 1, WORKERS_MAX.into());
+    }
+    if let Count::Fixed(count) = workers.connections_max {
+        rules.count("workers.connections_max", count.into(), 1, 100_000_000);
+    }
+    rules.within("workers.spin", workers.spin, &(Time::ZERO..=Time::millis(10)));
+    rules.holds(
+        &["workers.cpus", "workers.pin"],
+        workers.cpus.is_empty() || workers.pin != Pin::Off,
+        || "the list of cores has no effect while workers.pin is \"off\"".into(),
+        "set workers.pin = \"on\", or leave out workers.cpus",
+    );
+    let distinct: BTreeSet<_> = workers.cpus.iter().collect();
+    rules.holds(
+        &["workers.cpus"],
+        distinct.len() == workers.cpus.len(),
+        || "a core is named twice".into(),
+        "each core once; with more workers than cores they go round",
+    );
+    rules.holds(
+        &["workers.cpus"],
+        workers.cpus.iter().all(|cpu| *cpu < 4096),
+        || "the numbers of cores end at 4095".into(),
+        "`nproc` and /proc/cpuinfo tell which there are",
+    );
+}
+
+fn clients(rules: &mut Rules, config: &Config) {
+    let (client, http) = (&config.client, &config.http);
+    rules.within("client.ping_interval", client.ping_interval, &(Time::secs(1)..=Time::secs(3600)));
+    rules.holds(
+        &["client.ping_interval"],
+        client.ping_interval.get().subsec_nanos() == 0,
+        || format!("{} is not whole seconds", client.ping_interval),
+        "clients are told the interval in seconds",
+    );
+    rules.below(
+        ("client.pong_timeout", client.pong_timeout),
+        ("client.ping_interval", client.ping_interval),
+        "a pong must be due before the next ping goes out",
+    );
+    let times = [
+        ("client.pong_timeout", client.pong_timeout),
+        ("client.stale_close_delay", client.stale_close_delay),
+        ("http.head_timeout", http.head_timeout),
+        ("http.keep_alive_timeout", http.keep_alive_timeout),
+        ("outbox.write_timeout", config.outbox.write_timeout),
+        ("outbox.close_timeout", config.outbox.close_timeout),
+        ("hub.request_timeout", config.hub.request_timeout),
+    ];
+    for (key, time) in times {
+        rules.within(key, time, &(Time::millis(100)..=Time::secs(3600)));
+    }
+    rules.count("client.channels_max", client.channels_max.into(), 1, 1 << 20);
+    rules.count("client.fragments_max", client.fragments_max.into(), 1, 1 << 30);
+    rules.count("http.headers_max", http.headers_max.into(), 1, HEADERS_LIMIT);
+    rules.within("client.channel_name_bytes_max", client.channel_name_bytes_max, &(Bytes::new(1)..=Bytes::new(1024)));
+    rules.within("client.message_bytes_max", client.message_bytes_max, &(Bytes::new(1)..=Bytes::mib(512)));
+    rules.within("http.head_bytes_max", http.head_bytes_max, &(Bytes::kib(1)..=Bytes::mib(1)));
+    let lists =
+        [("allow-all \"*\" makes the other origins pointless", config.public.origins.iter().any(|o| o.allows_all()))];
+    for (message, broken) in lists {
+        rules.holds(
+            &["public.origins"],
+            !broken || config.public.origins.len() == 1,
+            || message.into(),
+            "keep \"*\" alone to allow every page, or leave it out",
+        );
+    }
+}
+
+fn memory(rules: &mut Rules, config: &Config) {
+    let (outbox, hub, api, client) = (&config.outbox, &config.hub, &config.api, &config.client);
+    let bytes_max = ("outbox.bytes_max", outbox.bytes_max);
+    rules.within(bytes_max.0, bytes_max.1, &(Bytes::kib(8)..=OUTBOX_BYTES_LIMIT));
+    let low = ("outbox.low_water", outbox.low_water);
+    let high = ("outbox.high_water", outbox.high_water);
+    rules.below(low, high, "between them input stays paused, so that it does not flutter");
+    rules.at_most(high, bytes_max, "above outbox.bytes_max the client is closed already");
+    rules.holds(
+        &["outbox.reply_bytes_max", low.0, bytes_max.0],
+        outbox.low_water.get() + outbox.reply_bytes_max.get() <= outbox.bytes_max.get(),
+        || {
+            format!(
+                "{} and outbox.low_water ({}) together are more than outbox.bytes_max ({})",
+                outbox.reply_bytes_max, low.1, bytes_max.1
+            )
+        },
+        "an outbox below low water always takes one whole reply",
+    );
+    let message = ("client.message_bytes_max", client.message_bytes_max);
+    rules.at_most(
+        message,
+        ("outbox.reply_bytes_max", outbox.reply_bytes_max),
+        "an echo is a reply as long as its message",
+    );
+    rules.at_most(
+        ("api.data_bytes_max", api.data_bytes_max),
+        ("api.body_bytes_max", api.body_bytes_max),
+        "the data travels in the body",
+    );
+    rules.within("api.body_bytes_max", api.body_bytes_max, &(Bytes::kib(1)..=Bytes::mib(512)));
+    let held = ("hub.held_bytes_max", hub.held_bytes_max);
+    rules.at_most(held, bytes_max, "what was held goes into the outbox at once");
+    rules.within(held.0, held.1, &(Bytes::new(1)..=OUTBOX_BYTES_LIMIT));
+    rules.within("hub.mailbox_bytes_max", hub.mailbox_bytes_max, &(Bytes::kib(8)..=Bytes::mib(65_536)));
+    for (key, data) in [("api.data_bytes_max", api.data_bytes_max), message] {
+        for (room_key, room) in [bytes_max, ("hub.mailbox_bytes_max", hub.mailbox_bytes_max)] {
+            rules.holds(
+                &[key, room_key],
+                data.get() + ENVELOPE_BYTES_MAX.get() <= room.get(),
+                || format!("{data} and {ENVELOPE_BYTES_MAX} of envelope do not fit {room_key}, which is {room}"),
+                "one publication always has to fit",
+            );
+        }
+    }
+    rules.count("hub.channels_max", hub.channels_max.into(), 1, 1 << 30);
+    rules.count("hub.mailbox_letters", hub.mailbox_letters.into(), 16, 1 << 20);
+    rules.count("hub.held_publications_max", hub.held_publications_max.into(), 1, 1 << 20);
+}
+
+fn channels(rules: &mut Rules, config: &Config) {
+    options(rules, "channels", "", &config.channels);
+    for namespace in &config.namespaces {
+        options(rules, "namespaces", &namespace.name, &namespace.options);
+    }
+    rules.holds(
+        &["namespaces"],
+        config.namespaces.len() < usize::from(u16::MAX),
+        || format!("{} namespaces; at most {} can be told apart", config.namespaces.len(), u16::MAX - 1),
+        "",
+    );
+}
+
+/// Options that do nothing without another one: whoever set them believes in something that is not so.
+fn options(rules: &mut Rules, section: &str, name: &str, options: &ChannelOptions) {
+    let publish = options.allow_publish_for_client || options.allow_publish_for_subscriber;
+    let table = [
+        (
+            "allow_subscribe_for_anonymous",
+            options.allow_subscribe_for_anonymous && !options.allow_subscribe_for_client,
+            "allow_subscribe_for_client",
+        ),
+        ("allow_publish_for_anonymous", options.allow_publish_for_anonymous && !publish, "allow_publish_for_client"),
+    ];
+    for (key, idle, needs) in table {
+        let place = if name.is_empty() { String::new() } else { format!("namespace {name:?}: ") };
+        rules.holds(
+            &[&format!("{section}.{key}"), &format!("{section}.{needs}"), &format!("namespaces.{name}")],
+            !idle,
+            || format!("{place}{key} does nothing without {needs}"),
+            &format!("set {needs} = true as well; it is for all clients, this one adds those without a user"),
+        );
+    }
+}
+
+/// What is allowed and most likely not meant.
+fn warnings(rules: &mut Rules, config: &Config) {
+    rules.holds(
+        &["client.anonymous"],
+        config.client.anonymous,
+        || "this version knows no tokens, so no client can connect".into(),
+        "set client.anonymous = true",
+    );
+    let api = &config.api;
+    rules.holds(
+        &["api.keys", "api.insecure", "api.listen"],
+        api.listen.is_empty() || api.insecure || !api.keys.is_empty(),
+        || "there is no key, so every API request is answered 401".into(),
+        "set api.keys, TIDEGATE_API__KEYS_FILE, or api.insecure = true on loopback",
+    );
+    rules.holds(
+        &["api.insecure", "api.listen"],
+        !api.insecure || api.listen.iter().all(Address::is_local),
+        || "every machine that reaches the API listener may publish and disconnect".into(),
+        "set api.keys and leave out api.insecure",
+    );
+    rules.holds(
+        &["api.insecure", "api.keys"],
+        !api.insecure || api.keys.is_empty(),
+        || "api.keys have no effect while no key is asked for".into(),
+        "leave out api.insecure",
+    );
+    rules.holds(
+        &["client.insecure", "public.listen"],
+        !config.client.insecure || config.public.listen.iter().all(Address::is_local),
+        || "every client may subscribe and publish to every channel".into(),
+        "set the allow_* options of [channels] and [[namespaces]] instead",
+    );
+    rules.holds(
+        &["public.origins"],
+        !config.public.origins.iter().any(|origin| origin.allows_all()),
+        || "pages of every site may connect with the cookies and addresses of their visitors".into(),
+        "list the sites",
+    );
+    rules.holds(
+        &["public.origins"],
+        !config.public.origins.iter().any(|origin| origin.is_opaque()),
+        || "\"null\" is the origin of sandboxed pages of every site, not only of local files".into(),
+        "serve the page over http, then list its origin",
+    );
+    let public = &config.public;
+    rules.holds(
+        &["public.websocket"],
+        public.websocket || public.uni_websocket || public.echo,
+        || "no endpoint is switched on, so clients get 404".into(),
+        "set public.websocket = true",
+    );
+}

@@ -1,0 +1,373 @@
+//! The sections of the config file with their defaults. `deploy/tidegate.toml` gives the reasons.
+
+use super::address::Address;
+use super::levels::Levels;
+use super::origins::OriginPattern;
+use super::values::{Bytes, Count, Secret, Time, choice, whole};
+use serde::{Deserialize, Serialize};
+
+/// The whole config. Made by [`super::load`], which knows where each value came from and reports what is wrong with it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// `[server]`
+    pub server: Server,
+    /// `[workers]`
+    pub workers: Workers,
+    /// `[public]`
+    pub public: Public,
+    /// `[api]`
+    pub api: Api,
+    /// `[client]`
+    pub client: Client,
+    /// `[http]`
+    pub http: Http,
+    /// `[outbox]`
+    pub outbox: Outbox,
+    /// `[hub]`
+    pub hub: Hub,
+    /// `[drain]`
+    pub drain: Drain,
+    /// `[log]`
+    pub log: Log,
+    /// `[demo]`
+    pub demo: Demo,
+    /// `[channels]`: options of the channels without a namespace.
+    pub channels: ChannelOptions,
+    /// `[[namespaces]]`
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub namespaces: Vec<Namespace>,
+}
+
+/// `[server]`: this node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// What the node is called in `info` and metrics. Empty: the machine's host name.
+    pub name: String,
+}
+
+choice! {
+    /// Which driver the workers run on.
+    DriverChoice {
+        /// The best one that this version has for this kernel.
+        #[default]
+        Auto = "auto",
+        /// epoll.
+        Epoll = "epoll",
+    }
+    absent "uring" = "io_uring is not built into this version"
+}
+
+choice! {
+    /// Whether each worker stays on one core.
+    Pin {
+        /// Where one worker per core fills the cores that the process may use.
+        #[default]
+        Auto = "auto",
+        /// Always.
+        On = "on",
+        /// Never.
+        Off = "off",
+    }
+}
+
+/// `[workers]`: the threads that own the client connections.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Workers {
+    /// How many. Auto: one per core that the process may use.
+    pub count: Count,
+    /// What their loops run on.
+    pub io: DriverChoice,
+    /// Whether they are pinned.
+    pub pin: Pin,
+    /// The cores to pin them to, in this order; empty: all that the process may use.
+    pub cpus: Vec<u32>,
+    /// Client connections of the whole process. Auto: what the limit of open files allows.
+    pub connections_max: Count,
+    /// How long a worker polls before it sleeps.
+    pub spin: Time,
+}
+
+impl Default for Workers {
+    fn default() -> Self {
+        Self {
+            count: Count::Auto,
+            io: DriverChoice::Auto,
+            pin: Pin::Auto,
+            cpus: Vec::new(),
+            connections_max: Count::Auto,
+            spin: Time::ZERO,
+        }
+    }
+}
+
+/// `[public]`: the listeners that clients connect to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Public {
+    /// Where they listen.
+    pub listen: Vec<Address>,
+    /// Pages of other hosts that may connect.
+    pub origins: Vec<OriginPattern>,
+    /// `/connection/websocket` answers.
+    pub websocket: bool,
+    /// `/connection/uni_websocket` answers.
+    pub uni_websocket: bool,
+    /// `/echo` answers.
+    pub echo: bool,
+}
+
+impl Default for Public {
+    fn default() -> Self {
+        Self {
+            listen: vec![Address::Ip(([127, 0, 0, 1], 8000).into())],
+            origins: Vec::new(),
+            websocket: true,
+            uni_websocket: false,
+            echo: false,
+        }
+    }
+}
+
+/// `[api]`: the listeners that backends and operators talk to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Api {
+    /// Where they listen; empty: no API.
+    pub listen: Vec<Address>,
+    /// Keys that are accepted; several, so that one can be replaced without a moment when none works.
+    pub keys: Vec<Secret>,
+    /// No key is asked for.
+    pub insecure: bool,
+    /// Bytes of one request body.
+    pub body_bytes_max: Bytes,
+    /// Bytes of one publication's data.
+    pub data_bytes_max: Bytes,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        Self {
+            listen: vec![Address::Ip(([127, 0, 0, 1], 9000).into())],
+            keys: Vec::new(),
+            insecure: false,
+            body_bytes_max: Bytes::mib(1),
+            data_bytes_max: Bytes::kib(512),
+        }
+    }
+}
+
+/// `[client]`: what one client may do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Client {
+    /// Clients without a token are let in, as user "".
+    pub anonymous: bool,
+    /// Every channel may be subscribed and published to by every client.
+    pub insecure: bool,
+    /// Between two pings; whole seconds, because the connect reply announces it in seconds.
+    pub ping_interval: Time,
+    /// From a ping to its pong.
+    pub pong_timeout: Time,
+    /// From the handshake to a successful connect.
+    pub stale_close_delay: Time,
+    /// Subscriptions of one connection.
+    #[serde(deserialize_with = "whole")]
+    pub channels_max: u32,
+    /// Bytes of a channel name.
+    pub channel_name_bytes_max: Bytes,
+    /// Bytes of one message from a client.
+    pub message_bytes_max: Bytes,
+    /// Frames of one message from a client.
+    #[serde(deserialize_with = "whole")]
+    pub fragments_max: u32,
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        Self {
+            anonymous: false,
+            insecure: false,
+            ping_interval: Time::secs(25),
+            pong_timeout: Time::secs(8),
+            stale_close_delay: Time::secs(10),
+            channels_max: 128,
+            channel_name_bytes_max: Bytes::new(255),
+            message_bytes_max: Bytes::kib(64),
+            fragments_max: 1024,
+        }
+    }
+}
+
+/// `[http]`: requests on the public listeners before they become a connection.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// Bytes of a request head.
+    pub head_bytes_max: Bytes,
+    /// Header lines of a request.
+    #[serde(deserialize_with = "whole")]
+    pub headers_max: u32,
+    /// From the first byte of a request head to its last.
+    pub head_timeout: Time,
+    /// An idle kept-alive connection is closed after it.
+    pub keep_alive_timeout: Time,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            head_bytes_max: Bytes::kib(16),
+            headers_max: 64,
+            head_timeout: Time::secs(10),
+            keep_alive_timeout: Time::secs(60),
+        }
+    }
+}
+
+/// `[outbox]`: what waits for one client.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Outbox {
+    /// Bytes waiting for one client before it is closed as slow.
+    pub bytes_max: Bytes,
+    /// Backlog from which the client's own input is not read any more.
+    pub high_water: Bytes,
+    /// Backlog at which it is read again.
+    pub low_water: Bytes,
+    /// Longest time without the client taking a byte while the backlog is above high water.
+    pub write_timeout: Time,
+    /// Longest wait for the peer's close frame after ours.
+    pub close_timeout: Time,
+    /// Bytes of one reply.
+    pub reply_bytes_max: Bytes,
+}
+
+impl Default for Outbox {
+    fn default() -> Self {
+        Self {
+            bytes_max: Bytes::mib(1),
+            high_water: Bytes::kib(256),
+            low_water: Bytes::kib(64),
+            write_timeout: Time::secs(20),
+            close_timeout: Time::secs(5),
+            reply_bytes_max: Bytes::kib(512),
+        }
+    }
+}
+
+/// `[hub]`: channels and the mail between workers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hub {
+    /// Channels that one worker numbers at the same time.
+    #[serde(deserialize_with = "whole")]
+    pub channels_max: u32,
+    /// Letters that wait from one worker to another.
+    #[serde(deserialize_with = "whole")]
+    pub mailbox_letters: u32,
+    /// Bytes of publications that wait from one worker to another.
+    pub mailbox_bytes_max: Bytes,
+    /// Publications held back for a subscription until it is announced.
+    #[serde(deserialize_with = "whole")]
+    pub held_publications_max: u32,
+    /// Bytes of those.
+    pub held_bytes_max: Bytes,
+    /// Longest wait for another worker's answer.
+    pub request_timeout: Time,
+}
+
+impl Default for Hub {
+    fn default() -> Self {
+        Self {
+            channels_max: 2_000_000,
+            mailbox_letters: 4096,
+            mailbox_bytes_max: Bytes::mib(16),
+            held_publications_max: 128,
+            held_bytes_max: Bytes::kib(256),
+            request_timeout: Time::secs(5),
+        }
+    }
+}
+
+/// `[drain]`: how the process ends after SIGTERM.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Drain {
+    /// From "not ready" to the end of accepting.
+    pub notice: Time,
+    /// Over which the closes of the clients are spread.
+    pub time: Time,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { notice: Time::secs(5), time: Time::secs(20) }
+    }
+}
+
+choice! {
+    /// How a log line looks.
+    LogFormat {
+        /// For people; in colour on a terminal.
+        #[default]
+        Text = "text",
+        /// One JSON object a line.
+        Json = "json",
+    }
+}
+
+/// `[log]`: what is written to stderr.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// From which level on, for all or by module.
+    pub level: Levels,
+    /// How a line looks.
+    pub format: LogFormat,
+    /// Lines that wait for stderr; more are dropped and counted.
+    #[serde(deserialize_with = "whole")]
+    pub queue_lines: u32,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: Levels::default(), format: LogFormat::Text, queue_lines: 8192 }
+    }
+}
+
+/// `[demo]`: the page at `/`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Demo {
+    /// The page is served and its channel `demo:machine` is published to.
+    pub enabled: bool,
+}
+
+/// What clients may do in a set of channels. Nothing by default.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ChannelOptions {
+    /// Clients may subscribe.
+    pub allow_subscribe_for_client: bool,
+    /// Clients without a user may subscribe where other clients may.
+    pub allow_subscribe_for_anonymous: bool,
+    /// Clients may publish.
+    pub allow_publish_for_client: bool,
+    /// Clients without a user may publish where other clients may.
+    pub allow_publish_for_anonymous: bool,
+    /// Clients may publish to channels that they are subscribed to.
+    pub allow_publish_for_subscriber: bool,
+}
+
+/// One of `[[namespaces]]`: the options of the channels whose name starts with `name:`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Namespace {
+    /// Two or more of `-`, `_`, ASCII letters and digits.
+    pub name: String,
+    /// What clients may do there.
+    #[serde(flatten)]
+    pub options: ChannelOptions,
+}

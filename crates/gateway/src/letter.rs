@@ -1,0 +1,176 @@
+//! What threads tell each other. A letter is a value of at most 64 bytes; larger parts are boxed or shared.
+//!
+//! Three kinds, which differ in what happens when a mailbox is full:
+//! *requests* may be refused, carry a moment after which they are not worth doing, and always get exactly one answer;
+//! *answers* have room reserved from the moment the request was admitted;
+//! *withdrawals* are state: they wait with the sender until there is room.
+//! Publications under way ([`Letter::Deliver`]) and orders of the control thread ([`Letter::Order`]) have room checked first.
+
+use conn::{Disconnect, Settings};
+use hub::{Channel, Draft, LocalId, Position, Publication};
+use io::ConnId;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One item in a mailbox.
+#[derive(Debug)]
+pub enum Letter {
+    /// Request to a home: number and deliver.
+    Publish(Box<Publish>),
+    /// Request to a home: count a subscriber of the sender and take the position, in one step.
+    Subscribe {
+        /// The channel.
+        channel: Channel,
+        /// Whose subscription it is; repeated in the answer with the next two.
+        by: Subscriber,
+        /// Not worth doing after it.
+        expires: Duration,
+    },
+    /// Answer to [`Letter::Subscribe`].
+    Subscribed {
+        /// As in the request.
+        by: Subscriber,
+        /// The position, or why not.
+        answer: Result<Position, Refused>,
+    },
+    /// Answer to [`Letter::Publish`].
+    Published {
+        /// As in the request.
+        ticket: Ticket,
+        /// The place it got, or why not.
+        answer: Result<hub::Published, Refused>,
+    },
+    /// Withdrawal to a home: subscriptions of the sender are gone.
+    Unsubscribe {
+        /// The channel.
+        channel: Channel,
+        /// How many.
+        count: u32,
+    },
+    /// From a home to an interested worker.
+    Deliver(Arc<Publication>),
+    /// Request of the control thread: part of the channels of a home.
+    List(Box<List>),
+    /// Answer to [`Letter::List`].
+    Listed(Box<Listed>),
+    /// Request of the control thread: disconnect whoever matches.
+    Disconnect(Box<Disconnecting>),
+    /// Answer to [`Letter::Disconnect`].
+    Disconnected {
+        /// As in the request.
+        ticket: u64,
+        /// How many.
+        count: u64,
+    },
+    /// From the control thread: something about the process has changed.
+    Order(Order),
+}
+
+const _: () = assert!(size_of::<Letter>() <= 64, "a mailbox is an array of these");
+
+/// Whose subscription a letter is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subscriber {
+    /// The connection on the asking worker.
+    pub conn: ConnId,
+    /// Which of its subscribes.
+    pub sequence: u32,
+    /// The channel's number in the asking worker's local half.
+    pub local: LocalId,
+}
+
+/// Whose publish an answer belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ticket {
+    /// A client's command.
+    Client {
+        /// The connection.
+        conn: ConnId,
+        /// The command's id.
+        command: u32,
+    },
+    /// A call of the server API.
+    Control(u64),
+}
+
+/// A publish request.
+#[derive(Debug)]
+pub struct Publish {
+    /// Repeated in the answer.
+    pub ticket: Ticket,
+    /// What to publish.
+    pub draft: Draft,
+    /// Not worth doing after it.
+    pub expires: Duration,
+}
+
+/// Why a home did not do what was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// A mailbox on the way has no room; trying again helps.
+    Busy,
+    /// The home numbers as many channels as it may.
+    ChannelsMax,
+    /// The request came after its time.
+    Expired,
+}
+
+/// A request for a page of a home's channels.
+#[derive(Debug)]
+pub struct List {
+    /// Repeated in the answer.
+    pub ticket: u64,
+    /// 0 to begin with, then what the last page said.
+    pub cursor: u32,
+}
+
+/// A page of a home's channels.
+#[derive(Debug)]
+pub struct Listed {
+    /// As in the request.
+    pub ticket: u64,
+    /// Channels with the number of their subscribers.
+    pub channels: Vec<(Channel, u32)>,
+    /// Where to go on; `None` at the end.
+    pub next: Option<u32>,
+}
+
+/// Whom to disconnect, and how.
+#[derive(Debug)]
+pub struct Disconnecting {
+    /// Repeated in the answer.
+    pub ticket: u64,
+    /// Which connections.
+    pub matching: Matching,
+    /// What they are told.
+    pub why: Disconnect,
+}
+
+/// Connections must match every condition given.
+#[derive(Debug, Clone, Default)]
+pub struct Matching {
+    /// User id; without tokens every client's is "".
+    pub user: Option<String>,
+    /// Client id.
+    pub client: Option<String>,
+    /// Session id.
+    pub session: Option<String>,
+    /// Client ids that stay.
+    pub whitelist: Vec<String>,
+}
+
+/// An order of the control thread; the newest counts.
+#[derive(Debug)]
+pub enum Order {
+    /// What `/readyz` answers.
+    Ready(bool),
+    /// The configuration in force from now on.
+    Settings(Arc<Settings>),
+    /// Stop accepting, close every connection within `over`, then end.
+    Drain {
+        /// The closes are spread over this time.
+        over: Duration,
+    },
+    /// End at once.
+    Stop,
+}

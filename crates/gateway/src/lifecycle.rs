@@ -1,0 +1,197 @@
+//! Signals: how a running gateway is reloaded, drained and ended.
+//!
+//! ```text
+//! SIGTERM --> not ready, still accepting (drain.notice) --> closes spread over drain.time --> exit 0
+//!    |            |                                             |
+//!    '------------'--------- a second SIGTERM or SIGINT --------'--> exit 0 at once
+//! SIGINT  --> with --dev at once, else as SIGTERM
+//! SIGHUP  --> read the config again; keep the old one and say why where the new one is bad
+//! ```
+
+use crate::backend::Gateway;
+use crate::config::Config;
+use crate::letter::Order;
+use crate::logging;
+use crate::serve::{Reload, api_settings};
+use crate::topology;
+use control::ApiSettings;
+use std::sync::Arc;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// As asked.
+    Ended,
+    /// A worker failed.
+    Failed,
+}
+
+/// From "it runs" to "it has ended".
+#[derive(Debug)]
+pub(crate) struct Lifecycle {
+    /// The config in force.
+    pub(crate) config: Config,
+    /// Where a new one comes from.
+    pub(crate) reload: Reload,
+    /// The log's levels.
+    pub(crate) levels: logging::Reload,
+    /// The workers.
+    pub(crate) gateway: Arc<Gateway>,
+    /// One message per worker that has ended.
+    pub(crate) ended: UnboundedReceiver<Result<usize, String>>,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    Reload,
+    Drain,
+    Stop,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self, dev: bool) -> Asked {
+        tokio::select! {
+            _ = self.terminate.recv() => Asked::Drain,
+            _ = self.interrupt.recv() => if dev { Asked::Stop } else { Asked::Drain },
+            _ = self.hang_up.recv() => Asked::Reload,
+        }
+    }
+
+    /// A second signal that means "now".
+    async fn impatient(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {},
+            _ = self.interrupt.recv() => {},
+        }
+    }
+}
+
+impl Lifecycle {
+    /// Runs until the process should end.
+    pub(crate) async fn run(mut self, api: watch::Sender<Arc<ApiSettings>>) -> Outcome {
+        let mut signals = match Signals::listen() {
+            Ok(signals) => signals,
+            Err(error) => {
+                tracing::error!("cannot listen for signals: {error}");
+                return Outcome::Failed;
+            }
+        };
+        loop {
+            let asked = tokio::select! {
+                asked = signals.next(self.reload.is_dev()) => asked,
+                ended = self.ended.recv() => return failed(ended),
+            };
+            match asked {
+                Asked::Reload => self.reload(&api).await,
+                Asked::Stop => return Outcome::Ended,
+                Asked::Drain => {
+                    return tokio::select! {
+                        outcome = self.drain() => outcome,
+                        () = signals.impatient() => {
+                            tracing::warn!("a second signal: ending at once");
+                            Outcome::Ended
+                        }
+                    };
+                }
+            }
+        }
+    }
+
+    async fn drain(&mut self) -> Outcome {
+        let (notice, over) = (self.config.drain.notice.get(), self.config.drain.time.get());
+        let clients = self.gateway.connections();
+        tracing::info!(?notice, ?over, clients, "draining: not ready from now on");
+        self.gateway.set_ready(false).await;
+        tokio::select! {
+            () = tokio::time::sleep(notice) => {}
+            ended = self.ended.recv() => return failed(ended),
+        }
+        self.gateway.order_all(|| Order::Drain { over }).await;
+        let mut left = self.gateway.workers();
+        let all_ended = async {
+            while left > 0 {
+                match self.ended.recv().await {
+                    Some(Ok(_)) => left -= 1,
+                    other => return failed(other),
+                }
+            }
+            Outcome::Ended
+        };
+        match tokio::time::timeout(topology::drain_bound(&self.config), all_ended).await {
+            Ok(outcome) => outcome,
+            Err(_) => {
+                tracing::warn!("the drain has taken longer than it may: ending");
+                Outcome::Ended
+            }
+        }
+    }
+
+    /// Reads the config again. What needs a restart is named, the rest is in force from now on.
+    async fn reload(&mut self, api: &watch::Sender<Arc<ApiSettings>>) {
+        let config = match self.reload.load() {
+            Ok(config) => config,
+            Err(problems) => {
+                for problem in &problems {
+                    tracing::error!("reload: {problem}");
+                }
+                tracing::error!("reload: the old configuration stays in force");
+                return;
+            }
+        };
+        let settings = match topology::settings(&config, self.reload.is_dev()) {
+            Ok(settings) => Arc::new(settings),
+            Err(what) => {
+                tracing::error!("reload: {what}; the old configuration stays in force");
+                return;
+            }
+        };
+        for section in self.needs_restart(&config) {
+            tracing::warn!("reload: {section} has changed, which takes effect with the next start only");
+        }
+        self.levels.set(&config.log.level);
+        api.send_replace(Arc::new(api_settings(&config)));
+        self.gateway.set_namespaces(settings.namespaces.clone());
+        self.gateway.order_all(|| Order::Settings(settings.clone())).await;
+        self.config = config;
+        tracing::info!("reload: the new configuration is in force");
+    }
+
+    fn needs_restart(&self, new: &Config) -> Vec<&'static str> {
+        let old = &self.config;
+        let changed = [
+            ("server", old.server != new.server),
+            ("workers", old.workers != new.workers),
+            ("public.listen", old.public.listen != new.public.listen),
+            ("api.listen", old.api.listen != new.api.listen),
+            ("hub", old.hub != new.hub),
+            ("demo", old.demo != new.demo),
+        ];
+        changed.into_iter().filter_map(|(section, changed)| changed.then_some(section)).collect()
+    }
+}
+
+fn failed(ended: Option<Result<usize, String>>) -> Outcome {
+    match ended {
+        Some(Err(error)) => tracing::error!("{error}: the process ends"),
+        Some(Ok(worker)) => tracing::error!(worker, "a worker has ended unasked: the process ends"),
+        None => tracing::error!("all workers have ended: the process ends"),
+    }
+    Outcome::Failed
+}

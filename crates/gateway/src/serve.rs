@@ -1,0 +1,258 @@
+//! The `serve` command: config to running gateway to exit code.
+
+use crate::backend::{Bridge, Gateway, Identity, Reach};
+use crate::cli::{Cli, Command, Dev, EXIT_RUNTIME, EXIT_USAGE, ServeArgs};
+use crate::config::{Config, LogFormat};
+use crate::lifecycle::{Lifecycle, Outcome};
+use crate::logging::Logs;
+use crate::topology::{self, Layout, Machine, Secrets, Start, StartError, Workers};
+use crate::{commands, config};
+use control::{ApiKey, ApiSettings, ServeLimits};
+use hub::ChannelHash;
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Runs whatever the command line asks for.
+pub fn main(cli: &Cli) -> ExitCode {
+    let env: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+    let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
+    let code = match &cli.command {
+        None => serve(&cli.serve, &env, cli.dev(&env)),
+        Some(Command::Serve(args)) => serve(args, &env, cli.dev(&env)),
+        Some(Command::Check(args)) => written(commands::check::run(args, &env, &mut out, &mut err)),
+        Some(Command::Publish(args)) => written(commands::publish::run(args, &env, &mut out, &mut err)),
+        Some(Command::Completions { shell }) => written(commands::completions::run(*shell, &mut out)),
+    };
+    ExitCode::from(code)
+}
+
+/// A reader that went away (`tidegate check | head`) is no error worth a message.
+fn written(result: std::io::Result<u8>) -> u8 {
+    result.unwrap_or(EXIT_RUNTIME)
+}
+
+fn serve(args: &ServeArgs, env: &[(OsString, OsString)], dev: Dev) -> u8 {
+    let loaded = match args.load(env, dev) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            let _ = commands::check::report(&mut std::io::stderr(), "error", &problems);
+            return EXIT_USAGE;
+        }
+    };
+    let _ = commands::check::report(&mut std::io::stderr(), "warning", &loaded.warnings);
+    let logs = match Logs::start(&loaded.config.log) {
+        Ok(logs) => logs,
+        Err(error) => {
+            eprintln!("error: cannot start the log: {error}");
+            return EXIT_RUNTIME;
+        }
+    };
+    let reload = Reload { args: args.clone(), env: env.to_vec(), dev };
+    match start_and_run(&loaded.config, reload, &logs) {
+        Ok(Outcome::Ended) => 0,
+        Ok(Outcome::Failed) => EXIT_RUNTIME,
+        Err(error) => {
+            eprintln!("error: {error}");
+            EXIT_RUNTIME
+        }
+    }
+}
+
+/// What a reload reads again.
+#[derive(Debug)]
+pub(crate) struct Reload {
+    args: ServeArgs,
+    env: Vec<(OsString, OsString)>,
+    dev: Dev,
+}
+
+impl Reload {
+    /// The config as it is now.
+    pub(crate) fn load(&self) -> Result<Config, Vec<config::Problem>> {
+        self.args.load(&self.env, self.dev).map(|loaded| loaded.config)
+    }
+
+    pub(crate) fn is_dev(&self) -> bool {
+        self.dev.is_on()
+    }
+}
+
+fn start_and_run(config: &Config, reload: Reload, logs: &Logs) -> Result<Outcome, StartError> {
+    let machine = Machine::probe()?;
+    let layout = Layout::decide(config, &machine)?;
+    let secrets = Secrets::draw()?;
+    let clock = io::Clock::start();
+    let dev = reload.dev;
+    let settings = topology::settings(config, dev.is_on())
+        .map_err(|what| StartError::Kernel { what: "the config", error: std::io::Error::other(what) })?;
+    let kernel = |what| move |error| StartError::Kernel { what, error };
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(kernel("starting the control thread"))?;
+    runtime.block_on(async {
+        // The API first: an address in use is found before any thread runs.
+        let api = bind_api(config).await?;
+        let settings = Arc::new(settings);
+        let start = Start { config, layout: &layout, settings: settings.clone(), secrets, clock };
+        let Workers { mailbox, wake, stats, listening, ended } = start.workers()?;
+        let reach = Reach {
+            hash: ChannelHash::new(secrets.hash),
+            clock,
+            request_timeout: config.hub.request_timeout.get(),
+            namespaces: settings.namespaces.clone(),
+        };
+        let identity = Identity {
+            uid: format!("{:032x}", secrets.node),
+            name: if config.server.name.is_empty() { host_name() } else { config.server.name.clone() },
+            driver: layout.driver,
+            driver_reason: layout.driver_reason.clone(),
+            files_max: layout.files_max,
+            connections_max: layout.connections_max(),
+        };
+        let (gateway, bridge) = Gateway::new(mailbox, wake, stats, identity, &reach, logs.dropped());
+        announce(config, &layout, dev, &listening, &api);
+        let api = Api { listeners: api, settings: api_settings(config), limits: api_limits(config) };
+        let lifecycle = Lifecycle { config: config.clone(), reload, levels: logs.reload(), gateway, ended };
+        Ok(run(api, bridge, lifecycle).await)
+    })
+}
+
+/// What the server API is started with.
+struct Api {
+    listeners: Vec<control::Listener>,
+    settings: ApiSettings,
+    limits: ServeLimits,
+}
+
+async fn run(api: Api, bridge: Bridge, lifecycle: Lifecycle) -> Outcome {
+    let gateway = lifecycle.gateway.clone();
+    let bridge = tokio::spawn(bridge.run());
+    let (settings, current_settings) = tokio::sync::watch::channel(Arc::new(api.settings));
+    let router = control::router(current_settings, gateway.clone());
+    let demo_options = control::demo::Options { api_url: api.listeners.iter().map(api_url).find(|url| url.starts_with("http")) };
+    let (stop_api, api_stopped) = tokio::sync::oneshot::channel::<()>();
+    let serving = tokio::spawn(control::serve(api.listeners, router, api.limits, async move {
+        let _ = api_stopped.await;
+    }));
+    let demo = lifecycle.config.demo.enabled.then(|| {
+        let gateway = gateway.clone();
+        tokio::spawn(control::demo::run_with(gateway, demo_options, std::future::pending()))
+    });
+    gateway.set_ready(true).await;
+    let outcome = tokio::select! {
+        outcome = lifecycle.run(settings) => outcome,
+        ended = bridge => {
+            tracing::error!("the bridge between the API and the workers has ended: {ended:?}");
+            Outcome::Failed
+        }
+    };
+    if let Some(demo) = demo {
+        demo.abort();
+    }
+    // Answers under way are given their time; `serve` bounds it.
+    let _ = stop_api.send(());
+    let _ = serving.await;
+    outcome
+}
+
+async fn bind_api(config: &Config) -> Result<Vec<control::Listener>, StartError> {
+    let mut listeners = Vec::new();
+    for address in &config.api.listen {
+        let parsed: io::Address = address.to_string().parse().expect("the config holds addresses only");
+        let change = "--api-listen or api.listen";
+        let refused = |error| StartError::Listen { address: address.to_string(), change, error };
+        let fd = io::listener::bind(&parsed, false).map_err(refused)?.into_fd();
+        listeners.push(match parsed {
+            io::Address::Ip(_) => tokio::net::TcpListener::from_std(fd.into()).map_err(refused)?.into(),
+            io::Address::Unix(_) => tokio::net::UnixListener::from_std(fd.into()).map_err(refused)?.into(),
+        });
+    }
+    Ok(listeners)
+}
+
+/// The API's settings; also read again by a reload.
+pub(crate) fn api_settings(config: &Config) -> ApiSettings {
+    ApiSettings {
+        // The config has checked that no key is empty.
+        keys: config.api.keys.iter().filter_map(|key| ApiKey::new(key.expose()).ok()).collect(),
+        // A key that is configured is asked for, whatever else is said.
+        insecure: config.api.insecure && config.api.keys.is_empty(),
+        body_bytes_max: config.api.body_bytes_max.get(),
+        data_bytes_max: config.api.data_bytes_max.get(),
+        channel_bytes_max: config.client.channel_name_bytes_max.get(),
+        backend_timeout: config.hub.request_timeout.get(),
+        ..ApiSettings::default()
+    }
+}
+
+fn api_limits(config: &Config) -> ServeLimits {
+    ServeLimits { head_timeout: config.http.head_timeout.get(), ..ServeLimits::default() }
+}
+
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "tidegate".into(), |name| name.trim().into())
+}
+
+/// Says where everything is, to people on stderr, or as log events where those are read by programs.
+fn announce(config: &Config, layout: &Layout, dev: Dev, public: &[io::Address], api: &[control::Listener]) {
+    let public: Vec<String> = public.iter().map(url).collect();
+    let api: Vec<String> = api.iter().map(api_url).collect();
+    if config.log.format == LogFormat::Json {
+        let (workers, driver, pinning) = (layout.workers, layout.driver, &layout.pinning);
+        tracing::info!(?public, ?api, workers, driver, pinning, "tidegate {} is listening", env!("CARGO_PKG_VERSION"));
+        return;
+    }
+    eprint!("{}", banner(config, layout, dev, &public, &api));
+}
+
+fn banner(config: &Config, layout: &Layout, dev: Dev, public: &[String], api: &[String]) -> String {
+    let mut text = format!("tidegate {}\n", crate::cli::VERSION);
+    let mut line = |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").expect("writing into memory cannot fail");
+    match dev {
+        Dev::FirstRun => line(format_args!(
+            "no config given: starting as with --dev, open to everybody on this machine and to nobody else"
+        )),
+        Dev::Asked => line(format_args!("--dev: open to everybody on this machine and to nobody else")),
+        Dev::No => {}
+    }
+    for url in public {
+        line(format_args!("listening public {url}"));
+    }
+    for url in api {
+        line(format_args!("listening api {url}"));
+    }
+    line(format_args!("driver {} ({})", layout.driver, layout.driver_reason));
+    line(format_args!("workers {}, {}", layout.workers, layout.pinning));
+    line(format_args!("open files {}: room for {} clients", layout.files_max, layout.connections_max()));
+    if let (true, Some(url)) = (config.demo.enabled, public.first()) {
+        line(format_args!("demo {url}/"));
+    }
+    if let Some(url) = api.iter().find(|url| url.starts_with("http")) {
+        let key = if config.api.insecure { "" } else { " -H \"X-API-Key: $KEY\"" };
+        let channel = if config.demo.enabled { "demo:chat" } else { "news" };
+        let data = r#"{"name":"curl","text":"hello"}"#;
+        line(format_args!("publish with\n  curl{key} {url}/api/publish -d '{{\"channel\":\"{channel}\",\"data\":{data}}}'"));
+    }
+    text
+}
+
+fn url(address: &io::Address) -> String {
+    match address {
+        io::Address::Ip(ip) => format!("http://{ip}"),
+        io::Address::Unix(path) => format!("unix:{}", path.display()),
+    }
+}
+
+fn api_url(listener: &control::Listener) -> String {
+    match listener {
+        control::Listener::Tcp(tcp) => {
+            tcp.local_addr().map_or_else(|error| format!("({error})"), |address| format!("http://{address}"))
+        }
+        control::Listener::Unix(unix) => unix
+            .local_addr()
+            .ok()
+            .and_then(|address| address.as_pathname().map(|path| format!("unix:{}", path.display())))
+            .unwrap_or_else(|| "unix:(unnamed)".into()),
+    }
+}

@@ -1,0 +1,178 @@
+//! What a worker counts, readable by the control thread: numbers with a single writer, copied out once per tick.
+
+use crate::mailbox::Counts;
+use conn::{CloseReport, Counters, Side};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// One worker's numbers, as of the end of its last tick.
+#[derive(Debug)]
+pub struct WorkerStats {
+    numbers: [AtomicU64; Number::COUNT],
+    closes: [AtomicU64; CLOSE_CODES.len() * 2],
+    /// The driver's own counters.
+    pub io: Arc<io::Counters>,
+}
+
+macro_rules! numbers {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What is counted.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Number { $($(#[$doc])* $name,)* }
+
+        impl Number {
+            /// How many there are.
+            pub const COUNT: usize = [$(Number::$name),*].len();
+        }
+    };
+}
+
+numbers! {
+    /// Open connections.
+    Connections,
+    /// Live subscriptions.
+    Subscriptions,
+    /// Channels numbered here.
+    Channels,
+    /// Publications numbered here.
+    Publications,
+    /// Panics caught inside connections.
+    Panics,
+    /// Whole client messages.
+    MessagesIn,
+    /// HTTP requests without an upgrade.
+    HttpRequests,
+    /// Frames queued for one client each.
+    MessagesOut,
+    /// Handshakes answered with 101.
+    Handshakes,
+    /// Handshakes refused for their Origin.
+    OriginsRefused,
+    /// Letters sent.
+    LettersSent,
+    /// Letters refused.
+    LettersRefused,
+    /// Sessions that have connected and are still here.
+    Sessions,
+    /// Outbox entries dropped unsent.
+    OutboxDropped,
+}
+
+/// What a worker hands over once per tick.
+#[derive(Clone, Copy, Debug)]
+pub struct Totals {
+    /// Open connections.
+    pub connections: u64,
+    /// Live subscriptions.
+    pub subscriptions: u64,
+    /// Channels numbered.
+    pub channels: u64,
+    /// Publications numbered.
+    pub publications: u64,
+    /// Panics caught.
+    pub panics: u64,
+    /// Outbox entries dropped unsent.
+    pub outbox_dropped: u64,
+    /// What the connections counted.
+    pub connections_counters: Counters,
+    /// What the mailbox counted.
+    pub letters: Counts,
+}
+
+impl WorkerStats {
+    /// All zero.
+    pub fn new(io: Arc<io::Counters>) -> Self {
+        Self {
+            numbers: std::array::from_fn(|_| AtomicU64::new(0)),
+            closes: std::array::from_fn(|_| AtomicU64::new(0)),
+            io,
+        }
+    }
+
+    /// One number.
+    pub fn number(&self, number: Number) -> u64 {
+        self.numbers[number as usize].load(Relaxed)
+    }
+
+    /// Ended connections as (side, code, count); codes that are not ours to name are under 1 (peer: clients may send any).
+    pub fn closes(&self) -> impl Iterator<Item = (Side, u16, u64)> + '_ {
+        [Side::Ours, Side::Peer].into_iter().enumerate().flat_map(move |(row, side)| {
+            CLOSE_CODES.iter().enumerate().map(move |(column, &code)| {
+                (side, code, self.closes[row * CLOSE_CODES.len() + column].load(Relaxed))
+            })
+        })
+    }
+
+    pub(crate) fn publish(&self, totals: &Totals) {
+        let counters = &totals.connections_counters;
+        let set = |number: Number, value: u64| self.numbers[number as usize].store(value, Relaxed);
+        set(Number::Connections, totals.connections);
+        set(Number::Subscriptions, totals.subscriptions);
+        set(Number::Channels, totals.channels);
+        set(Number::Publications, totals.publications);
+        set(Number::Panics, totals.panics);
+        set(Number::MessagesIn, counters.messages_in);
+        set(Number::HttpRequests, counters.http_requests);
+        set(Number::MessagesOut, counters.messages_out);
+        set(Number::Handshakes, counters.handshakes);
+        set(Number::OriginsRefused, counters.origins_refused);
+        set(Number::LettersSent, totals.letters.sent);
+        set(Number::LettersRefused, totals.letters.refused);
+        set(Number::Sessions, counters.sessions);
+        set(Number::OutboxDropped, totals.outbox_dropped);
+    }
+}
+
+/// Codes with a count of their own; the last takes all others.
+const CLOSE_CODES: [u16; 28] = [
+    0, 1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 3000, 3001, 3004, 3005, 3008, 3009, 3010, 3011, 3012,
+    3500, 3501, 3502, 3503, 3504, 3505, 3508, OTHER_CODE,
+];
+
+/// Stands for every code without a count of its own. No close frame may carry it.
+pub const OTHER_CODE: u16 = 1;
+
+/// The worker's own copy of the close counts.
+#[derive(Debug)]
+pub struct Closes {
+    counts: [u64; CLOSE_CODES.len() * 2],
+    changed: bool,
+}
+
+impl Default for Closes {
+    fn default() -> Self {
+        Self { counts: [0; CLOSE_CODES.len() * 2], changed: false }
+    }
+}
+
+impl Closes {
+    pub(crate) fn count(&mut self, report: &CloseReport) {
+        let row = usize::from(report.side == Side::Peer);
+        let column = CLOSE_CODES.iter().position(|&code| code == report.code).unwrap_or(CLOSE_CODES.len() - 1);
+        self.counts[row * CLOSE_CODES.len() + column] += 1;
+        self.changed = true;
+    }
+
+    pub(crate) fn publish(&mut self, stats: &WorkerStats) {
+        if std::mem::take(&mut self.changed) {
+            stats.closes.iter().zip(&self.counts).for_each(|(shared, own)| shared.store(*own, Relaxed));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn closes_are_counted_by_side_and_code() {
+        let stats = WorkerStats::new(Arc::default());
+        let mut closes = Closes::default();
+        for (side, code) in [(Side::Ours, 3008), (Side::Peer, 3008), (Side::Peer, 4321), (Side::Peer, 4999)] {
+            closes.count(&CloseReport { side, code, reason: "".into(), client: None });
+        }
+        closes.publish(&stats);
+        let seen: Vec<_> = stats.closes().filter(|(_, _, count)| *count > 0).collect();
+        assert_eq!(seen, [(Side::Ours, 3008, 1), (Side::Peer, 3008, 1), (Side::Peer, OTHER_CODE, 2)]);
+    }
+}

@@ -1,0 +1,86 @@
+//! One publication to this worker's subscribers: encoded once per encoding, then pushed to each outbox.
+
+use super::Worker;
+use crate::mailbox::Post;
+use conn::encoded::Encoding;
+use conn::outbox::BodyId;
+use conn::{Delivered, Disconnect};
+use hub::Publication;
+use io::{Class, ConnId, Io};
+use std::sync::Arc;
+
+/// Memory reused from one fan-out to the next.
+#[derive(Debug, Default)]
+pub(super) struct Fanout {
+    scratch: Vec<u8>,
+    /// Connections that could not simply be pushed to, and why. Handled after the walk over the members.
+    aside: Vec<(ConnId, Aside)>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Aside {
+    /// The outbox is full.
+    Slow,
+    /// The push crossed high water.
+    HighWater,
+    /// The subscription is not announced yet.
+    Held,
+}
+
+impl<P: Post> Worker<P> {
+    /// Pushes a publication to every member of its channel here. Returns how many members were visited.
+    pub(super) fn fan_out(&mut self, io: &mut Io, publication: &Arc<Publication>) -> usize {
+        // Subscribers may all have left while the letter was under way.
+        let Some(channel) = self.shared.local.find(&publication.channel) else { return 0 };
+        let mut bodies: [Option<BodyId>; Encoding::COUNT] = [None; Encoding::COUNT];
+        let settings = Arc::clone(&self.shared.settings);
+        let mut fanout = std::mem::take(&mut self.fanout);
+        let (mut visited, mut delivered) = (0, 0);
+        for member in self.shared.local.members(channel) {
+            visited += 1;
+            let id = ConnId::from_bits(member.subscriber.0);
+            if member.held {
+                fanout.aside.push((id, Aside::Held));
+                continue;
+            }
+            let Some(connection) = self.table.find(id) else { continue };
+            let outboxes = &mut self.shared.outboxes;
+            let body = *bodies[usize::from(member.encoding)].get_or_insert_with(|| {
+                let encoding = Encoding::from_number(member.encoding).expect("members carry numbers of encodings");
+                outboxes.shared(|out| encoding.publication(publication, &mut fanout.scratch, out))
+            });
+            match connection.deliver(body, outboxes, &settings.limits) {
+                Delivered::Queued => delivered += 1,
+                Delivered::First => {
+                    delivered += 1;
+                    io.dirty(id, Class::Broadcast);
+                }
+                Delivered::HighWater => {
+                    delivered += 1;
+                    fanout.aside.push((id, Aside::HighWater));
+                }
+                Delivered::Slow => fanout.aside.push((id, Aside::Slow)),
+                Delivered::Gone => {}
+            }
+        }
+        bodies.into_iter().flatten().for_each(|body| self.shared.outboxes.release(body));
+        self.shared.counters.deliveries += delivered;
+        self.shared.counters.messages_out += delivered;
+        for (id, aside) in fanout.aside.drain(..) {
+            self.handle_aside(io, id, aside, publication);
+        }
+        self.fanout = fanout;
+        visited
+    }
+
+    fn handle_aside(&mut self, io: &mut Io, id: ConnId, aside: Aside, publication: &Arc<Publication>) {
+        let now = io.now();
+        let Some(connection) = self.table.find(id) else { return };
+        let directions = match aside {
+            Aside::Slow => connection.disconnect(now, Disconnect::SLOW, &mut self.shared),
+            Aside::HighWater => connection.crossed_high_water(now, &self.shared),
+            Aside::Held => connection.hold(now, publication, &mut self.shared),
+        };
+        self.carry_out(io, id, directions);
+    }
+}

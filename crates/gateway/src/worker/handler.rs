@@ -1,0 +1,124 @@
+//! The worker as the driver sees it.
+
+use super::Worker;
+use crate::mailbox::Post;
+use conn::{Connection, Directions, End, Urgency};
+use io::{Batch, Class, Closed, ConnId, Flow, Handler, How, Io, Peer};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+impl<P: Post> Handler for Worker<P> {
+    fn opened(&mut self, io: &mut Io, id: ConnId, _peer: Peer) {
+        let connection = Connection::accepted(io.now(), &self.shared);
+        io.deadline(id, connection.deadline());
+        self.table.insert(id, connection);
+    }
+
+    fn received(&mut self, io: &mut Io, id: ConnId, bytes: &mut [u8]) -> Flow {
+        self.guarded(io, id, |connection, now, shared| connection.received(now, bytes, shared));
+        Flow::Continue
+    }
+
+    fn gather(&mut self, id: ConnId, batch: &mut Batch) {
+        if let Some(connection) = self.table.find(id) {
+            connection.gather(&mut self.shared.outboxes, |bytes| batch.push(bytes));
+        }
+    }
+
+    fn sent(&mut self, io: &mut Io, id: ConnId, bytes: usize) {
+        self.guarded(io, id, |connection, now, shared| connection.sent(now, bytes, shared));
+    }
+
+    fn expired(&mut self, io: &mut Io, id: ConnId) {
+        let Some(connection) = self.table.find(id) else { return };
+        let directions = connection.expired(io.now(), &mut self.shared);
+        self.carry_out(io, id, directions);
+    }
+
+    fn closed(&mut self, io: &mut Io, id: ConnId, why: Closed) {
+        let Some(connection) = self.table.remove(id) else { return };
+        let age = connection.age(io.now());
+        let report = connection.closed(&mut self.shared);
+        self.apply_effects(io, id);
+        self.closes.count(&report);
+        tracing::debug!(
+            side = ?report.side,
+            code = report.code,
+            reason = %report.reason,
+            client = report.client.map(tracing::field::display),
+            age_ms = age.as_millis() as u64,
+            socket = ?why,
+            "connection closed"
+        );
+    }
+
+    fn woken(&mut self, io: &mut Io) {
+        self.read_letters(io);
+        self.work_on_jobs(io);
+    }
+
+    fn has_mail(&self) -> bool {
+        self.post.has_mail()
+    }
+
+    fn ticked(&mut self, io: &mut Io) {
+        self.post.flush();
+        if self.post.counts().waiting > 0 {
+            // A full mailbox is not announced when it empties; look again soon.
+            io.alarm(io.now() + super::RETRY_WITHDRAWALS_AFTER);
+        }
+        self.publish_stats();
+    }
+}
+
+impl<P: Post> Worker<P> {
+    /// Calls into a connection with its peer's input. A panic there costs that connection, and no other.
+    fn guarded(
+        &mut self,
+        io: &mut Io,
+        id: ConnId,
+        call: impl FnOnce(&mut Connection, std::time::Duration, &mut conn::Shared) -> Directions,
+    ) {
+        let now = io.now();
+        let Some(connection) = self.table.find(id) else { return };
+        let shared = &mut self.shared;
+        let directions = match catch_unwind(AssertUnwindSafe(|| call(connection, now, shared))) {
+            Ok(directions) => directions,
+            Err(_) => {
+                self.panics += 1;
+                shared.effects.clear();
+                tracing::error!("a panic inside a connection was caught; it is closed with 1011");
+                connection.panicked(now, shared)
+            }
+        };
+        self.carry_out(io, id, directions);
+    }
+
+    /// Applies what a call into a connection left behind, then does what it asked of the driver, and goes on with input
+    /// that had to wait.
+    pub(super) fn carry_out(&mut self, io: &mut Io, id: ConnId, directions: Directions) {
+        self.direct(io, id, directions);
+        self.apply_effects(io, id);
+        let Some(connection) = self.table.find(id) else { return };
+        if connection.has_resumable_input() {
+            self.guarded(io, id, |connection, now, shared| connection.resume_input(now, shared));
+        }
+    }
+
+    fn direct(&mut self, io: &mut Io, id: ConnId, directions: Directions) {
+        match directions.reading {
+            Some(true) => io.resume(id),
+            Some(false) => io.pause(id),
+            None => {}
+        }
+        if let Some(urgency) = directions.flush {
+            io.dirty(id, if urgency == Urgency::Reply { Class::Reply } else { Class::Broadcast });
+        }
+        let Some(connection) = self.table.find(id) else { return };
+        match directions.end {
+            None => io.deadline(id, connection.deadline()),
+            Some(End::Flush) => io.close(id, How::Flush),
+            Some(End::Now) => io.close(id, How::Now),
+            Some(End::Reset) => io.close(id, How::Reset),
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Work on many connections, a slice per tick: disconnects asked for by a backend, and the drain.
+
+use super::Worker;
+use crate::letter::{Disconnecting, Letter, Matching};
+use crate::mailbox::{Party, Post};
+use conn::Connection;
+use io::{ConnId, Io};
+use std::time::Duration;
+
+/// Connections visited per tick.
+const VISITS_PER_TICK: usize = 1024;
+
+/// How often the drain looks what is due.
+const DRAIN_STEP: Duration = Duration::from_millis(50);
+
+/// Jobs under way.
+#[derive(Debug, Default)]
+pub(super) struct Jobs {
+    disconnecting: std::collections::VecDeque<DisconnectJob>,
+    drain: Option<Drain>,
+}
+
+#[derive(Debug)]
+struct DisconnectJob {
+    from: Party,
+    order: Disconnecting,
+    next_slot: usize,
+    count: u64,
+}
+
+#[derive(Debug)]
+struct Drain {
+    since: Duration,
+    over: Duration,
+    /// Connections there were when it began.
+    total: usize,
+    asked: usize,
+    next_slot: usize,
+}
+
+impl<P: Post> Worker<P> {
+    pub(super) fn begin_disconnecting(&mut self, io: &mut Io, from: Party, order: Disconnecting) {
+        self.jobs.disconnecting.push_back(DisconnectJob { from, order, next_slot: 0, count: 0 });
+        io.again();
+    }
+
+    pub(super) fn begin_drain(&mut self, io: &mut Io, over: Duration) {
+        io.stop_accepting();
+        self.shared.ready = false;
+        let total = self.table.len();
+        self.jobs.drain = Some(Drain { since: io.now(), over, total, asked: 0, next_slot: 0 });
+        io.again();
+    }
+
+    /// Whether the drain is over: nobody is left, or time is up.
+    pub fn is_drained(&self, now: Duration) -> bool {
+        self.jobs.drain.as_ref().is_some_and(|drain| {
+            self.table.len() == 0 || now > drain.since + drain.over + self.shared.settings.times.close_timeout
+        })
+    }
+
+    pub(super) fn work_on_jobs(&mut self, io: &mut Io) {
+        if let Some(mut job) = self.jobs.disconnecting.pop_front() {
+            if self.disconnect_some(io, &mut job) {
+                let answer = Letter::Disconnected { ticket: job.order.ticket, count: job.count };
+                self.post.answer(job.from, answer);
+            } else {
+                self.jobs.disconnecting.push_back(job);
+            }
+            if !self.jobs.disconnecting.is_empty() {
+                io.again();
+            }
+        }
+        if let Some(mut drain) = self.jobs.drain.take() {
+            self.drain_some(io, &mut drain);
+            self.jobs.drain = Some(drain);
+        }
+    }
+
+    /// Visits some slots; whether that were the last.
+    fn disconnect_some(&mut self, io: &mut Io, job: &mut DisconnectJob) -> bool {
+        let end = (job.next_slot + VISITS_PER_TICK).min(self.table.slots());
+        for slot in job.next_slot..end {
+            let Some((generation, connection)) = self.table.at(slot) else { continue };
+            if !self.matches(connection, &job.order.matching) {
+                continue;
+            }
+            let id = conn_id(slot, generation);
+            let Some(connection) = self.table.find(id) else { continue };
+            job.count += 1;
+            let directions = connection.disconnect(io.now(), job.order.why.clone(), &mut self.shared);
+            self.carry_out(io, id, directions);
+        }
+        job.next_slot = end;
+        end == self.table.slots()
+    }
+
+    fn matches(&self, connection: &Connection, matching: &Matching) -> bool {
+        // Only sessions have users; without tokens each one's is "".
+        let Some(client) = connection.client().filter(|_| connection.is_connected()) else { return false };
+        let name = client.to_string();
+        matching.user.as_ref().is_none_or(String::is_empty)
+            && matching.client.as_ref().is_none_or(|wanted| *wanted == name)
+            && matching.session.as_ref().is_none_or(|s| *s == format!("{:032x}", self.shared.ids.session_of(client)))
+            && !matching.whitelist.contains(&name)
+    }
+
+    /// Asks as many connections to go as are due by now.
+    fn drain_some(&mut self, io: &mut Io, drain: &mut Drain) {
+        let elapsed = io.now().saturating_sub(drain.since);
+        let share = if drain.over.is_zero() { 1.0 } else { elapsed.as_secs_f64() / drain.over.as_secs_f64() };
+        // Late in the drain everybody goes, also who came with the last of the accept queue.
+        let due = if share >= 1.0 { usize::MAX } else { (drain.total as f64 * share).ceil() as usize };
+        let end = (drain.next_slot + VISITS_PER_TICK).min(self.table.slots());
+        while drain.next_slot < end && drain.asked < due {
+            let slot = drain.next_slot;
+            drain.next_slot += 1;
+            let Some((generation, _)) = self.table.at(slot) else { continue };
+            let id = conn_id(slot, generation);
+            let Some(connection) = self.table.find(id) else { continue };
+            drain.asked += 1;
+            let directions = connection.drain(io.now(), &mut self.shared);
+            self.carry_out(io, id, directions);
+        }
+        let more = drain.next_slot < self.table.slots();
+        if share >= 1.0 && !more {
+            drain.next_slot = 0;
+        }
+        if more && drain.asked < due {
+            io.again();
+        } else {
+            io.alarm(io.now() + DRAIN_STEP);
+        }
+    }
+}
+
+fn conn_id(slot: usize, generation: u32) -> ConnId {
+    ConnId::from_bits(u64::from(generation) << 32 | slot as u64)
+}

@@ -1,0 +1,192 @@
+//! Letters in, and what connections ask of the hub.
+
+use super::Worker;
+use crate::letter::{Letter, Order, Publish, Refused, Subscriber, Ticket};
+use crate::mailbox::{Party, Post};
+use conn::{ClientError, Effect};
+use hub::{Channel, MemberId, Publication, Route, SubscriberId, WorkerId};
+use io::{ConnId, Io};
+use std::sync::Arc;
+
+/// Letters read in one tick, and subscribers visited by their fan-outs: about 1 ms of work.
+const LETTERS_PER_TICK: usize = 512;
+const VISITS_PER_TICK: usize = 20_000;
+
+/// The home's way to the other workers.
+struct ByMail<'a, P>(&'a mut P);
+
+impl<P: Post> Route for ByMail<'_, P> {
+    fn has_room(&mut self, worker: WorkerId, bytes: usize) -> bool {
+        self.0.has_room(usize::from(worker.0), bytes)
+    }
+
+    fn deliver(&mut self, worker: WorkerId, publication: Arc<Publication>) {
+        self.0.deliver(usize::from(worker.0), publication);
+    }
+}
+
+impl<P: Post> Worker<P> {
+    pub(super) fn read_letters(&mut self, io: &mut Io) {
+        let mut visits = 0;
+        for _ in 0..LETTERS_PER_TICK {
+            let Some((from, letter)) = self.post.next() else { return };
+            visits += self.read_letter(io, from, letter);
+            if visits >= VISITS_PER_TICK {
+                break;
+            }
+        }
+        io.again();
+    }
+
+    /// Returns how many subscribers were visited.
+    fn read_letter(&mut self, io: &mut Io, from: Party, letter: Letter) -> usize {
+        match letter {
+            Letter::Deliver(publication) => return self.fan_out(io, &publication),
+            Letter::Publish(publish) => self.publish_here(io, from, *publish),
+            Letter::Published { ticket: Ticket::Client { conn, command }, answer } => {
+                let answer = answer.map(|_| ()).map_err(|_| ClientError::INTERNAL);
+                self.tell_published(io, conn, command, answer);
+            }
+            Letter::Subscribe { channel, by, expires } => {
+                let answer = if io.now() > expires {
+                    Err(Refused::Expired)
+                } else {
+                    let worker = WorkerId(from as u16);
+                    self.home.subscribe(io.now(), &channel, worker).map_err(|_| Refused::ChannelsMax)
+                };
+                self.post.answer(from, Letter::Subscribed { by, answer });
+            }
+            Letter::Subscribed { by, answer } => self.subscribe_answered(io, by, answer.map(|_| ())),
+            Letter::Unsubscribe { channel, count } => {
+                self.home.unsubscribe(io.now(), &channel, WorkerId(from as u16), count);
+            }
+            Letter::List(list) => self.list(from, &list),
+            Letter::Disconnect(disconnecting) => self.begin_disconnecting(io, from, *disconnecting),
+            Letter::Order(order) => self.obey(io, order),
+            // Answers to the control thread's requests come to its mailbox only.
+            Letter::Published { ticket: Ticket::Control(_), .. } | Letter::Listed(_) | Letter::Disconnected { .. } => {
+                debug_assert!(false, "a worker got an answer that is the control thread's");
+            }
+        }
+        0
+    }
+
+    fn publish_here(&mut self, io: &mut Io, from: Party, publish: Publish) {
+        let Publish { ticket, draft, expires } = publish;
+        let answer = if io.now() > expires {
+            Err(Refused::Expired)
+        } else {
+            self.home.publish(io.now(), draft, &mut ByMail(&mut self.post)).map_err(|_| Refused::Busy)
+        };
+        self.publications += u64::from(answer.is_ok());
+        self.post.answer(from, Letter::Published { ticket, answer });
+    }
+
+    fn list(&mut self, from: Party, list: &crate::letter::List) {
+        let mut channels = Vec::new();
+        let next = self.home.page(list.cursor, super::SLOTS_PER_PAGE, |channel, subscribers| {
+            channels.push((channel.clone(), subscribers));
+        });
+        let listed = crate::letter::Listed { ticket: list.ticket, channels, next };
+        self.post.answer(from, Letter::Listed(Box::new(listed)));
+    }
+
+    fn obey(&mut self, io: &mut Io, order: Order) {
+        match order {
+            Order::Ready(ready) => self.shared.ready = ready,
+            Order::Settings(settings) => self.shared.settings = settings,
+            Order::Drain { over } => self.begin_drain(io, over),
+            Order::Stop => self.stopped = true,
+        }
+    }
+
+    /// Applies what the connection `id` asked for.
+    pub(super) fn apply_effects(&mut self, io: &mut Io, id: ConnId) {
+        if self.shared.effects.is_empty() {
+            return;
+        }
+        let mut effects = std::mem::take(&mut self.shared.effects);
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Subscribe { sequence, channel } => self.ask_for_subscription(io, id, sequence, &channel),
+                Effect::Withdraw { member } => self.withdraw(member),
+                Effect::Publish { command, draft } => {
+                    let ticket = Ticket::Client { conn: id, command };
+                    let expires = io.now() + self.request_timeout;
+                    let home = self.home_of(&draft.channel);
+                    let letter = Letter::Publish(Box::new(Publish { ticket, draft: *draft, expires }));
+                    if self.post.request(home, letter).is_err() {
+                        self.refused.push(Ticket::Client { conn: id, command });
+                    }
+                }
+                Effect::Note(note) => tracing::info!("{note}"),
+            }
+        }
+        // Nothing above calls into a connection, so the vector taken is the only one; its memory is used again.
+        debug_assert!(self.shared.effects.is_empty());
+        self.shared.effects = effects;
+        self.answer_refused(io);
+    }
+
+    /// Tells clients at once that the way to the home is full.
+    fn answer_refused(&mut self, io: &mut Io) {
+        while let Some(ticket) = self.refused.pop() {
+            if let Ticket::Client { conn, command } = ticket {
+                self.tell_published(io, conn, command, Err(ClientError::INTERNAL));
+            }
+        }
+        while let Some(by) = self.refused_subscribes.pop() {
+            self.subscribe_answered(io, by, Err(Refused::Busy));
+        }
+    }
+
+    fn ask_for_subscription(&mut self, io: &mut Io, id: ConnId, sequence: u32, channel: &Channel) {
+        let Some(connection) = self.table.find(id) else { return };
+        let (local, channel) = self.shared.local.begin(channel);
+        connection.subscription_begun(sequence, local);
+        let by = Subscriber { conn: id, sequence, local };
+        let home = self.home_of(&channel);
+        let expires = io.now() + self.request_timeout;
+        if self.post.request(home, Letter::Subscribe { channel, by, expires }).is_err() {
+            self.refused_subscribes.push(by);
+        }
+    }
+
+    fn withdraw(&mut self, member: MemberId) {
+        let channel = self.shared.local.remove(member);
+        let home = self.home_of(&channel);
+        self.post.withdraw(home, channel);
+    }
+
+    fn tell_published(&mut self, io: &mut Io, id: ConnId, command: u32, answer: Result<(), ClientError>) {
+        let now = io.now();
+        let Some(connection) = self.table.find(id) else { return };
+        let directions = connection.published(now, command, answer, &mut self.shared);
+        self.carry_out(io, id, directions);
+    }
+
+    fn subscribe_answered(&mut self, io: &mut Io, by: Subscriber, answer: Result<(), Refused>) {
+        let now = io.now();
+        let subscriber = SubscriberId(by.conn.to_bits());
+        let for_client = answer.map_err(|_| ClientError::INTERNAL);
+        let taken = self.table.find(by.conn).and_then(|connection| {
+            connection.subscription_answered(now, subscriber, by.sequence, for_client, &mut self.shared)
+        });
+        if taken.is_none() || answer.is_err() {
+            // Nobody became a member: the pending count goes, and the home forgets what it counted for a dead connection.
+            let channel = self.shared.local.channel(by.local).clone();
+            self.shared.local.abandon(by.local);
+            if answer.is_ok() {
+                let home = self.home_of(&channel);
+                self.post.withdraw(home, channel);
+            }
+        }
+        if let Some(directions) = taken {
+            self.carry_out(io, by.conn, directions);
+        }
+    }
+
+    fn home_of(&self, channel: &str) -> Party {
+        usize::from(self.hash.home(channel, self.workers).0)
+    }
+}

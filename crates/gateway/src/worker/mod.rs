@@ -1,0 +1,135 @@
+//! One worker: its connections, its half of the hub, its mailbox. The same code runs on every driver.
+
+mod fanout;
+mod handler;
+mod jobs;
+mod letters;
+mod table;
+
+use crate::letter::{Subscriber, Ticket};
+use crate::mailbox::Post;
+use crate::stats::{Closes, WorkerStats};
+use conn::{IdSource, Settings, Shared};
+use fanout::Fanout;
+use hub::{ChannelHash, Home, HomeLimits, Local, WorkerId};
+use jobs::Jobs;
+use std::sync::Arc;
+use std::time::Duration;
+use table::Table;
+
+/// How soon withdrawals that found no room are tried again.
+const RETRY_WITHDRAWALS_AFTER: Duration = Duration::from_millis(5);
+
+/// Slots of a home visited for one page of the `channels` API.
+const SLOTS_PER_PAGE: usize = 1024;
+
+/// What a worker is made of.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Its number.
+    pub id: WorkerId,
+    /// How many there are.
+    pub workers: u16,
+    /// The configuration in force.
+    pub settings: Arc<Settings>,
+    /// The process's key for channels.
+    pub hash: ChannelHash,
+    /// Limits of the home half.
+    pub home: HomeLimits,
+    /// Draws the epochs; another one for each worker and start.
+    pub epoch_seed: u64,
+    /// The process's secret for client ids.
+    pub id_key: [u8; 16],
+    /// Connections it may hold.
+    pub connections_max: usize,
+    /// After it a request between workers is not worth doing.
+    pub request_timeout: Duration,
+}
+
+/// A worker; [`io::Handler`] is what it is to its driver.
+#[derive(Debug)]
+pub struct Worker<P> {
+    workers: u16,
+    hash: ChannelHash,
+    request_timeout: Duration,
+    table: Table,
+    shared: Shared,
+    home: Home,
+    post: P,
+    fanout: Fanout,
+    jobs: Jobs,
+    /// Requests refused while effects were applied; answered right after.
+    refused: Vec<Ticket>,
+    refused_subscribes: Vec<Subscriber>,
+    publications: u64,
+    panics: u64,
+    closes: Closes,
+    stats: Arc<WorkerStats>,
+    stopped: bool,
+}
+
+impl<P: Post> Worker<P> {
+    /// A worker without connections.
+    pub fn new(plan: Plan, post: P, stats: Arc<WorkerStats>) -> Self {
+        let local = Local::new(plan.hash);
+        let ids = IdSource::new(plan.id_key, plan.id.0);
+        Self {
+            workers: plan.workers,
+            hash: plan.hash,
+            request_timeout: plan.request_timeout,
+            table: Table::with_capacity(plan.connections_max),
+            shared: Shared::new(plan.settings, local, ids),
+            home: Home::new(plan.hash, plan.home, plan.epoch_seed),
+            post,
+            fanout: Fanout::default(),
+            jobs: Jobs::default(),
+            refused: Vec::new(),
+            refused_subscribes: Vec::new(),
+            publications: 0,
+            panics: 0,
+            closes: Closes::default(),
+            stats,
+            stopped: false,
+        }
+    }
+
+    /// Whether the control thread has ended it.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped
+    }
+
+    /// The connections' common part, for checks from outside.
+    pub fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    /// The home half, for checks from outside.
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// The mailbox, for checks from outside and for a control thread that is not one.
+    pub fn post(&mut self) -> &mut P {
+        &mut self.post
+    }
+
+    /// Open connections.
+    pub fn connections(&self) -> usize {
+        self.table.len()
+    }
+
+    fn publish_stats(&mut self) {
+        let totals = crate::stats::Totals {
+            connections: self.table.len() as u64,
+            subscriptions: self.shared.local.subscriptions() as u64,
+            channels: self.home.channels() as u64,
+            publications: self.publications,
+            panics: self.panics,
+            outbox_dropped: self.shared.outboxes.dropped(),
+            connections_counters: self.shared.counters,
+            letters: self.post.counts(),
+        };
+        self.stats.publish(&totals);
+        self.closes.publish(&self.stats);
+    }
+}
