@@ -194,7 +194,8 @@ impl Connection {
                 open.answer_close(code, &mut shared.outboxes, &mut self.outbox);
                 let client = open.client();
                 let code = code.map_or(1005, |c| c.get());
-                self.phase = Phase::Ended(Box::new(CloseReport { side: Side::Peer, code, reason: reason.into(), client }));
+                self.phase =
+                    Phase::Ended(Box::new(CloseReport { side: Side::Peer, code, reason: reason.into(), client }));
                 Some(End::Flush)
             }
         }
@@ -226,7 +227,7 @@ impl Connection {
             Phase::Closing(_) | Phase::Ended(_) => None,
             Phase::Open(open) => {
                 if why == Disconnect::SLOW || why == Disconnect::WRITE_ERROR {
-                    shared.outboxes.drop_unstarted(&mut self.outbox);
+                    shared.outboxes.drop_publications(&mut self.outbox);
                 }
                 open.announce_disconnect(&why, &mut Cx { now, shared, outbox: &mut self.outbox });
                 self.close_with(now, why.code, why.reason, shared, false)
@@ -363,12 +364,10 @@ impl Connection {
         let was_empty = self.outbox.is_empty();
         let limits = &shared.settings.limits;
         let end = match &mut self.phase {
-            Phase::Open(open) => {
-                match open.hold(publication, limits.held_publications_max, limits.held_bytes_max) {
-                    Ok(()) => None,
-                    Err(why) => self.disconnect_now(now, why, shared),
-                }
-            }
+            Phase::Open(open) => match open.hold(publication, limits.held_publications_max, limits.held_bytes_max) {
+                Ok(()) => None,
+                Err(why) => self.disconnect_now(now, why, shared),
+            },
             _ => None,
         };
         self.directions(now, was_empty, Urgency::Reply, end, shared)

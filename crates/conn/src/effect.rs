@@ -67,7 +67,10 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::UnknownNamespace { channel } => {
-                write!(f, "102: channel {channel:?} has a namespace that is not configured: add it under [[namespaces]]")
+                write!(
+                    f,
+                    "102: channel {channel:?} has a namespace that is not configured: add it under [[namespaces]]"
+                )
             }
             Self::Denied { channel, namespace, option } if namespace.is_empty() => {
                 write!(f, "103: channel {channel:?}: `channels` lacks `{option}`")

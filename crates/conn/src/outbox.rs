@@ -33,6 +33,8 @@ struct Body {
     refs: u32,
     /// Only one outbox points here, as its last node, so replies may still be appended.
     private: bool,
+    /// A policy may drop it.
+    publication: bool,
     /// Next free body, valid while `refs` is 0.
     next_free: u32,
 }
@@ -86,7 +88,15 @@ pub struct Outboxes {
 
 impl Default for Outboxes {
     fn default() -> Self {
-        Self { nodes: Vec::new(), free_node: NONE, bodies: Vec::new(), free_body: NONE, kept_bytes: 0, bodies_in_use: 0, dropped: 0 }
+        Self {
+            nodes: Vec::new(),
+            free_node: NONE,
+            bodies: Vec::new(),
+            free_body: NONE,
+            kept_bytes: 0,
+            bodies_in_use: 0,
+            dropped: 0,
+        }
     }
 }
 
@@ -97,6 +107,7 @@ impl Outboxes {
         let body = &mut self.bodies[id as usize];
         body.refs = 1;
         body.private = false;
+        body.publication = true;
         fill(&mut body.bytes);
         BodyId(id)
     }
@@ -150,6 +161,7 @@ impl Outboxes {
         let id = self.take_body();
         let body = &mut self.bodies[id as usize];
         body.private = true;
+        body.publication = false;
         fill(&mut body.bytes);
         let len = body.bytes.len();
         body.refs = 1;
@@ -198,31 +210,28 @@ impl Outboxes {
         debug_assert!(outbox.head != NONE || outbox.bytes == 0);
     }
 
-    /// Drops everything of which no byte has been handed out. What is partly sent or in flight stays: the stream must
-    /// remain whole for the close frame that follows.
-    pub fn drop_unstarted(&mut self, outbox: &mut Outbox) {
+    /// Drops the publications of which no byte has been handed out. Replies stay (the answer to the handshake may be among
+    /// them), and so does what is partly sent or in flight: the stream must remain whole for the close frame that follows.
+    pub fn drop_publications(&mut self, outbox: &mut Outbox) {
         let mut started = outbox.head_sent as usize + outbox.in_flight as usize;
-        let mut last_kept = NONE;
-        let mut at = outbox.head;
-        let mut kept_bytes = 0;
-        while at != NONE && started > 0 {
-            let node = self.nodes[at as usize];
-            let len = self.bodies[node.body as usize].bytes.len();
+        let (mut kept, mut at) = (NONE, outbox.head);
+        while at != NONE {
+            let Node { body, next } = self.nodes[at as usize];
+            let len = self.bodies[body as usize].bytes.len();
+            if started > 0 || !self.bodies[body as usize].publication {
+                kept = at;
+            } else {
+                match kept {
+                    NONE => outbox.head = next,
+                    before => self.nodes[before as usize].next = next,
+                }
+                outbox.bytes -= len as u32;
+                self.free_node_at(at);
+            }
             started = started.saturating_sub(len);
-            kept_bytes += len;
-            last_kept = at;
-            at = node.next;
+            at = next;
         }
-        if last_kept == NONE {
-            self.clear(outbox);
-            return;
-        }
-        let mut rest = std::mem::replace(&mut self.nodes[last_kept as usize].next, NONE);
-        outbox.tail = last_kept;
-        outbox.bytes = (kept_bytes - outbox.head_sent as usize) as u32;
-        while rest != NONE {
-            rest = self.free_node_at(rest);
-        }
+        outbox.tail = kept;
     }
 
     /// Drops everything: the connection is gone.
@@ -385,7 +394,7 @@ mod tests {
             room -= n;
             n
         });
-        boxes.drop_unstarted(&mut outbox);
+        boxes.drop_publications(&mut outbox);
         assert_eq!(outbox.backlog(), 6);
         boxes.write(&mut outbox, |b| b.push(b'!'));
         boxes.sent(&mut outbox, 3);
@@ -394,12 +403,27 @@ mod tests {
     }
 
     #[test]
-    fn dropping_an_unstarted_outbox_empties_it() {
-        let (mut boxes, mut outbox) = (Outboxes::default(), Outbox::default());
-        boxes.write(&mut outbox, |b| b.extend_from_slice(b"waiting"));
-        boxes.drop_unstarted(&mut outbox);
-        assert!(outbox.is_empty());
-        assert_eq!((boxes.bodies_in_use(), boxes.dropped()), (0, 1));
+    fn dropping_leaves_replies_where_they_are() {
+        for order in ["rprpp", "pprrp", "ppp", "rrr", "r", "p"] {
+            let (mut boxes, mut outbox) = (Outboxes::default(), Outbox::default());
+            for (i, kind) in order.bytes().enumerate() {
+                let text = [kind, b'0' + i as u8];
+                if kind == b'r' {
+                    boxes.write(&mut outbox, |b| b.extend_from_slice(&text));
+                } else {
+                    let body = boxes.shared(|b| b.extend_from_slice(&text));
+                    boxes.push(&mut outbox, body);
+                    boxes.release(body);
+                }
+            }
+            boxes.drop_publications(&mut outbox);
+            boxes.write(&mut outbox, |b| b.extend_from_slice(b"close"));
+            let replies: String =
+                order.char_indices().filter(|(_, kind)| *kind == 'r').map(|(i, kind)| format!("{kind}{i}")).collect();
+            assert_eq!(send(&mut boxes, &mut outbox, 64, 64), format!("{replies}close").as_bytes(), "{order}");
+            assert_eq!(boxes.dropped(), order.matches('p').count() as u64);
+            assert_eq!(boxes.bodies_in_use(), 0);
+        }
     }
 
     #[test]

@@ -393,7 +393,12 @@ impl Session {
     }
 
     /// Keeps a publication of a subscription that is not announced yet.
-    pub(crate) fn hold(&mut self, publication: &Arc<Publication>, count: usize, bytes: usize) -> Result<(), Disconnect> {
+    pub(crate) fn hold(
+        &mut self,
+        publication: &Arc<Publication>,
+        count: usize,
+        bytes: usize,
+    ) -> Result<(), Disconnect> {
         let waiting = self.waiting.get_or_insert_default();
         waiting.held_bytes += publication.cost();
         if waiting.held.len() >= count || waiting.held_bytes > bytes {
@@ -436,7 +441,8 @@ impl Session {
         if let Err(error) = permitted {
             return self.refuse(cx, id, error);
         }
-        let info = ClientInfo { user: "".into(), client: self.client.to_string().into(), conn_info: None, chan_info: None };
+        let info =
+            ClientInfo { user: "".into(), client: self.client.to_string().into(), conn_info: None, chan_info: None };
         let channel = cx.channel(channel);
         let draft = Draft { channel, data: data.as_bytes().into(), info: Some(Box::new(info)), tags: None };
         cx.shared.effects.push(Effect::Publish { command: id, draft: Box::new(draft) });

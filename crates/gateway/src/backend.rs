@@ -53,10 +53,25 @@ pub struct Gateway {
 }
 
 enum Ask {
-    Publish { draft: Draft, answer: oneshot::Sender<Result<Published, BackendError>> },
-    List { worker: Party, cursor: u32, answer: oneshot::Sender<Result<Listed, BackendError>> },
-    Disconnect { worker: Party, matching: Matching, why: Disconnect, answer: oneshot::Sender<Result<u64, BackendError>> },
-    Order { worker: Party, order: Order },
+    Publish {
+        draft: Draft,
+        answer: oneshot::Sender<Result<Published, BackendError>>,
+    },
+    List {
+        worker: Party,
+        cursor: u32,
+        answer: oneshot::Sender<Result<Listed, BackendError>>,
+    },
+    Disconnect {
+        worker: Party,
+        matching: Matching,
+        why: Disconnect,
+        answer: oneshot::Sender<Result<u64, BackendError>>,
+    },
+    Order {
+        worker: Party,
+        order: Order,
+    },
 }
 
 impl Gateway {

@@ -292,8 +292,7 @@ impl Post for Mailbox {
 
     fn has_mail(&self) -> bool {
         // SeqCst pairs with the sleeper's flag: either the sender sees the flag, or we see the bit.
-        self.open.iter().any(|&w| w != 0)
-            || self.out[self.me].mail.iter().any(|w| w.load(Ordering::SeqCst) != 0)
+        self.open.iter().any(|&w| w != 0) || self.out[self.me].mail.iter().any(|w| w.load(Ordering::SeqCst) != 0)
     }
 
     fn counts(&self) -> Counts {

@@ -88,8 +88,10 @@ fn start_and_run(config: &Config, reload: Reload, logs: &Logs) -> Result<Outcome
     let settings = topology::settings(config, dev.is_on())
         .map_err(|what| StartError::Kernel { what: "the config", error: std::io::Error::other(what) })?;
     let kernel = |what| move |error| StartError::Kernel { what, error };
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(kernel("starting the control thread"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(kernel("starting the control thread"))?;
     runtime.block_on(async {
         // The API first: an address in use is found before any thread runs.
         let api = bind_api(config).await?;
@@ -130,7 +132,8 @@ async fn run(api: Api, bridge: Bridge, lifecycle: Lifecycle) -> Outcome {
     let bridge = tokio::spawn(bridge.run());
     let (settings, current_settings) = tokio::sync::watch::channel(Arc::new(api.settings));
     let router = control::router(current_settings, gateway.clone());
-    let demo_options = control::demo::Options { api_url: api.listeners.iter().map(api_url).find(|url| url.starts_with("http")) };
+    let demo_options =
+        control::demo::Options { api_url: api.listeners.iter().map(api_url).find(|url| url.starts_with("http")) };
     let (stop_api, api_stopped) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(control::serve(api.listeners, router, api.limits, async move {
         let _ = api_stopped.await;
@@ -232,7 +235,9 @@ fn banner(config: &Config, layout: &Layout, dev: Dev, public: &[String], api: &[
         let key = if config.api.insecure { "" } else { " -H \"X-API-Key: $KEY\"" };
         let channel = if config.demo.enabled { "demo:chat" } else { "news" };
         let data = r#"{"name":"curl","text":"hello"}"#;
-        line(format_args!("publish with\n  curl{key} {url}/api/publish -d '{{\"channel\":\"{channel}\",\"data\":{data}}}'"));
+        line(format_args!(
+            "publish with\n  curl{key} {url}/api/publish -d '{{\"channel\":\"{channel}\",\"data\":{data}}}'"
+        ));
     }
     text
 }

@@ -97,9 +97,10 @@ impl WorkerStats {
     /// Ended connections as (side, code, count); codes that are not ours to name are under 1 (peer: clients may send any).
     pub fn closes(&self) -> impl Iterator<Item = (Side, u16, u64)> + '_ {
         [Side::Ours, Side::Peer].into_iter().enumerate().flat_map(move |(row, side)| {
-            CLOSE_CODES.iter().enumerate().map(move |(column, &code)| {
-                (side, code, self.closes[row * CLOSE_CODES.len() + column].load(Relaxed))
-            })
+            CLOSE_CODES
+                .iter()
+                .enumerate()
+                .map(move |(column, &code)| (side, code, self.closes[row * CLOSE_CODES.len() + column].load(Relaxed)))
         })
     }
 
@@ -125,8 +126,8 @@ impl WorkerStats {
 
 /// Codes with a count of their own; the last takes all others.
 const CLOSE_CODES: [u16; 28] = [
-    0, 1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 3000, 3001, 3004, 3005, 3008, 3009, 3010, 3011, 3012,
-    3500, 3501, 3502, 3503, 3504, 3505, 3508, OTHER_CODE,
+    0, 1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 3000, 3001, 3004, 3005, 3008, 3009, 3010, 3011,
+    3012, 3500, 3501, 3502, 3503, 3504, 3505, 3508, OTHER_CODE,
 ];
 
 /// Stands for every code without a count of its own. No close frame may carry it.

@@ -279,8 +279,10 @@ impl Secrets {
     /// When there is none.
     pub fn draw() -> Result<Self, StartError> {
         let mut bytes = [0; 56];
-        getrandom::fill(&mut bytes)
-            .map_err(|error| StartError::Kernel { what: "drawing random numbers", error: std::io::Error::other(error) })?;
+        getrandom::fill(&mut bytes).map_err(|error| StartError::Kernel {
+            what: "drawing random numbers",
+            error: std::io::Error::other(error),
+        })?;
         let part = |from: usize| <[u8; 16]>::try_from(&bytes[from..from + 16]).expect("16 of 56 bytes");
         let epochs = u64::from_le_bytes(bytes[48..56].try_into().expect("8 of 56 bytes"));
         Ok(Self { hash: part(0), ids: part(16), node: u128::from_le_bytes(part(32)), epochs })
@@ -336,7 +338,8 @@ impl Start<'_> {
             listening.push(group[0].local_address().clone());
             per_worker.iter_mut().zip(group).for_each(|(listeners, one)| listeners.push(one));
         }
-        let wakes = (0..=count).map(|_| Wake::new()).collect::<Result<Vec<_>, _>>().map_err(kernel("making an eventfd"))?;
+        let wakes =
+            (0..=count).map(|_| Wake::new()).collect::<Result<Vec<_>, _>>().map_err(kernel("making an eventfd"))?;
         let mut mailboxes = mailbox::connect(self.sizes(), &wakes);
         let control = mailboxes.pop().expect("one more mailbox than workers");
         let (end, ended) = tokio::sync::mpsc::unbounded_channel();

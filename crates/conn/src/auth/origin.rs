@@ -57,7 +57,9 @@ impl Pattern {
             _ => {}
         }
         let Some((scheme, host)) = entry.split_once("://") else {
-            return Err(format!("`{entry}` is not an origin: write scheme://host, for example https://app.example.com"));
+            return Err(format!(
+                "`{entry}` is not an origin: write scheme://host, for example https://app.example.com"
+            ));
         };
         if scheme.is_empty() || host.is_empty() || host.contains(['/', '?', '#', '@', ' ']) {
             return Err(format!("`{entry}` is not an origin: scheme://host[:port] without path or user"));
@@ -120,7 +122,8 @@ mod tests {
     #[test]
     fn a_foreign_page_is_refused_by_default() {
         let none = policy(&[]);
-        for origin in ["http://127.0.0.1:8001", "http://127.0.0.2:8000", "https://evil.example", "null", "", "file://"] {
+        for origin in ["http://127.0.0.1:8001", "http://127.0.0.2:8000", "https://evil.example", "null", "", "file://"]
+        {
             assert!(!none.allows(Some(origin), Some("127.0.0.1:8000")), "{origin}");
         }
         assert!(!none.allows(Some("http://127.0.0.1:8000"), None));

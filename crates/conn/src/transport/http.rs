@@ -84,7 +84,8 @@ impl Http {
 
     fn requests(&mut self, mut rest: &[u8], cx: &mut Cx<'_>) -> Outcome {
         let limits = &cx.shared.settings.limits;
-        let (high_water, head_bytes_max, headers_max) = (limits.outbox_high_water, limits.head_bytes_max, limits.headers_max);
+        let (high_water, head_bytes_max, headers_max) =
+            (limits.outbox_high_water, limits.head_bytes_max, limits.headers_max);
         let head = HeadLimits { head_bytes_max, headers_max, ..HeadLimits::default() };
         while !rest.is_empty() {
             if cx.outbox.backlog() > high_water {
@@ -211,7 +212,9 @@ fn centrifugo_subprotocol(upgrade: &handshake::Upgrade<'_>, query: &str) -> Resu
         return Ok(Some("centrifuge-json"));
     }
     if upgrade.offers("centrifuge-protobuf") || asked("cf_protocol") || asked("format") {
-        return Err(Refusal::bad_request("this version speaks the JSON protocol only: connect without centrifuge-protobuf"));
+        return Err(Refusal::bad_request(
+            "this version speaks the JSON protocol only: connect without centrifuge-protobuf",
+        ));
     }
     Ok(None)
 }

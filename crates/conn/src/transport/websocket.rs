@@ -170,7 +170,8 @@ impl Open {
             }
             Liveness::Pong { .. } => Fate::Disconnect(Disconnect::NO_PONG),
             Liveness::Ping { .. } => {
-                let (interval, timeout) = (cx.shared.settings.times.ping_interval, cx.shared.settings.times.pong_timeout);
+                let (interval, timeout) =
+                    (cx.shared.settings.times.ping_interval, cx.shared.settings.times.pong_timeout);
                 self.liveness.pinged(cx.now, interval, timeout);
                 cx.shared.counters.pings += 1;
                 match &self.speaker {
@@ -182,7 +183,12 @@ impl Open {
         }
     }
 
-    pub(crate) fn hold(&mut self, publication: &Arc<Publication>, count: usize, bytes: usize) -> Result<(), Disconnect> {
+    pub(crate) fn hold(
+        &mut self,
+        publication: &Arc<Publication>,
+        count: usize,
+        bytes: usize,
+    ) -> Result<(), Disconnect> {
         match &mut self.speaker {
             Speaker::Echo => Ok(()),
             Speaker::Session(session) => session.hold(publication, count, bytes),

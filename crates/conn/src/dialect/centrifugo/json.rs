@@ -222,7 +222,8 @@ mod tests {
 
     #[test]
     fn escaped_channel_names_are_decoded_and_encoded_again() {
-        let Request::Unsubscribe { channel } = one(r#"{"id":1,"unsubscribe":{"channel":"a\"\u00e9"}}"#).unwrap().request
+        let Request::Unsubscribe { channel } =
+            one(r#"{"id":1,"unsubscribe":{"channel":"a\"\u00e9"}}"#).unwrap().request
         else {
             panic!()
         };

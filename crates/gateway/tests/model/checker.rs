@@ -1,0 +1,51 @@
+//! What one subscription of one client has received, held against what the homes have numbered.
+
+use crate::planted::Log;
+
+/// One subscription, from *subscribed* to its end.
+#[derive(Debug)]
+pub struct Received {
+    /// Publications asked for by the test from here on were asked for after the client knew that it is subscribed.
+    floor: u64,
+    ids: Vec<u64>,
+}
+
+impl Received {
+    pub fn new(floor: u64) -> Self {
+        Self { floor, ids: Vec::new() }
+    }
+
+    /// One more publication: the next one of the same numbering, or it is a finding.
+    pub fn take(&mut self, log: &Log, channel: &str, id: u64) -> Result<(), String> {
+        let Some((numbered, place)) = log.place(channel, id) else {
+            return Err(format!("{channel} brought {id}, which was never published there"));
+        };
+        if let Some(&before) = self.ids.last() {
+            let expected = numbered.iter().position(|(_, known)| *known == before).map(|place| place + 1);
+            if expected != Some(place) {
+                let order: Vec<u64> = numbered.iter().map(|(_, id)| *id).collect();
+                return Err(format!("{channel} brought {id} behind {before}; numbered were {order:?}"));
+            }
+        }
+        self.ids.push(id);
+        Ok(())
+    }
+
+    /// The subscription has ended before the world did: nothing may be missing in front of what came.
+    pub fn end_early(&self, log: &Log, channel: &str) -> Result<(), String> {
+        let Some(&first) = self.ids.first() else { return Ok(()) };
+        let Some((numbered, place)) = log.place(channel, first) else { return Ok(()) };
+        match numbered[..place].iter().find(|(_, id)| *id >= self.floor) {
+            Some((_, missed)) => Err(format!("{channel} began with {first} and lost {missed}")),
+            None => Ok(()),
+        }
+    }
+
+    /// The subscription has lasted, and `sentinel` was the last publication: it must be the last one received.
+    pub fn end_complete(&self, log: &Log, channel: &str, sentinel: u64) -> Result<(), String> {
+        if self.ids.last() != Some(&sentinel) {
+            return Err(format!("{channel} ended with {:?} and not with the last one, {sentinel}", self.ids.last()));
+        }
+        self.end_early(log, channel)
+    }
+}

@@ -1,0 +1,101 @@
+//! Whole workers on a simulated network, checked against a model: whoever was told *subscribed* gets every publication of
+//! the channel once and in order until it leaves, and nobody gets anything else.
+//!
+//! Each seed makes its own world: 1 to 4 workers with small mailboxes, two dialects, a hostile network, and some hundred
+//! random operations. `TIDEGATE_SEED=N` runs one seed; `TIDEGATE_SEEDS=N` that many instead of 1,000.
+
+// A test binary has no API.
+#![allow(unreachable_pub)]
+
+mod checker;
+mod clients;
+mod planted;
+mod world;
+
+use planted::Plant;
+use world::{Coverage, World};
+
+/// Seeds of an ordinary run.
+const SEEDS: u64 = 1000;
+
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok().map(|text| text.parse().unwrap_or_else(|_| panic!("{name} is not a number: {text}")))
+}
+
+/// Runs one seed; a finding names the seed.
+fn run(seed: u64, plant: Plant) -> Result<Coverage, String> {
+    let outcome = std::panic::catch_unwind(|| World::new(seed, plant).run());
+    let outcome = outcome.unwrap_or_else(|_| Err("a panic".into()));
+    outcome.map_err(|finding| format!("TIDEGATE_SEED={seed}: {finding}"))
+}
+
+#[test]
+fn nothing_is_lost_doubled_swapped_or_sent_to_the_wrong_client() {
+    if let Some(seed) = number("TIDEGATE_SEED") {
+        println!("{:#?}", run(seed, Plant::Nothing).unwrap_or_else(|finding| panic!("{finding}")));
+        return;
+    }
+    let seeds = number("TIDEGATE_SEEDS").unwrap_or(SEEDS);
+    let halves: Vec<_> = (0..2)
+        .map(|half| {
+            std::thread::spawn(move || {
+                let mut total = Coverage::default();
+                for seed in (0..seeds).filter(|seed| seed % 2 == half) {
+                    total += run(seed, Plant::Nothing)?;
+                }
+                Ok::<_, String>(total)
+            })
+        })
+        .collect();
+    let mut total = Coverage::default();
+    for half in halves {
+        total += half.join().expect("findings are values").unwrap_or_else(|finding| panic!("{finding}"));
+    }
+    println!("{seeds} seeds: {total:#?}");
+    if seeds >= SEEDS {
+        let missing = total.missing();
+        assert!(missing.is_empty(), "these never happened, so nothing is known about them: {missing:?}");
+    }
+}
+
+/// A checker that finds nothing proves nothing: each bug is planted in the mail between workers and must be found, and its
+/// seed must find it again.
+fn is_found(plant: Plant) {
+    let found = (0..SEEDS).find_map(|seed| run(seed, plant).err().map(|finding| (seed, finding)));
+    let (seed, finding) = found.unwrap_or_else(|| panic!("{plant:?} was not found in {SEEDS} seeds"));
+    println!("{plant:?}: {finding}");
+    assert!(!finding.contains("a panic"), "found by an assertion of the gateway, not by the checker: {finding}");
+    assert_eq!(run(seed, plant).expect_err("the seed replays"), finding);
+}
+
+#[test]
+fn a_dropped_publication_is_found() {
+    is_found(Plant::Drop);
+}
+
+#[test]
+fn a_doubled_publication_is_found() {
+    is_found(Plant::Double);
+}
+
+#[test]
+fn swapped_publications_are_found() {
+    is_found(Plant::Swap);
+}
+
+#[test]
+fn a_wrong_recipient_is_found() {
+    is_found(Plant::WrongRecipient);
+}
+
+#[test]
+fn interest_cleared_while_a_subscribe_is_pending_is_found() {
+    is_found(Plant::NaiveInterest);
+}
+
+#[test]
+fn the_same_seed_makes_the_same_world() {
+    for seed in 0..20 {
+        assert_eq!(run(seed, Plant::Nothing), run(seed, Plant::Nothing));
+    }
+}

@@ -1,0 +1,347 @@
+//! One seed's world: workers, clients, publishers, a network, and what happens in it.
+
+use crate::clients::{Dialect, Seen, SimClient};
+use crate::planted::{Log, Plant, Planted};
+use conn::Settings;
+use gateway::config::{Config, Inputs, load};
+use gateway::letter::{Letter, Publish, Ticket};
+use gateway::mailbox::{self, Mailbox, Post, Sizes};
+use gateway::stats::WorkerStats;
+use gateway::worker::{Plan, Worker};
+use hub::{Channel, ChannelHash, Draft, HomeLimits, WorkerId};
+use io::sim::{Counts, Faults, Net, Sim};
+use io::{Driver, Options, Wake};
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ops::AddAssign;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+const STEPS: u32 = 250;
+const CLIENTS_MAX: usize = 24;
+
+/// What happened, summed over seeds: what never happened was never tested.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Coverage {
+    pub seen: Seen,
+    pub net: Counts,
+    pub published: u64,
+    pub publishes_refused: u64,
+    pub letters_refused: u64,
+    pub withdrawals_waited: u64,
+    pub deaths_while_pending: u64,
+    pub deaths: u64,
+    pub slots_reused: u64,
+    pub clock_jumps: u64,
+    pub slow_readers: u64,
+    pub complete_subscriptions: u64,
+    pub resets_by_us: u64,
+}
+
+type Simulated = (Sim, Worker<Planted>);
+
+pub struct World {
+    random: fastrand::Rng,
+    net: Net,
+    workers: Vec<Simulated>,
+    control: Mailbox,
+    hash: ChannelHash,
+    channels: Vec<Channel>,
+    clients: Vec<SimClient>,
+    /// Killed since they were last looked at.
+    dead: Vec<SimClient>,
+    log: Rc<RefCell<Log>>,
+    next_id: u64,
+    published: HashMap<u64, Channel>,
+    /// The last publication of each channel that its home took.
+    last_published: HashMap<Channel, u64>,
+    coverage: Coverage,
+}
+
+fn settings(random: &mut fastrand::Rng) -> Settings {
+    let config: Config =
+        load(Inputs { dev: true, ..Inputs::default() }).expect("the defaults of --dev are good").config;
+    let mut settings = gateway::topology::settings(&config, true).expect("a checked config");
+    let limits = &mut settings.limits;
+    limits.outbox_bytes_max = [600, 4096, 1 << 20][random.usize(..3)];
+    limits.outbox_high_water = limits.outbox_bytes_max / 2;
+    limits.outbox_low_water = limits.outbox_bytes_max / 4;
+    limits.held_publications_max = [3, 128][random.usize(..2)];
+    settings
+}
+
+impl World {
+    pub fn new(seed: u64, plant: Plant) -> Self {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let net = Net::seeded(seed);
+        let count = random.usize(1..=4);
+        let channels: Vec<Channel> = (0..random.usize(2..=5)).map(|i| Channel::new(&format!("c{i}"))).collect();
+        let sizes =
+            Sizes { letters: [2, 8, 64][random.usize(..3)], answers: [2, 64][random.usize(..2)], bytes: 1 << 16 };
+        let wakes: Vec<Wake> = (0..=count).map(|_| Wake::new().expect("an eventfd")).collect();
+        let mut mailboxes = mailbox::connect(sizes, &wakes);
+        let control = mailboxes.pop().expect("one more than workers");
+        let (log, hash) = (Rc::new(RefCell::new(Log::default())), ChannelHash::new([seed as u8; 16]));
+        let settings = Arc::new(settings(&mut random));
+        let workers = mailboxes
+            .into_iter()
+            .enumerate()
+            .map(|(number, inner)| {
+                let options = Options { connections_max: CLIENTS_MAX, ..Options::default() };
+                let mut driver = net.driver(options, 1);
+                let stats = Arc::new(WorkerStats::new(driver.io().counters()));
+                let post = Planted::new(inner, plant, log.clone(), seed ^ number as u64, channels.clone());
+                (driver, Worker::new(plan(seed, number, count, &settings, hash), post, stats))
+            })
+            .collect();
+        let coverage = Coverage::default();
+        let (clients, dead, published, last_published) = (Vec::new(), Vec::new(), HashMap::new(), HashMap::new());
+        Self {
+            random,
+            net,
+            workers,
+            control,
+            hash,
+            channels,
+            clients,
+            dead,
+            log,
+            next_id: 1,
+            published,
+            last_published,
+            coverage,
+        }
+    }
+
+    pub fn run(mut self) -> Result<Coverage, String> {
+        let seed = self.random.u64(..);
+        self.net.set_faults(Faults { reset: [0.0, 0.002][self.random.usize(..2)], ..Faults::drawn(seed) });
+        for _ in 0..STEPS {
+            self.happen();
+            let pause = Duration::from_micros(self.random.u64(..8_000));
+            self.let_pass(pause)?;
+        }
+        self.end()
+    }
+
+    fn happen(&mut self) {
+        let channel = self.channels[self.random.usize(..self.channels.len())].clone();
+        let who = (!self.clients.is_empty()).then(|| self.random.usize(..self.clients.len()));
+        match (self.random.u32(..100), who) {
+            (0..15, _) | (_, None) => self.connect(),
+            (15..35, Some(who)) => self.clients[who].toggle(&channel),
+            // A storm on one channel: everybody at once.
+            (35..37, Some(_)) => self.clients.iter_mut().for_each(|client| client.toggle(&channel)),
+            (37..65, Some(_)) => self.publish(&channel),
+            (65..75, Some(who)) => {
+                let id = self.next_id;
+                self.next_id += u64::from(self.clients[who].publish(&channel, id));
+            }
+            (75..83, Some(who)) => {
+                let reading = !self.clients[who].is_reading();
+                self.coverage.slow_readers += u64::from(!reading);
+                self.clients[who].set_reading(reading);
+                self.clients[who].socket().set_window(if reading { 65_536 } else { 100 });
+            }
+            (83..92, Some(who)) => self.kill(who),
+            (92, Some(_)) => self.net.advance(Duration::from_millis(2_500)),
+            (_, Some(_)) => (0..8).for_each(|_| self.publish(&channel)),
+        }
+    }
+
+    fn connect(&mut self) {
+        if self.clients.len() >= CLIENTS_MAX / 2 {
+            return;
+        }
+        let worker = self.random.usize(..self.workers.len());
+        let socket = self.net.connect(worker, 0);
+        let dialect = if self.random.bool() { Dialect::Centrifugo } else { Dialect::Plain };
+        let wanted = self.channels.iter().filter(|_| self.random.bool()).map(|c| c.to_string()).collect();
+        let mut client = SimClient::connect(socket, dialect, wanted);
+        // Pipelined behind connect, as SDKs do.
+        let channel = self.channels[self.random.usize(..self.channels.len())].clone();
+        client.toggle(&channel);
+        self.clients.push(client);
+    }
+
+    fn kill(&mut self, who: usize) {
+        let client = &self.clients[who];
+        self.coverage.deaths += 1;
+        self.coverage.deaths_while_pending += u64::from(client.is_pending());
+        match self.random.u32(..4) {
+            0 => client.socket().close(),
+            1 => client.socket().reset(),
+            2 => client.socket().cut(),
+            // The worker closes its half too, and the client goes when it sees that.
+            _ => return client.socket().shutdown_write(),
+        }
+        self.dead.push(self.clients.swap_remove(who));
+    }
+
+    fn publish(&mut self, channel: &Channel) {
+        let id = self.next_id;
+        self.next_id += 1;
+        let draft = Draft::new(channel.clone(), format!("{{\"n\":{id}}}").into_bytes());
+        let expires = self.net.now() + Duration::from_secs(60);
+        let publish = Publish { ticket: Ticket::Control(id), draft, expires };
+        let home = usize::from(self.hash.home(channel, self.workers.len() as u16).0);
+        match self.control.request(home, Letter::Publish(Box::new(publish))) {
+            Ok(()) => drop(self.published.insert(id, channel.clone())),
+            Err(_) => self.coverage.publishes_refused += 1,
+        }
+        self.control.flush();
+    }
+
+    fn let_pass(&mut self, time: Duration) -> Result<(), String> {
+        self.net.run_for(&mut self.workers, time);
+        while let Some((_, letter)) = self.control.next() {
+            let Letter::Published { ticket: Ticket::Control(id), answer } = letter else { continue };
+            let channel = self.published.remove(&id).ok_or("an answer that nobody asked for")?;
+            match answer {
+                Ok(_) => {
+                    self.coverage.published += 1;
+                    self.last_published.insert(channel, id);
+                }
+                Err(_) => self.coverage.publishes_refused += 1,
+            }
+        }
+        let waiting: u64 = self.workers.iter_mut().map(|(_, worker)| worker.post().counts().waiting).sum();
+        self.coverage.withdrawals_waited += waiting;
+        let (log, seen) = (self.log.borrow(), &mut self.coverage.seen);
+        self.dead.drain(..).try_for_each(|client| client.end_early(&log))?;
+        let mut gone = Vec::new();
+        for (number, client) in self.clients.iter_mut().enumerate() {
+            client.check(&log, self.next_id, seen).map_err(|finding| format!("client {number}: {finding}"))?;
+            if client.is_gone() {
+                gone.push(number);
+            }
+        }
+        for number in gone.into_iter().rev() {
+            let client = self.clients.swap_remove(number);
+            self.coverage.resets_by_us += u64::from(client.was_reset());
+            client.end_early(&log)?;
+            client.socket().close();
+        }
+        Ok(())
+    }
+
+    /// The network calms down, everybody reads, a last publication goes to each channel; then nothing may be missing, and
+    /// when everybody has left nothing may be left.
+    fn end(mut self) -> Result<Coverage, String> {
+        self.net.set_faults(Faults::none());
+        for client in &mut self.clients {
+            client.set_reading(true);
+            client.socket().set_window(1 << 20);
+        }
+        (0..40).try_for_each(|_| self.let_pass(Duration::from_millis(50)))?;
+        for channel in self.channels.clone() {
+            self.publish(&channel);
+            self.let_pass(Duration::from_millis(200))?;
+        }
+        if !self.published.is_empty() {
+            return Err(format!("publishes that were never answered: {:?}", self.published));
+        }
+        let log = self.log.borrow();
+        for client in &self.clients {
+            let last = |channel: &str| self.last_published.get(channel).copied();
+            client.end_complete(&log, last)?;
+            self.coverage.complete_subscriptions += 1;
+        }
+        drop(log);
+        self.leave_nothing()
+    }
+
+    fn leave_nothing(mut self) -> Result<Coverage, String> {
+        for client in self.clients.drain(..) {
+            client.socket().close();
+        }
+        self.net.run_for(&mut self.workers, Duration::from_secs(30));
+        for (number, (driver, worker)) in self.workers.iter_mut().enumerate() {
+            let shared = worker.shared();
+            let left = [
+                ("connections", worker.connections()),
+                ("sessions", shared.counters.sessions as usize),
+                ("subscriptions", shared.local.subscriptions()),
+                ("local channels", shared.local.channels()),
+                ("home channels", worker.home().channels()),
+                ("bodies", shared.outboxes.bodies_in_use()),
+            ];
+            if let Some((what, count)) = left.iter().find(|(_, count)| *count > 0) {
+                return Err(format!("worker {number}: everybody has left, and {count} {what} are still there"));
+            }
+            let io = driver.io().counters();
+            self.coverage.letters_refused += worker.post().counts().refused;
+            self.coverage.clock_jumps += io.clock_jumps.load();
+            self.coverage.slots_reused += io.accepts.load().saturating_sub(CLIENTS_MAX as u64 / 2);
+        }
+        self.coverage.net = self.net.counts();
+        Ok(self.coverage)
+    }
+}
+
+fn plan(seed: u64, number: usize, count: usize, settings: &Arc<Settings>, hash: ChannelHash) -> Plan {
+    Plan {
+        id: WorkerId(number as u16),
+        workers: count as u16,
+        settings: settings.clone(),
+        hash,
+        home: HomeLimits { channels_max: 1000 },
+        epoch_seed: seed.wrapping_mul(31).wrapping_add(number as u64),
+        id_key: [7; 16],
+        connections_max: CLIENTS_MAX,
+        request_timeout: Duration::from_secs(60),
+    }
+}
+
+macro_rules! counters {
+    ($($($field:ident).+),* $(,)?) => {
+        impl Coverage {
+            /// What never happened.
+            pub fn missing(&self) -> Vec<&'static str> {
+                [$((stringify!($($field).+), self.$($field).+)),*]
+                    .into_iter()
+                    .filter_map(|(name, count)| (count == 0).then_some(name))
+                    .collect()
+            }
+        }
+
+        impl AddAssign for Coverage {
+            fn add_assign(&mut self, other: Self) {
+                $(self.$($field).+ += other.$($field).+;)*
+            }
+        }
+    };
+}
+
+counters!(
+    seen.subscribed,
+    seen.subscribes_refused,
+    seen.unsubscribed,
+    seen.left_while_pending,
+    seen.publications,
+    seen.publishes_refused,
+    seen.pings,
+    seen.closed_slow,
+    seen.closed_otherwise,
+    net.split_reads,
+    net.short_writes,
+    net.full_windows,
+    net.late_completions,
+    net.orphaned_completions,
+    net.poisoned,
+    net.resets,
+    net.no_memory,
+    net.stalls,
+    published,
+    publishes_refused,
+    letters_refused,
+    withdrawals_waited,
+    deaths_while_pending,
+    deaths,
+    slots_reused,
+    clock_jumps,
+    slow_readers,
+    complete_subscriptions,
+    resets_by_us,
+);
