@@ -16,8 +16,8 @@ fn hash() -> Option<String> {
     if Path::new(&git(&root, &["rev-parse", "--show-toplevel"])?).canonicalize().ok()? != root {
         return None;
     }
-    // The log of HEAD grows with each commit and checkout. A path that does not exist would rebuild every time.
-    for name in ["HEAD", "logs/HEAD", "packed-refs"] {
+    // HEAD changes with a checkout, a branch with a commit. A path that does not exist would rebuild every time.
+    for name in ["HEAD", "refs/heads", "packed-refs"] {
         if let Some(path) = git(&root, &["rev-parse", "--git-path", name]).map(|path| root.join(path))
             && path.exists()
         {

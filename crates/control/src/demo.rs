@@ -29,7 +29,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use crate::backend::{Backend, NodeInfo};
 use crate::glob::Glob;
 use crate::metrics::NodeSample;
-use proc::{CoreTimes, InterfaceBytes, Memory};
+use proc::{CoreTimes, InterfaceBytes, Listed, Memory};
 
 /// Where the readings are published.
 pub const MACHINE_CHANNEL: &str = "demo:machine";
@@ -146,6 +146,9 @@ struct Processor {
     /// Mean of the cores.
     busy: f64,
     cores: Vec<CoreLoad>,
+    /// Cores beyond the limit.
+    #[serde(skip_serializing_if = "is_zero")]
+    left_out: usize,
 }
 
 #[derive(Debug, PartialEq, Serialize)]
@@ -157,6 +160,13 @@ struct CoreLoad {
 #[derive(Debug, Serialize)]
 struct Network {
     interfaces: Vec<InterfaceRate>,
+    /// Interfaces beyond the limit.
+    #[serde(skip_serializing_if = "is_zero")]
+    left_out: usize,
+}
+
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 #[derive(Debug, PartialEq, Serialize)]
@@ -209,8 +219,12 @@ impl Sampler {
         let interfaces = texts.net_dev.as_deref().map(proc::interfaces);
         let counters = Counters {
             at,
-            cores: cores.iter().flatten().map(|times| (times.core, *times)).collect(),
-            interfaces: interfaces.iter().flatten().map(|bytes| (bytes.name.clone(), bytes.clone())).collect(),
+            cores: cores.iter().flat_map(|listed| &listed.items).map(|times| (times.core, *times)).collect(),
+            interfaces: interfaces
+                .iter()
+                .flat_map(|listed| &listed.items)
+                .map(|bytes| (bytes.name.clone(), bytes.clone()))
+                .collect(),
             received: sample.workers.iter().map(|worker| worker.messages_received).sum(),
             sent: sample.workers.iter().map(|worker| worker.messages_sent).sum(),
         };
@@ -237,8 +251,9 @@ impl Sampler {
 }
 
 /// `None` when no core has been seen twice with time in between.
-fn processor(previous: &Counters, cores: &[CoreTimes]) -> Option<Processor> {
-    let cores: Vec<CoreLoad> = cores
+fn processor(previous: &Counters, listed: &Listed<CoreTimes>) -> Option<Processor> {
+    let cores: Vec<CoreLoad> = listed
+        .items
         .iter()
         .filter_map(|now| {
             let busy = proc::busy_share(previous.cores.get(&now.core)?, now)?;
@@ -246,7 +261,7 @@ fn processor(previous: &Counters, cores: &[CoreTimes]) -> Option<Processor> {
         })
         .collect();
     let sum: f64 = cores.iter().map(|core| core.busy).sum();
-    (!cores.is_empty()).then(|| Processor { busy: rounded(sum / cores.len() as f64), cores })
+    (!cores.is_empty()).then(|| Processor { busy: rounded(sum / cores.len() as f64), cores, left_out: listed.left_out })
 }
 
 /// To three digits: more is noise, and each costs a byte in every frame.
@@ -254,9 +269,10 @@ fn rounded(share: f64) -> f64 {
     (share * 1000.0).round() / 1000.0
 }
 
-fn network(previous: &Counters, at: Duration, interfaces: Vec<InterfaceBytes>) -> Network {
+fn network(previous: &Counters, at: Duration, listed: Listed<InterfaceBytes>) -> Network {
     let elapsed = at - previous.at;
-    let interfaces = interfaces
+    let interfaces = listed
+        .items
         .into_iter()
         .map(|now| {
             // An interface that has just appeared has no rate yet; its counter says nothing about the last moment.
@@ -269,7 +285,7 @@ fn network(previous: &Counters, at: Duration, interfaces: Vec<InterfaceBytes>) -
             }
         })
         .collect();
-    Network { interfaces }
+    Network { interfaces, left_out: listed.left_out }
 }
 
 /// A counter that went backwards was reset in between: 0.

@@ -162,11 +162,10 @@ async fn run(api: Api, bridge: Bridge, lifecycle: Lifecycle) -> Outcome {
 async fn bind_api(config: &Config) -> Result<Vec<control::Listener>, StartError> {
     let mut listeners = Vec::new();
     for address in &config.api.listen {
-        let parsed: io::Address = address.to_string().parse().expect("the config holds addresses only");
         let change = "--api-listen or api.listen";
         let refused = |error| StartError::Listen { address: address.to_string(), change, error };
-        let fd = io::listener::bind(&parsed, false).map_err(refused)?.into_fd();
-        listeners.push(match parsed {
+        let fd = io::listener::bind(address, false).map_err(refused)?.into_fd();
+        listeners.push(match &**address {
             io::Address::Ip(_) => tokio::net::TcpListener::from_std(fd.into()).map_err(refused)?.into(),
             io::Address::Unix(_) => tokio::net::UnixListener::from_std(fd.into()).map_err(refused)?.into(),
         });

@@ -200,7 +200,7 @@ impl Machine {
 /// The config as the connections see it.
 ///
 /// # Errors
-/// A namespace or origin that the config's own check let through; says which.
+/// A namespace that the config's own check let through; says which.
 pub fn settings(config: &Config, dev: bool) -> Result<Settings, String> {
     let options = |name: &str, o: &config::ChannelOptions| Namespace {
         name: name.to_owned(),
@@ -213,9 +213,8 @@ pub fn settings(config: &Config, dev: bool) -> Result<Settings, String> {
     let named = config.namespaces.iter().map(|n| options(&n.name, &n.options)).collect();
     let namespaces = Namespaces::new(options("", &config.channels), named).map_err(|error| error.to_string())?;
     let namespaces = if config.client.insecure { namespaces.accepting_unknown() } else { namespaces };
-    let origins: Vec<&str> = config.public.origins.iter().map(|o| o.as_str()).collect();
     let pages = if config.demo.enabled { crate::demo::pages() } else { Vec::new() };
-    let only_this_machine = dev || config.public.listen.iter().all(config::Address::is_local);
+    let only_this_machine = dev || config.public.listen.iter().all(|address| address.is_loopback());
     Ok(Settings {
         version: format!("tidegate {}", env!("CARGO_PKG_VERSION")),
         endpoints: Endpoints {
@@ -223,7 +222,7 @@ pub fn settings(config: &Config, dev: bool) -> Result<Settings, String> {
             uni_websocket: config.public.uni_websocket,
             echo: config.public.echo,
         },
-        origins: OriginPolicy::new(&origins)?,
+        origins: OriginPolicy::new(config.public.origins.iter().map(|origin| (**origin).clone()).collect()),
         hosts: if only_this_machine { HostPolicy::Loopback } else { HostPolicy::Any },
         anonymous: config.client.anonymous,
         insecure: config.client.insecure,
@@ -330,8 +329,7 @@ impl Start<'_> {
         let mut per_worker: Vec<Vec<Listener>> = (0..count).map(|_| Vec::new()).collect();
         let mut listening = Vec::new();
         for address in &self.config.public.listen {
-            let parsed: Address = address.to_string().parse().expect("the config holds addresses only");
-            let group = io::listener::bind_all(&parsed, count).map_err(|error| {
+            let group = io::listener::bind_all(address, count).map_err(|error| {
                 let change = "--listen or public.listen";
                 StartError::Listen { address: address.to_string(), change, error }
             })?;

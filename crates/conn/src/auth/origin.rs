@@ -3,35 +3,19 @@
 //! Browsers send WebSocket handshakes from any page to any host (RFC 6455, 10.2): the same-origin policy does not
 //! apply, only the `Origin` header tells where the page came from, and only the server can act on it.
 
+use std::fmt;
+use std::str::FromStr;
+
 /// The rule for `Origin`. A request without that header is not from a page and is always accepted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OriginPolicy {
-    patterns: Vec<Pattern>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Pattern {
-    /// `*`: every origin. Has to be asked for by name.
-    Any,
-    /// `https://app.example.com`, `null`: equal, in lower case.
-    Exact(String),
-    /// `https://*.example.com`: `*` stands for one or more characters of the host, dots included.
-    Glob { before: String, after: String },
+    patterns: Vec<OriginPattern>,
 }
 
 impl OriginPolicy {
-    /// Takes exact origins (`https://app.example.com`), globs with one `*` in the host (`https://*.example.com`), or `*`.
-    ///
-    /// # Errors
-    /// The first entry that is none of these, with what is wrong about it.
-    pub fn new<S: AsRef<str>>(entries: &[S]) -> Result<Self, String> {
-        let patterns = entries.iter().map(|e| Pattern::parse(e.as_ref())).collect::<Result<_, _>>()?;
-        Ok(Self { patterns })
-    }
-
-    /// Whether every origin is let in.
-    pub fn allows_all(&self) -> bool {
-        self.patterns.contains(&Pattern::Any)
+    /// Pages whose origin matches one of these may connect, besides those of our own host.
+    pub fn new(patterns: Vec<OriginPattern>) -> Self {
+        Self { patterns }
     }
 
     /// Whether a page from `origin` may connect to a request's `host` (both as sent). An equal host and port is
@@ -44,47 +28,141 @@ impl OriginPolicy {
         {
             return true;
         }
-        self.patterns.iter().any(|p| p.matches(&origin))
+        self.patterns.iter().any(|pattern| pattern.matches(&origin))
     }
 }
 
-impl Pattern {
-    fn parse(entry: &str) -> Result<Self, String> {
-        let entry = entry.trim().to_ascii_lowercase();
-        match entry.as_str() {
-            "*" => return Ok(Self::Any),
-            "null" => return Ok(Self::Exact(entry)),
-            _ => {}
-        }
-        let Some((scheme, host)) = entry.split_once("://") else {
-            return Err(format!(
-                "`{entry}` is not an origin: write scheme://host, for example https://app.example.com"
-            ));
-        };
-        if scheme.is_empty() || host.is_empty() || host.contains(['/', '?', '#', '@', ' ']) {
-            return Err(format!("`{entry}` is not an origin: scheme://host[:port] without path or user"));
-        }
-        match (scheme.contains('*'), host.split_once('*')) {
-            (true, _) => Err(format!("`{entry}`: the scheme of an origin cannot be a glob")),
-            (false, None) => Ok(Self::Exact(entry)),
-            (false, Some((_, after))) if after.contains('*') => {
-                Err(format!("`{entry}`: one `*` is allowed in an origin"))
-            }
-            (false, Some((before, after))) => {
-                Ok(Self::Glob { before: format!("{scheme}://{before}"), after: after.to_owned() })
-            }
-        }
+/// `"*"`, an origin such as `https://app.example.com`, or one with a star in its host such as `https://*.example.com`;
+/// kept in lower case.
+///
+/// A star stands for any characters of a host, or for any port. Everything is allowed only by the single star: a
+/// pattern that allows as much in other words, such as `https://*`, is refused, so that a reader of the config cannot
+/// miss it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OriginPattern(Box<str>);
+
+/// Why a text is no [`OriginPattern`], with what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OriginPatternError {
+    /// What it was.
+    pub text: String,
+    /// What to write instead.
+    pub hint: String,
+}
+
+impl fmt::Display for OriginPatternError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} is not an origin: {}", self.text, self.hint)
+    }
+}
+
+impl std::error::Error for OriginPatternError {}
+
+/// The origin of local files and of every sandboxed page, whatever site it comes from.
+const OPAQUE: &str = "null";
+
+impl OriginPattern {
+    /// The pattern in lower case.
+    pub fn as_str(&self) -> &str {
+        &self.0
     }
 
+    /// Every page may connect.
+    pub fn allows_all(&self) -> bool {
+        &*self.0 == "*"
+    }
+
+    /// Local files may connect, and with them sandboxed pages of every site.
+    pub fn is_opaque(&self) -> bool {
+        &*self.0 == OPAQUE
+    }
+
+    /// Whether an origin in lower case is meant.
     fn matches(&self, origin: &str) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Exact(exact) => exact == origin,
-            Self::Glob { before, after } => {
-                origin.len() > before.len() + after.len() && origin.starts_with(before) && origin.ends_with(after)
-            }
+        let Some((before, after)) = self.0.split_once('*') else { return *self.0 == *origin };
+        if self.allows_all() {
+            return true;
+        }
+        let middle = origin.strip_prefix(before).and_then(|rest| rest.strip_suffix(after));
+        middle.is_some_and(|middle| {
+            let is_port = before.ends_with(':');
+            let fits =
+                |b: u8| if is_port { b.is_ascii_digit() } else { b.is_ascii_alphanumeric() || b"-_.".contains(&b) };
+            !middle.is_empty() && middle.bytes().all(fits)
+        })
+    }
+}
+
+impl fmt::Display for OriginPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for OriginPattern {
+    type Err = OriginPatternError;
+
+    fn from_str(text: &str) -> Result<Self, OriginPatternError> {
+        let pattern = text.to_ascii_lowercase();
+        if pattern == "*" || pattern == OPAQUE {
+            return Ok(Self(pattern.into()));
+        }
+        match fault(&pattern) {
+            None => Ok(Self(pattern.into())),
+            Some(hint) => Err(OriginPatternError { text: text.to_owned(), hint }),
         }
     }
+}
+
+/// What makes `pattern` unfit, told as what to write instead.
+fn fault(pattern: &str) -> Option<String> {
+    let Some((scheme, authority)) = pattern.split_once("://") else {
+        return Some(if is_host(pattern.rsplit_once(':').map_or(pattern, |(host, _)| host)) {
+            format!("an origin has a scheme: \"https://{pattern}\" or \"http://{pattern}\"")
+        } else {
+            "write \"https://app.example.com\", \"https://*.example.com\" or \"*\"".into()
+        });
+    };
+    if !is_scheme(scheme) {
+        return Some("write the scheme as browsers do, such as \"https://app.example.com\"".into());
+    }
+    if authority.contains(['/', '?', '#', '@']) {
+        return Some("an origin ends with its host and port: leave out the slash and all that follows".into());
+    }
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    if port.is_some_and(|port| port != "*" && port.parse::<u16>().is_err()) {
+        return Some("the port is a number, or * for any".into());
+    }
+    if !is_host(host) {
+        return Some("write \"https://app.example.com\", \"https://*.example.com\" or \"*\"".into());
+    }
+    // The last label stays literal: `https://*` or `https://*.*` would be "*" in disguise, and `https://192.168.1.*`
+    // would also match the host name `192.168.1.example`.
+    if host.rsplit('.').next().is_some_and(|label| label.contains('*')) {
+        return Some("the last part of the host has no star; to allow every page on purpose, write \"*\"".into());
+    }
+    if authority.matches('*').count() > 1 {
+        return Some("one star is allowed in an origin: write several origins instead".into());
+    }
+    None
+}
+
+fn is_scheme(scheme: &str) -> bool {
+    scheme.starts_with(|c: char| c.is_ascii_lowercase())
+        && scheme.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+-.".contains(&byte))
+}
+
+fn is_host(host: &str) -> bool {
+    if let Some(v6) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        return v6.parse::<std::net::Ipv6Addr>().is_ok();
+    }
+    // Browsers send names in their ASCII form, so a pattern with other letters could never match.
+    host.split('.').all(|label| {
+        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_*".contains(&byte))
+    })
 }
 
 /// `host[:port]` of `http://…` and `https://…`, with the default port cut off.
@@ -106,7 +184,7 @@ mod tests {
     use super::*;
 
     fn policy(entries: &[&str]) -> OriginPolicy {
-        OriginPolicy::new(entries).expect("good entries")
+        OriginPolicy::new(entries.iter().map(|entry| entry.parse().expect("a good pattern")).collect())
     }
 
     #[test]
@@ -130,8 +208,13 @@ mod tests {
     }
 
     #[test]
+    fn everything_is_allowed_only_by_the_single_star() {
+        assert!(policy(&["*"]).allows(Some("https://evil.example"), Some("a")));
+    }
+
+    #[test]
     fn listed_origins_and_globs_match_whole_origins() {
-        let some = policy(&["https://app.example.com", "https://*.example.org", "null"]);
+        let some = policy(&["https://app.example.com", "https://*.example.org", "http://localhost:*", "null"]);
         for (origin, allowed) in [
             ("https://app.example.com", true),
             ("https://APP.example.com", true),
@@ -143,6 +226,11 @@ mod tests {
             ("https://.example.org", false),
             ("https://example.org", false),
             ("https://a.example.org.evil.net", false),
+            ("https://evil.net:1.example.org", false),
+            ("https://evil.net/.example.org", false),
+            ("http://localhost:3000", true),
+            ("http://localhost:3000.evil.net", false),
+            ("http://localhost:", false),
             ("null", true),
         ] {
             assert_eq!(some.allows(Some(origin), Some("push.example.com")), allowed, "{origin}");
@@ -150,15 +238,54 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_allowed_only_by_name() {
-        assert!(policy(&["*"]).allows(Some("https://evil.example"), Some("a")));
-        assert!(policy(&["*"]).allows_all() && !policy(&["https://*"]).allows_all());
+    fn exact_origins_and_host_globs_are_accepted_in_lower_case() {
+        let table = [
+            ("*", "*"),
+            ("null", "null"),
+            ("https://App.Example.com", "https://app.example.com"),
+            ("http://localhost:3000", "http://localhost:3000"),
+            ("http://localhost:*", "http://localhost:*"),
+            ("https://*.example.com", "https://*.example.com"),
+            ("https://pr-*.example.com:8443", "https://pr-*.example.com:8443"),
+            ("http://[::1]:3000", "http://[::1]:3000"),
+            ("http://[::1]", "http://[::1]"),
+            ("chrome-extension://abcdef", "chrome-extension://abcdef"),
+        ];
+        for (text, kept) in table {
+            let pattern: OriginPattern = text.parse().unwrap_or_else(|e| panic!("{text}: {e}"));
+            assert_eq!(pattern.as_str(), kept);
+            assert_eq!((pattern.allows_all(), pattern.is_opaque()), (text == "*", text == "null"));
+        }
     }
 
     #[test]
-    fn entries_that_are_no_origins_are_errors() {
-        for bad in ["example.com", "https://", "https://a/b", "https://*.*.com", "*://a", "https://u@h"] {
-            assert!(OriginPolicy::new(&[bad]).is_err(), "{bad}");
+    fn nothing_but_the_single_star_allows_every_page() {
+        for text in ["**", "*.*", "https://*", "https://*.*", "*:*", "*:443", "*://*", "http://*:8000", "http://a.*"] {
+            assert!(text.parse::<OriginPattern>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_an_origin_gets_the_hint_that_repairs_it() {
+        let table = [
+            ("app.example.com", "\"https://app.example.com\""),
+            ("app.example.com:8443", "\"https://app.example.com:8443\""),
+            ("https://a.example/", "leave out the slash"),
+            ("https://user@a.example", "leave out"),
+            ("https://a.example:x", "the port is a number"),
+            ("https://*.*.example.com", "one star"),
+            ("http://192.168.1.*", "no star"),
+            ("1s://a.example", "the scheme"),
+            ("https://", "https://app.example.com"),
+            ("https://a b", "https://app.example.com"),
+            ("https://ä.example", "https://app.example.com"),
+            ("https://a..example", "https://app.example.com"),
+            ("https://[::z]", "https://app.example.com"),
+            ("", "https://app.example.com"),
+        ];
+        for (text, hint) in table {
+            let error = text.parse::<OriginPattern>().expect_err(text);
+            assert!(error.hint.contains(hint), "{text}: {error}");
         }
     }
 }

@@ -49,9 +49,24 @@ pub(super) fn read(path: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// As much of a list as is reported.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Listed<T> {
+    pub items: Vec<T>,
+    /// How many more there are: a reader shall know that the list is not all.
+    pub left_out: usize,
+}
+
+impl<T> Listed<T> {
+    fn new(mut all: impl Iterator<Item = T>, max: usize) -> Self {
+        let items = all.by_ref().take(max).collect();
+        Listed { items, left_out: all.count() }
+    }
+}
+
 /// The lines `cpu0`, `cpu1`, …; the line `cpu` is their sum and is left out.
-pub(super) fn cores(stat: &str) -> Vec<CoreTimes> {
-    stat.lines().filter_map(core_line).take(CORES_MAX).collect()
+pub(super) fn cores(stat: &str) -> Listed<CoreTimes> {
+    Listed::new(stat.lines().filter_map(core_line), CORES_MAX)
 }
 
 /// `cpuN user nice system idle iowait irq softirq steal guest guest_nice`; the last two are already part of user and
@@ -113,8 +128,8 @@ pub(super) fn memory(meminfo: &str) -> Option<Memory> {
 }
 
 /// Every interface, loopback included, in the kernel's order.
-pub(super) fn interfaces(net_dev: &str) -> Vec<InterfaceBytes> {
-    net_dev.lines().filter_map(interface_line).take(INTERFACES_MAX).collect()
+pub(super) fn interfaces(net_dev: &str) -> Listed<InterfaceBytes> {
+    Listed::new(net_dev.lines().filter_map(interface_line), INTERFACES_MAX)
 }
 
 /// `  eth0: bytes packets errs drop fifo frame compressed multicast bytes …`: eight columns received, eight sent.
@@ -165,15 +180,15 @@ eth0:1: 7 1 0 0 0 0 0 0 8 1 0 0 0 0 0 0
     #[test]
     fn cores_are_read_with_their_numbers_and_the_sum_is_left_out() {
         assert_eq!(
-            cores(STAT),
+            cores(STAT).items,
             [CoreTimes { core: 0, busy: 170, total: 1020 }, CoreTimes { core: 3, busy: 270, total: 980 },]
         );
     }
 
     #[test]
     fn a_kernel_without_steal_and_guest_columns_is_understood() {
-        assert_eq!(cores("cpu0 1 2 3 4\n"), [CoreTimes { core: 0, busy: 6, total: 10 }]);
-        assert_eq!(cores("cpu0 1 2 3\n"), []);
+        assert_eq!(cores("cpu0 1 2 3 4\n").items, [CoreTimes { core: 0, busy: 6, total: 10 }]);
+        assert_eq!(cores("cpu0 1 2 3\n").items, []);
     }
 
     #[test]
@@ -190,24 +205,26 @@ eth0:1: 7 1 0 0 0 0 0 0 8 1 0 0 0 0 0 0
             "cpu99999999999 1 2 3 4",
             "intr 1 2 3 4",
         ] {
-            assert_eq!(cores(line), [], "{line:?}");
+            assert_eq!(cores(line).items, [], "{line:?}");
         }
     }
 
     #[test]
     fn counts_that_do_not_fit_saturate_instead_of_overflowing() {
         let max = u64::MAX;
-        let read = cores(&format!("cpu0 {max} {max} 0 {max} {max} 0 0 0"));
+        let read = cores(&format!("cpu0 {max} {max} 0 {max} {max} 0 0 0")).items;
         assert_eq!((read[0].busy, read[0].total), (0, max));
     }
 
     #[test]
-    fn no_more_cores_and_interfaces_than_the_limits_are_kept() {
+    fn no_more_cores_and_interfaces_than_the_limits_are_kept_and_the_others_are_counted() {
         let stat: String = (0..CORES_MAX + 9).map(|n| format!("cpu{n} 1 2 3 4\n")).collect();
-        assert_eq!(cores(&stat).len(), CORES_MAX);
+        let read = cores(&stat);
+        assert_eq!((read.items.len(), read.left_out), (CORES_MAX, 9));
         let net: String =
             (0..INTERFACES_MAX + 9).map(|n| format!("veth{n}: 1 0 0 0 0 0 0 0 2 0 0 0 0 0 0 0\n")).collect();
-        assert_eq!(interfaces(&net).len(), INTERFACES_MAX);
+        let read = interfaces(&net);
+        assert_eq!((read.items.len(), read.left_out), (INTERFACES_MAX, 9));
     }
 
     #[test]
@@ -261,7 +278,7 @@ eth0:1: 7 1 0 0 0 0 0 0 8 1 0 0 0 0 0 0
     fn interfaces_are_read_with_and_without_a_space_after_the_colon() {
         let named = |name: &str, received, sent| InterfaceBytes { name: name.to_owned(), received, sent };
         assert_eq!(
-            interfaces(NET_DEV),
+            interfaces(NET_DEV).items,
             [named("lo", 3193, 3194), named("eth0", 561_084_748, 2_421_844), named("eth0:1", 7, 8)]
         );
     }
@@ -269,14 +286,14 @@ eth0:1: 7 1 0 0 0 0 0 0 8 1 0 0 0 0 0 0
     #[test]
     fn interface_lines_cut_short_are_passed_over() {
         for line in ["", ":", "lo", "lo:", "lo: 1 2 3 4 5 6 7 8", ": 1 0 0 0 0 0 0 0 2 0", "lo: x 0 0 0 0 0 0 0 2"] {
-            assert_eq!(interfaces(line), [], "{line:?}");
+            assert_eq!(interfaces(line).items, [], "{line:?}");
         }
-        assert_eq!(interfaces("lo: 1 0 0 0 0 0 0 0 2").len(), 1);
+        assert_eq!(interfaces("lo: 1 0 0 0 0 0 0 0 2").items.len(), 1);
     }
 
     #[test]
     fn this_machine_can_be_read() {
-        assert!(!cores(&read("/proc/stat").expect("Linux has it")).is_empty());
+        assert!(!cores(&read("/proc/stat").expect("Linux has it")).items.is_empty());
         assert!(memory(&read("/proc/meminfo").expect("Linux has it")).is_some());
         assert!(read("/proc/there/is/no/such/file").is_err());
     }

@@ -4,45 +4,37 @@ use super::values::{from_string, with_hint};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::ops::Deref;
 use std::str::FromStr;
 
-/// An IP address with a port, or the path of a Unix socket.
+/// One of `public.listen` or `api.listen`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Address {
-    /// `127.0.0.1:8000` or `[::1]:8000`.
-    Ip(SocketAddr),
-    /// `unix:/run/tidegate.sock`.
-    Unix(PathBuf),
-}
-
-/// `sun_path` holds 108 bytes with the final NUL.
-const UNIX_PATH_BYTES_MAX: usize = 107;
+pub struct Address(io::Address);
 
 impl Address {
-    /// Only this machine can connect. A Unix socket counts: who may open it is a matter of file permissions.
-    pub fn is_local(&self) -> bool {
-        match self {
-            Self::Ip(address) => match address.ip() {
-                IpAddr::V4(ip) => ip.is_loopback(),
-                IpAddr::V6(ip) => ip.is_loopback() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_loopback()),
-            },
-            Self::Unix(_) => true,
-        }
-    }
-
     /// A port that the kernel chooses, so two listeners may both ask for it.
     pub fn is_ephemeral(&self) -> bool {
-        matches!(self, Self::Ip(address) if address.port() == 0)
+        matches!(self.0, io::Address::Ip(address) if address.port() == 0)
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self(io::Address::Ip(address))
+    }
+}
+
+impl Deref for Address {
+    type Target = io::Address;
+
+    fn deref(&self) -> &io::Address {
+        &self.0
     }
 }
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Ip(address) => address.fmt(f),
-            Self::Unix(path) => write!(f, "unix:{}", path.display()),
-        }
+        self.0.fmt(f)
     }
 }
 
@@ -50,29 +42,21 @@ impl FromStr for Address {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        if let Some(path) = text.strip_prefix("unix:") {
-            return parse_unix(text, path);
+        if let Some(path) = text.strip_prefix("unix:")
+            && (!path.starts_with('/') || path.ends_with('/'))
+        {
+            return Err(with_hint(
+                format_args!("{text:?} has no absolute path of a socket"),
+                "write the whole path, such as \"unix:/run/tidegate.sock\"",
+            ));
         }
-        match text.parse() {
-            Ok(address) => Ok(Self::Ip(address)),
-            Err(_) => Err(with_hint(format_args!("{text:?} is not an address to listen on"), repair(text))),
-        }
+        text.parse().map(Self).map_err(|error| match error {
+            io::listener::AddressError::NotAnAddress(_) => {
+                with_hint(format_args!("{text:?} is not an address to listen on"), repair(text))
+            }
+            other => other.to_string(),
+        })
     }
-}
-
-fn parse_unix(text: &str, path: &str) -> Result<Address, String> {
-    if !path.starts_with('/') || path.ends_with('/') {
-        return Err(with_hint(
-            format_args!("{text:?} has no absolute path of a socket"),
-            "write the whole path, such as \"unix:/run/tidegate.sock\"",
-        ));
-    }
-    if path.len() > UNIX_PATH_BYTES_MAX || path.contains('\0') {
-        return Err(format!(
-            "{text:?} cannot be a Unix socket: the kernel takes at most {UNIX_PATH_BYTES_MAX} bytes of path"
-        ));
-    }
-    Ok(Address::Unix(path.into()))
 }
 
 /// What the author of a malformed address most likely wanted.
@@ -136,7 +120,7 @@ mod tests {
         for (text, local) in table {
             let address: Address = text.parse().unwrap_or_else(|e| panic!("{text}: {e}"));
             assert_eq!(address.to_string(), text);
-            assert_eq!(address.is_local(), local, "{text}");
+            assert_eq!(address.is_loopback(), local, "{text}");
         }
     }
 
@@ -165,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_unix_path_has_the_length_the_kernel_takes() {
-        let longest = format!("unix:/{}", "a".repeat(UNIX_PATH_BYTES_MAX - 1));
+        let longest = format!("unix:/{}", "a".repeat(io::listener::UNIX_PATH_BYTES_MAX - 1));
         assert!(longest.parse::<Address>().is_ok());
         assert!(format!("{longest}a").parse::<Address>().is_err());
     }

@@ -424,7 +424,8 @@ struct Place<'t> {
 
 impl Place<'_> {
     fn at(&self, span: Range<usize>) -> Source {
-        let before = &self.text[..self.text.floor_char_boundary(span.start)];
+        let start = (0..=span.start.min(self.text.len())).rev().find(|at| self.text.is_char_boundary(*at));
+        let before = &self.text[..start.unwrap_or(0)];
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         Source::File {
             path: Arc::clone(&self.path),

@@ -129,7 +129,7 @@ fn listeners(rules: &mut Rules, config: &Config, dev: bool) {
         seen.push((key, address));
         rules.holds(
             &[key],
-            !dev || address.is_local(),
+            !dev || address.is_loopback(),
             || format!("{address} can be reached from other machines, and --dev lets everybody do everything"),
             "listen on 127.0.0.1, [::1] or a Unix socket; or leave out --dev and use `tidegate serve --config FILE`",
         );
@@ -137,7 +137,7 @@ fn listeners(rules: &mut Rules, config: &Config, dev: bool) {
     if dev {
         return; // Said already, and the hints below would lead astray.
     }
-    let remote = |listen: &[Address]| listen.iter().find(|address| !address.is_local()).cloned();
+    let remote = |listen: &[Address]| listen.iter().find(|address| !address.is_loopback()).cloned();
     if let Some(address) = remote(&public.listen) {
         rules.holds(
             &["public.listen", "client.anonymous"],
@@ -222,16 +222,13 @@ fn clients(rules: &mut Rules, config: &Config) {
     rules.within("client.channel_name_bytes_max", client.channel_name_bytes_max, &(Bytes::new(1)..=Bytes::new(1024)));
     rules.within("client.message_bytes_max", client.message_bytes_max, &(Bytes::new(1)..=Bytes::mib(512)));
     rules.within("http.head_bytes_max", http.head_bytes_max, &(Bytes::kib(1)..=Bytes::mib(1)));
-    let lists =
-        [("allow-all \"*\" makes the other origins pointless", config.public.origins.iter().any(|o| o.allows_all()))];
-    for (message, broken) in lists {
-        rules.holds(
-            &["public.origins"],
-            !broken || config.public.origins.len() == 1,
-            || message.into(),
-            "keep \"*\" alone to allow every page, or leave it out",
-        );
-    }
+    let origins = &config.public.origins;
+    rules.holds(
+        &["public.origins"],
+        origins.len() == 1 || !origins.iter().any(|origin| origin.allows_all()),
+        || "allow-all \"*\" makes the other origins pointless".into(),
+        "keep \"*\" alone to allow every page, or leave it out",
+    );
 }
 
 fn memory(rules: &mut Rules, config: &Config) {
@@ -336,7 +333,7 @@ fn warnings(rules: &mut Rules, config: &Config) {
     );
     rules.holds(
         &["api.insecure", "api.listen"],
-        !api.insecure || api.listen.iter().all(Address::is_local),
+        !api.insecure || api.listen.iter().all(|address| address.is_loopback()),
         || "every machine that reaches the API listener may publish and disconnect".into(),
         "set api.keys and leave out api.insecure",
     );
@@ -348,7 +345,7 @@ fn warnings(rules: &mut Rules, config: &Config) {
     );
     rules.holds(
         &["client.insecure", "public.listen"],
-        !config.client.insecure || config.public.listen.iter().all(Address::is_local),
+        !config.client.insecure || config.public.listen.iter().all(|address| address.is_loopback()),
         || "every client may subscribe and publish to every channel".into(),
         "set the allow_* options of [channels] and [[namespaces]] instead",
     );

@@ -5,6 +5,7 @@ use super::levels::Levels;
 use super::origins::OriginPattern;
 use super::values::{Bytes, Count, Secret, Time, choice, whole};
 use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
 
 /// The whole config. Made by [`super::load`], which knows where each value came from and reports what is wrong with it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -122,7 +123,7 @@ pub struct Public {
 impl Default for Public {
     fn default() -> Self {
         Self {
-            listen: vec![Address::Ip(([127, 0, 0, 1], 8000).into())],
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 8000)).into()],
             origins: Vec::new(),
             websocket: true,
             uni_websocket: false,
@@ -150,7 +151,7 @@ pub struct Api {
 impl Default for Api {
     fn default() -> Self {
         Self {
-            listen: vec![Address::Ip(([127, 0, 0, 1], 9000).into())],
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 9000)).into()],
             keys: Vec::new(),
             insecure: false,
             body_bytes_max: Bytes::mib(1),

@@ -10,6 +10,7 @@ const MACHINE = "demo:machine";
 const CHAT = "demo:chat";
 const CORES_MAX = 256;
 const INTERFACES_MAX = 64;
+const IDLE_NAMED_MAX = 6;
 const MESSAGES_MAX = 200;
 const TEXT_MAX = 2_000;
 const STALE_MS = 3_000; // without a reading while connected
@@ -85,7 +86,7 @@ function machine(data) {
   const { processor, memory, network, gateway, chat } = record(data);
   drawProcessor(at, record(processor));
   drawMemory(at, record(memory));
-  drawNetwork(at, list(record(network).interfaces, INTERFACES_MAX));
+  drawNetwork(at, record(network));
   drawGateway(at, record(gateway));
   write($("here"), count(number(record(chat).here)));
   $("machine").dataset.readings = String(++readings);
@@ -94,11 +95,17 @@ function machine(data) {
   if (readings === 1 || stale) showState();
 }
 
-function drawProcessor(at, { busy, cores: all }) {
-  const shares = list(all, CORES_MAX);
+/** The items that can be shown, and how many there are in all. */
+function listed(items, leftOut, max) {
+  const shown = list(items, max);
+  return [shown, shown.length + (Array.isArray(items) ? Math.max(0, items.length - max) : 0) + (number(leftOut) || 0)];
+}
+
+function drawProcessor(at, { busy, cores: all, left_out: leftOut }) {
+  const [shares, total] = listed(all, leftOut, CORES_MAX);
   strips.cpu.push(at, Math.min(1, number(busy)));
   writeReading($("cpu"), percent(strips.cpu.mean()));
-  write($("cpu-note"), shares.length ? `all of ${plural(Array.isArray(all) ? all.length : 0, "core")}` : "not available");
+  write($("cpu-note"), shares.length ? `mean of ${plural(total, "core")}` : "not available");
   const seen = new Set();
   for (const { core, busy: share } of shares) {
     const name = label(core, 6);
@@ -109,8 +116,8 @@ function drawProcessor(at, { busy, cores: all }) {
   }
   for (const [name, shown] of cores) if (!seen.has(name)) removeCore(name, shown);
   $("load").dataset.cores = cores.size > 12 ? "many" : cores.size > 4 ? "some" : "few";
-  const hidden = Array.isArray(all) ? all.length - shares.length : 0;
-  $("cores-more").hidden = hidden <= 0;
+  const hidden = total - shares.length;
+  $("cores-more").hidden = hidden === 0;
   write($("cores-more"), `${plural(hidden, "more core is", "more cores are")} not drawn.`);
 }
 
@@ -149,17 +156,18 @@ function drawMemory(at, { total, available, swap_total: swapTotal, swap_free: sw
   write($("swap-note"), swap > 0 ? `Swap: ${joined(bytes(swapped))} of ${joined(bytes(swap))}` : swap === 0 ? "No swap." : "");
 }
 
-function drawNetwork(at, interfaces) {
+function drawNetwork(at, { interfaces: all, left_out: leftOut }) {
+  const [interfaces, total] = listed(all, leftOut, INTERFACES_MAX);
   const sum = (key) => interfaces.reduce((total, one) => total + (number(one[key]) || 0), 0);
   const [received, sent] = interfaces.length ? [sum("received"), sum("sent")] : [NaN, NaN];
   strips.network.push(at, received, sent);
   writeReading($("net-in"), rate(strips.network.mean(0)));
   writeReading($("net-out"), rate(strips.network.mean(1)));
-  showInterfaces(interfaces.map((one) => ({ ...one, name: label(one.name, 32) })));
+  showInterfaces(interfaces.map((one) => ({ ...one, name: label(one.name, 32) })), total - interfaces.length);
 }
 
 // One that has been idle all the time gets no row, but it is named: a host full of containers has dozens.
-function showInterfaces(interfaces) {
+function showInterfaces(interfaces, hidden) {
   if (busyInterfaces.size > 4 * INTERFACES_MAX) busyInterfaces.clear();
   for (const { name, received, sent } of interfaces) if (received > 0 || sent > 0) busyInterfaces.add(name);
   const [busy, idle] = [true, false].map((wanted) => interfaces.filter(({ name }) => busyInterfaces.has(name) === wanted));
@@ -172,10 +180,18 @@ function showInterfaces(interfaces) {
     write(cells[2], asRate(number(sent)));
   });
   $("traffic").hidden = busy.length === 0;
+  write($("net-note"), interfaces.length ? networkNote(interfaces, idle, hidden) : "not available");
+}
+
+function networkNote(interfaces, idle, hidden) {
   const loopback = interfaces.some(({ name }) => name === "lo") ? ", loopback included" : "";
-  const names = idle.slice(0, 6).map(({ name }) => name).join(", ") + (idle.length > 6 ? ` and ${idle.length - 6} more` : "");
-  const quiet = idle.length ? ` Idle: ${names}.` : "";
-  write($("net-note"), interfaces.length ? `Trace: sum of ${plural(interfaces.length, "interface")}${loopback}.${quiet}` : "not available");
+  const names = idle.slice(0, IDLE_NAMED_MAX).map(({ name }) => name).join(", ");
+  const unnamed = idle.length > IDLE_NAMED_MAX ? ` and ${idle.length - IDLE_NAMED_MAX} more` : "";
+  return [
+    `Trace: sum of ${plural(interfaces.length, "interface")}${loopback}.`,
+    idle.length ? ` Idle: ${names}${unnamed}.` : "",
+    hidden ? ` Not read: ${plural(hidden, "further interface")}.` : "",
+  ].join("");
 }
 
 function addInterface(body) {
@@ -218,7 +234,7 @@ function stateTexts() {
   if (phase === "ended") return ["Disconnected", `The server ended this connection for good: ${why(state)}.`];
   if (phase === "waiting") {
     const seconds = Math.max(0, Math.ceil((state.until - performance.now()) / 1000));
-    return [`Reconnecting in ${seconds} s`, `No readings: ${why(state)}. What you type is kept.`];
+    return [`Retry in ${seconds} s`, `Not connected: ${why(state)}. Readings have stopped; what you type is kept.`];
   }
   return stale ? ["No readings", `Connected, but ${MACHINE} is silent.`] : ["Live", ABOUT];
 }

@@ -74,9 +74,11 @@ mod tests {
             let own =
                 text.matches("http://www.w3.org/2000/svg").count() + text.matches("http://127.0.0.1:9000").count();
             assert_eq!(urls, own, "{}", page.path);
-            for inline in ["<style", " style=", "<script>", " onclick=", " onload=", "innerHTML", "eval(", "url("] {
+            for inline in ["<style", " style=", "<script>", " onclick=", " onload=", "innerHTML", "eval("] {
                 assert!(!text.contains(inline), "{}: {inline}", page.path);
             }
+            let fetches = ["url(", "@import"].iter().any(|word| text.contains(word));
+            assert!(!(page.path.ends_with(".css") && fetches), "a style sheet that fetches");
         }
     }
 }

@@ -38,7 +38,7 @@ function schedule() {
 function readInks() {
   const style = getComputedStyle(document.documentElement);
   const ink = (name) => style.getPropertyValue(name).trim();
-  return { rule: ink("--rule"), ruleStrong: ink("--rule-strong"), label: ink("--ink-2"), pens: [ink("--pen-1"), ink("--pen-2")] };
+  return { paper: ink("--paper"), rule: ink("--rule"), ruleStrong: ink("--rule-strong"), label: ink("--ink-2"), pens: [ink("--pen-1"), ink("--pen-2")] };
 }
 
 const strips = new WeakMap(); // canvas -> Strip
@@ -166,7 +166,12 @@ export class Strip {
       c.fillStyle = inks.label;
       c.font = "500 11px system-ui, sans-serif";
       c.textBaseline = "top";
-      c.fillText(this.#format(ceiling), 2, 3);
+      // A halo of paper, so that the label can be read on top of a trace.
+      c.strokeStyle = inks.paper;
+      c.lineWidth = 3;
+      c.lineJoin = "round";
+      c.strokeText(this.#format(ceiling), 2, 4);
+      c.fillText(this.#format(ceiling), 2, 4);
     }
   }
 

@@ -1,24 +1,13 @@
-//! Agreement with the origin check, and damaged files.
+//! Damaged files.
 
 use super::*;
-
-#[test]
-fn origins_that_are_accepted_are_those_the_origin_check_reads() {
-    let table =
-        ["*", "null", "https://a.example", "http://localhost:*", "https://*.a.example:8443", "http://[::1]:3000"];
-    for text in table {
-        let pattern: OriginPattern = text.parse().expect(text);
-        let policy = conn::auth::origin::OriginPolicy::new(&[pattern.as_str()]).expect(text);
-        assert_eq!(policy.allows_all(), pattern.allows_all());
-    }
-}
 
 /// Bytes of the manual replaced, removed and doubled at random: every result is a config or errors inside the file.
 #[test]
 fn a_damaged_file_never_panics_and_its_errors_lie_inside_it() {
     let seed =
-        std::env::var("TIDEGATE_TEST_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().expect("a number"));
-    println!("replay with TIDEGATE_TEST_SEED={seed}");
+        std::env::var("TIDEGATE_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().expect("a number"));
+    println!("replay with TIDEGATE_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     let comment_free: String = std::fs::read_to_string(deploy("tidegate.toml"))
         .unwrap()

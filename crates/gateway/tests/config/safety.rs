@@ -30,12 +30,12 @@ fn dev_opens_this_machine_and_serve_opens_nothing() {
     let dev = good(load(Inputs { dev: true, ..Inputs::default() }), "dev");
     assert!(dev.client.anonymous && dev.client.insecure && dev.api.insecure && dev.demo.enabled);
     assert!(dev.public.echo && dev.public.uni_websocket);
-    assert!(dev.public.listen.iter().chain(&dev.api.listen).all(|address| address.is_local()));
+    assert!(dev.public.listen.iter().chain(&dev.api.listen).all(|address| address.is_loopback()));
     assert!(dev.public.origins.is_empty());
     let serve = Config::default();
     assert!(!serve.client.anonymous && !serve.client.insecure && !serve.api.insecure && !serve.demo.enabled);
     assert!(
-        !serve.public.echo && serve.public.listen.iter().chain(&serve.api.listen).all(|address| address.is_local())
+        !serve.public.echo && serve.public.listen.iter().chain(&serve.api.listen).all(|address| address.is_loopback())
     );
     // And whoever switches one of them off keeps it off.
     let quiet =
