@@ -103,7 +103,7 @@ fn plain_client(address: &str) -> TcpStream {
     socket.write_all(head.as_bytes()).expect("writable");
     let mut seen = Vec::new();
     let mut byte = [0];
-    while !seen.ends_with(b"}}") {
+    while !seen.ends_with(b"\"}}") {
         socket.read_exact(&mut byte).expect("the connect push");
         seen.push(byte[0]);
     }
