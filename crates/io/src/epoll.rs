@@ -100,9 +100,8 @@ impl Epoll {
             options: socket_options,
         };
         let spin = options.spin;
-        let mut core = Core::new(options, sockets, count, clock.now());
-        // Connections may have come before the listener was registered; edges are not reported afterwards.
-        (0..count).for_each(|listener| core.announce_listener(listener));
+        // What is queued already is announced too: registering a descriptor looks at it.
+        let core = Core::new(options, sockets, count, clock.now());
         let events = Events::with_capacity(EVENTS_MAX);
         Ok(Epoll { core, events, clock, wake, spin, _not_send: std::marker::PhantomData })
     }

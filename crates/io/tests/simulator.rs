@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use io::sim::{Client, ClosedBy, Counts, Faults, Net, Sim};
-use io::{Batch, Class, Closed, ConnId, Driver, Flow, Handler, How, Io, Options, Peer, Target};
+use io::{Batch, Budgets, Class, Closed, ConnId, Driver, Flow, Handler, How, Io, Options, Peer, Target};
 
 fn ms(ms: u64) -> Duration {
     Duration::from_millis(ms)
@@ -238,7 +238,9 @@ fn a_jump_of_the_clock_moves_deadlines_but_a_long_sleep_does_not() {
     assert!(echo.jumps.len() == 1 && echo.jumps[0] >= ms(7000) && echo.jumps[0] <= ms(8000), "{:?}", echo.jumps);
     net.run_for(&mut workers, ms(2000));
     assert_eq!(workers[0].1.expired.len(), 2);
-    // A tick late by less than two seconds is only late.
+    // A tick late by less than two seconds is only late. (A worker sets deadlines during a tick, so let there be one.)
+    workers[0].0.io().again();
+    net.run_for(&mut workers, ms(1));
     let at = net.now() + ms(500);
     workers[0].0.io().deadline(id, Some(at));
     net.advance_to(at + ms(1400));
@@ -273,6 +275,27 @@ fn drivers_reach_each_other_and_only_their_own_listeners() {
     assert!(client.is_connected());
     let opened: Vec<usize> = workers.iter().map(|(_, echo)| echo.opened.len()).collect();
     assert_eq!(opened, [1, 1, 1]);
+}
+
+#[test]
+fn a_connection_in_both_dirty_queues_has_one_send_outstanding() {
+    let net = Net::seeded(6);
+    net.set_faults(Faults { late_completion: 1.0, ..Faults::none() });
+    let budgets = Budgets { sends: 1, ..Budgets::default() };
+    let mut workers = workers(&net, 1, &Options { budgets, ..Options::default() });
+    let client = net.connect(0, 0);
+    net.run_for(&mut workers, ms(1));
+    let (sim, echo) = &mut workers[0];
+    let id = echo.opened[0];
+    for (classes, text) in [(&[Class::Broadcast, Class::Reply][..], b"one"), (&[Class::Reply], b"two")] {
+        echo.conns.get_mut(&id).unwrap().outbox.extend_from_slice(text);
+        classes.iter().for_each(|&class| sim.io().dirty(id, class));
+        // The first tick sends as a reply and leaves the other entry; in the second the send is still outstanding.
+        sim.tick(echo, None).unwrap();
+    }
+    assert_eq!(net.counts().late_completions, 1);
+    net.run_for(&mut workers, ms(100));
+    assert_eq!(client.read(), b"onetwo", "what became dirty meanwhile is sent after the completion");
 }
 
 #[test]

@@ -117,6 +117,5 @@ impl<S: Sockets> Core<S> {
         self.io.refused += 1;
         self.sockets.answer(id.index(), &self.full_answer);
         self.io.deadlines.set(id.index(), self.io.now + REFUSED_LINGER);
-        self.io.queue_read(id.index());
     }
 }

@@ -66,13 +66,16 @@ impl<S: Sockets> Core<S> {
             || !io.ending.is_empty()
             || !io.connects.is_empty()
             || io.deadlines.unfinished()
-            || (self.accept_pause.is_none() && !self.ready_listeners.is_empty())
-            || (io.accepting == Accepting::Draining && !self.draining);
+            || (self.accept_pause.is_none() && self.wants_accept());
         if work {
             return Some(io.now);
         }
         let deadline = io.deadlines.next_step().map(|at| at.min(io.now + CLOCK_CHECK));
         [io.alarm, deadline, self.accept_pause].into_iter().flatten().min()
+    }
+
+    fn wants_accept(&self) -> bool {
+        !self.ready_listeners.is_empty() || (self.io.accepting == Accepting::Draining && !self.draining)
     }
 
     /// Starts a tick at `now`, after the wait. `wake_at` is what [`Core::wake_at`] said before it.

@@ -15,7 +15,7 @@ pub(crate) trait Sockets {
 
     /// Takes one connection from the listener's queue; `WouldBlock` when it is empty.
     fn accept(&mut self, listener: usize) -> io::Result<(Self::Accepted, PeerAddress)>;
-    /// Binds a socket to its slot and asks for announcements of input.
+    /// Binds a socket to its slot and asks for announcements of input, what came before included.
     fn adopt(&mut self, id: ConnId, socket: Self::Accepted) -> io::Result<()>;
     /// Sends `answer` as far as that goes with one send, then FIN.
     fn answer(&mut self, index: u32, answer: &[u8]);

@@ -1,0 +1,144 @@
+//! Deadlines, budgets, order, and the full worker.
+
+use io::{Budgets, Class, Options};
+
+use super::{ms, pattern};
+use crate::harness::{Client, Ended, Harness};
+
+pub(crate) fn a_deadline_fires_once_and_not_early<H: Harness>() {
+    let mut h = H::start(Options::default());
+    let (_one, first) = h.open();
+    let (_two, second) = h.open();
+    let (_three, third) = h.open();
+    let at = h.now() + ms(450);
+    let (_, io) = h.both();
+    io.deadline(first, Some(at));
+    io.deadline(second, Some(at));
+    io.deadline(second, None);
+    io.deadline(third, Some(at));
+    io.deadline(third, Some(at + ms(500)));
+    h.until("the deadlines", |h| !h.probe().conn(third).expired.is_empty());
+    h.settle();
+    let fired = h.probe().conn(first).expired.clone();
+    assert!(fired.len() == 1 && fired[0] >= at, "{fired:?} for {at:?}");
+    let latest = at + ms(350);
+    assert!(!h.is_calm() || fired[0] < latest, "{fired:?} for {at:?}");
+    assert!(h.probe().conn(second).expired.is_empty(), "cleared");
+    let fired = h.probe().conn(third).expired.clone();
+    assert!(fired.len() == 1 && fired[0] >= at + ms(500), "the last one set counts: {fired:?}");
+}
+
+pub(crate) fn an_alarm_wakes_the_driver_and_again_does_not_wait<H: Harness>() {
+    let mut h = H::start(Options::default());
+    h.step();
+    let at = h.now() + ms(30);
+    let (_, io) = h.both();
+    io.alarm(at + ms(1000));
+    io.alarm(at);
+    h.until("the alarm", |h| h.both().1.now() >= at);
+    let woken = h.probe().woken;
+    h.both().1.again();
+    h.step();
+    assert!(h.probe().woken > woken);
+}
+
+pub(crate) fn a_full_worker_answers_and_closes<H: Harness>() {
+    let options = Options { connections_max: 2, full_answer: b"503 busy".to_vec(), ..Options::default() };
+    let mut h = H::start(options);
+    let (one, first) = h.open();
+    let (_two, _) = h.open();
+    // More than may linger at once, some with a request on its way and some without.
+    let mut refused: Vec<_> = (0..100).map(|_| h.connect()).collect();
+    refused.iter_mut().step_by(2).for_each(|client| client.write(b"GET / HTTP/1.1\r\n\r\n"));
+    h.until("all are answered", |_| refused.iter_mut().all(|client| client.ended().is_some()));
+    let answered = refused.iter_mut().map(|client| usize::from(client.received() == b"503 busy")).sum::<usize>();
+    assert!(answered >= 64, "{answered} got the answer");
+    assert!(refused.iter_mut().step_by(2).take(16).all(|client| client.received() == b"503 busy"));
+    assert_eq!(h.counters().refused_full.load(), 100);
+    assert_eq!(h.probe().opened.len(), 2, "the handler never hears of them");
+    assert_eq!(h.both().1.connections(), 2);
+    drop(refused);
+    one.close();
+    h.until("a place is free", |h| h.probe().conn(first).closed.is_some());
+    let (mut served, _) = h.open();
+    served.write(b"now");
+    h.until("the echo", |_| served.received() == b"now");
+}
+
+pub(crate) fn refused_connections_do_not_linger_for_ever<H: Harness>() {
+    let mut h = H::start(Options { connections_max: 1, full_answer: b"full".to_vec(), ..Options::default() });
+    let (_one, _) = h.open();
+    // These never close; their places must become free all the same.
+    let mut silent: Vec<_> = (0..64).map(|_| h.connect()).collect();
+    h.until("all are answered", |_| silent.iter_mut().all(|client| client.received() == b"full"));
+    let until = h.now() + ms(1500);
+    h.until("their time is over", |h| h.now() >= until);
+    let mut late = h.connect();
+    late.write(b"request");
+    h.until("the answer", |_| late.ended().is_some());
+    assert_eq!(late.ended(), Some(Ended::Fin));
+    assert_eq!(late.received(), b"full");
+}
+
+pub(crate) fn stop_accepting_serves_the_queue_first<H: Harness>() {
+    let budgets = Budgets { accepts: 3, ..Budgets::default() };
+    let mut h = H::start(Options { budgets, ..Options::default() });
+    let mut queued: Vec<_> = (0..20).map(|_| h.connect()).collect();
+    // A simulated SYN takes its time.
+    if !h.is_calm() {
+        h.until("the queue is known", |h| h.probe().opened.len() == 20);
+    } else {
+        h.until("the queue is known", |h| !h.probe().opened.is_empty());
+    }
+    h.both().1.stop_accepting();
+    queued.iter_mut().for_each(|client| client.write(b"queued"));
+    h.until("all are served", |_| queued.iter_mut().all(|client| client.received() == b"queued"));
+    h.settle();
+    let mut late = h.connect();
+    h.until("the late one is refused", |_| late.ended() == Some(Ended::Refused));
+}
+
+pub(crate) fn replies_flush_before_broadcasts_and_both_in_order<H: Harness>() {
+    let mut h = H::start(Options::default());
+    let clients: Vec<_> = (0..6).map(|_| h.open()).collect();
+    let ids: Vec<_> = clients.iter().map(|(_, id)| *id).collect();
+    h.probe().take_gathers();
+    let (probe, io) = h.both();
+    probe.send(io, ids[5], b"b", Class::Broadcast);
+    probe.send(io, ids[0], b"b", Class::Broadcast);
+    probe.send(io, ids[4], b"r", Class::Reply);
+    probe.send(io, ids[1], b"b", Class::Broadcast);
+    probe.send(io, ids[2], b"r", Class::Reply);
+    probe.send(io, ids[1], b"r", Class::Reply); // moves up, and is flushed once
+    probe.send(io, ids[4], b"b", Class::Broadcast); // stays where it is
+    h.settle();
+    let gathers: Vec<_> = h.probe().take_gathers();
+    let expected = [ids[4], ids[2], ids[1], ids[5], ids[0]];
+    if h.is_calm() {
+        assert_eq!(gathers, expected, "one gather per dirty connection");
+    } else {
+        // Short writes gather again.
+        let mut seen = Vec::new();
+        gathers.into_iter().for_each(|id| {
+            if !seen.contains(&id) {
+                seen.push(id)
+            }
+        });
+        assert_eq!(seen, expected);
+    }
+}
+
+pub(crate) fn the_smallest_budgets_starve_nobody<H: Harness>() {
+    let budgets = Budgets { reads: 1, read_bytes: 1, deadlines: 1, sends: 1, send_bytes: 1, accepts: 1, connects: 1 };
+    let mut h = H::start(Options { budgets, recv_bytes: 512, ..Options::default() });
+    let mut clients: Vec<_> = (0..10).map(|_| h.open()).collect();
+    let at = h.now();
+    for (number, (client, id)) in clients.iter_mut().enumerate() {
+        client.write(&pattern(2000 + number));
+        h.both().1.deadline(*id, Some(at));
+    }
+    h.until("everybody is served", |_| {
+        clients.iter_mut().enumerate().all(|(number, (client, _))| client.received() == pattern(2000 + number))
+    });
+    h.until("every deadline", |h| clients.iter().all(|(_, id)| h.probe().conn(*id).expired.len() == 1));
+}
