@@ -42,6 +42,8 @@ pub struct Counters {
     pub tick_lengths: [Counter; TICK_BUCKETS_US.len() + 1],
     /// The time worked in all ticks, in nanoseconds.
     pub tick_nanoseconds: Counter,
+    /// Times the kernel was entered for completions or to submit operations; io_uring only.
+    pub enters: Counter,
     /// Times the wait was ended by another thread's wake.
     pub wakes: Counter,
     /// Times the clock jumped and deadlines were moved.

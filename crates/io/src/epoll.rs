@@ -20,6 +20,7 @@ use crate::connector::{self, SocketOptions};
 use crate::handler::{ConnId, Driver, Handler, Kind, PeerAddress, Target};
 use crate::listener::{Listener, ListenerSocket, SocketFile};
 use crate::options::Options;
+use crate::refusal;
 use crate::state::{CONNECTIONS_MAX, Io, REFUSED_MAX};
 use crate::tick::{Core, Readiness, Sockets};
 use crate::wake::WakeReceiver;
@@ -96,7 +97,7 @@ impl Epoll {
             poll,
             listeners,
             sockets: Vec::with_capacity(options.connections_max.min(CONNECTIONS_MAX) + REFUSED_MAX),
-            spare: Some(spare()?),
+            spare: Some(refusal::spare()?),
             options: socket_options,
         };
         let spin = options.spin;
@@ -222,10 +223,6 @@ fn register_listener(
     Ok(EpollListener { socket, _file: listener.file })
 }
 
-fn spare() -> io::Result<File> {
-    File::open("/dev/null")
-}
-
 impl EpollSockets {
     /// The socket of a slot in use. Descriptors come and go with [`Sockets::adopt`], [`Sockets::connect`] and
     /// [`Sockets::close`], and the phases call nothing for a slot without one, so the error is never seen.
@@ -271,24 +268,18 @@ impl Sockets for EpollSockets {
 
     fn answer(&mut self, index: u32, answer: &[u8]) {
         if let Ok(socket) = self.socket(index) {
-            // Best effort: nothing can be done for a peer that does not even take this.
-            let _ = socket.send_with_flags(answer, libc::MSG_NOSIGNAL);
-            let _ = socket.shutdown(std::net::Shutdown::Write);
+            refusal::answer(&socket, answer);
         }
     }
 
     fn refuse(&mut self, socket: OwnedFd, answer: &[u8]) {
-        let socket = SockRef::from(&socket);
-        let _ = socket.send_with_flags(answer, libc::MSG_NOSIGNAL);
-        let _ = socket.shutdown(std::net::Shutdown::Write);
-        // Take the request out of the way if it is here already: closing over it would send RST.
-        let _ = (&*socket).read(&mut [0; 4096]);
+        refusal::refuse(&SockRef::from(&socket), answer);
     }
 
     fn refuse_with_spare(&mut self, listener: usize, answer: &[u8]) -> bool {
         self.spare = None;
         let refused = self.accept(listener).map(|(socket, _)| self.refuse(socket, answer)).is_ok();
-        self.spare = spare().ok();
+        self.spare = refusal::spare().ok();
         refused
     }
 
@@ -303,8 +294,8 @@ impl Sockets for EpollSockets {
         Ok(address)
     }
 
-    fn connected(&mut self, index: u32) -> io::Result<PeerAddress> {
-        let socket = self.socket(index)?;
+    fn connected(&mut self, id: ConnId) -> io::Result<PeerAddress> {
+        let socket = self.socket(id.index())?;
         if let Some(error) = socket.take_error()? {
             return Err(error);
         }
@@ -315,13 +306,14 @@ impl Sockets for EpollSockets {
     }
 
     #[inline]
-    fn recv(&mut self, index: u32, buffer: &mut [u8]) -> io::Result<usize> {
-        (&*self.socket(index)?).read(buffer)
+    fn recv<'a>(&'a mut self, _: usize, index: u32, pool: &'a mut [u8]) -> io::Result<&'a mut [u8]> {
+        let received = (&*self.socket(index)?).read(pool)?;
+        Ok(&mut pool[..received])
     }
 
     #[inline]
-    fn send(&mut self, index: u32, batch: &mut Batch) -> io::Result<Option<usize>> {
-        self.socket(index)?.send_with_flags(batch.bytes(), libc::MSG_NOSIGNAL).map(Some)
+    fn send(&mut self, id: ConnId, batch: &mut Batch) -> io::Result<Option<usize>> {
+        self.socket(id.index())?.send_with_flags(batch.bytes(), libc::MSG_NOSIGNAL).map(Some)
     }
 
     fn arm_writable(&mut self, id: ConnId) -> io::Result<()> {
@@ -337,12 +329,14 @@ impl Sockets for EpollSockets {
         }
     }
 
-    fn close(&mut self, index: u32, reset: bool) {
+    fn close(&mut self, index: u32, reset: bool) -> bool {
         // None for a connect that failed or never began. The close also ends the registration.
-        let Some(socket) = self.sockets.get_mut(index as usize).and_then(Option::take) else { return };
-        if reset {
+        if let Some(socket) = self.sockets.get_mut(index as usize).and_then(Option::take)
+            && reset
+        {
             let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
         }
+        false
     }
 
     fn take_error(&mut self, index: u32) -> Option<io::Error> {

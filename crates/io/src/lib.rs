@@ -65,11 +65,11 @@
 //!
 //! * [`handler`]: the traits' vocabulary; [`state`]: [`Io`], what a handler may ask for; `tick`: the phases, one code
 //!   for all drivers.
-//! * [`epoll`]: the driver on real sockets; [`sim`]: the driver on a simulated network.
+//! * [`epoll`], [`uring`]: the drivers on real sockets; [`sim`]: the driver on a simulated network.
 //! * `slots`, `deadlines`, [`batch`]: the columns per connection and the send buffer.
 //! * [`listener`], [`wake`], [`clock`], [`affinity`], [`counters`]: what surrounds a worker.
 //!
-//! `unsafe` is confined to [`affinity`] and `eventfd`.
+//! `unsafe` is confined to [`affinity`], `connector`, `eventfd` and [`uring`].
 #![deny(unsafe_code)]
 
 pub mod affinity;
@@ -83,10 +83,12 @@ mod eventfd;
 pub mod handler;
 pub mod listener;
 pub mod options;
+mod refusal;
 pub mod sim;
 mod slots;
 pub mod state;
 mod tick;
+pub mod uring;
 // Cargo knows no `loom` cfg; it is set by hand to model-check this one module.
 #[allow(unexpected_cfgs)]
 pub mod wake;

@@ -121,6 +121,10 @@ impl Io {
     }
 
     /// Reads nothing more from the connection until [`Io::resume`]. A broken connection is still reported.
+    ///
+    /// Called from within [`Handler::received`](crate::Handler::received) of *another* connection it may come too late for
+    /// one chunk: a driver may have received from several connections at a time, and bytes that left the kernel are
+    /// delivered.
     pub fn pause(&mut self, id: ConnId) {
         if let Some(slot) = self.slots.find(id)
             && matches!(slot.state, State::Open | State::Connecting)

@@ -19,6 +19,8 @@ use std::sync::{
 };
 
 use std::io;
+#[cfg(not(loom))]
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::fd::{AsRawFd, RawFd};
 
 #[cfg(not(loom))]
@@ -106,6 +108,13 @@ impl WakeReceiver {
     /// Makes the descriptor unreadable again, for level-triggered waits.
     pub fn clear(&self) {
         self.shared.event.clear();
+    }
+}
+
+#[cfg(not(loom))]
+impl AsFd for WakeReceiver {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.shared.event.as_fd()
     }
 }
 

@@ -212,7 +212,8 @@ impl Sockets for SimSockets {
         Ok(None)
     }
 
-    fn connected(&mut self, index: u32) -> io::Result<PeerAddress> {
+    fn connected(&mut self, id: ConnId) -> io::Result<PeerAddress> {
+        let index = id.index();
         if let Some(error) = self.take_error(index) {
             return Err(error);
         }
@@ -224,7 +225,7 @@ impl Sockets for SimSockets {
         }
     }
 
-    fn recv(&mut self, index: u32, buffer: &mut [u8]) -> io::Result<usize> {
+    fn recv<'a>(&'a mut self, _: usize, index: u32, buffer: &'a mut [u8]) -> io::Result<&'a mut [u8]> {
         let side = self.side(index)?;
         let mut world = self.world.borrow_mut();
         let end = world.end(side);
@@ -235,16 +236,17 @@ impl Sockets for SimSockets {
             }
             world.note("recv", side, received);
             world.room_made(side);
-            return Ok(received);
+            return Ok(&mut buffer[..received]);
         }
         match end.error.take() {
             Some(errno) => Err(io::Error::from_raw_os_error(errno)),
-            None if end.fin_arrived || end.broken => Ok(0),
+            None if end.fin_arrived || end.broken => Ok(&mut []),
             None => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
 
-    fn send(&mut self, index: u32, batch: &mut Batch) -> io::Result<Option<usize>> {
+    fn send(&mut self, id: ConnId, batch: &mut Batch) -> io::Result<Option<usize>> {
+        let index = id.index();
         let side = self.side(index)?;
         let mut world = self.world.borrow_mut();
         let world = &mut *world;
@@ -275,10 +277,11 @@ impl Sockets for SimSockets {
         }
     }
 
-    fn close(&mut self, index: u32, reset: bool) {
+    fn close(&mut self, index: u32, reset: bool) -> bool {
         if let Some(side) = self.sides.get_mut(index as usize).and_then(Option::take) {
             self.world.borrow_mut().close(side, reset);
         }
+        false
     }
 
     fn take_error(&mut self, index: u32) -> Option<io::Error> {

@@ -30,7 +30,12 @@ impl<S: Sockets> Core<S> {
         self.accept_pause = None;
         if self.io.accepting == Accepting::Draining && !self.draining {
             self.draining = true;
-            (0..self.listeners.len()).for_each(|listener| self.announce_listener(listener));
+            for listener in 0..self.listeners.len() {
+                if self.listeners[listener] != ListenerState::Closed {
+                    self.sockets.drain_listener(listener);
+                }
+                self.announce_listener(listener);
+            }
         }
         for _ in 0..self.budgets.accepts {
             let Some(listener) = self.ready_listeners.pop_front() else { return };

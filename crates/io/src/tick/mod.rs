@@ -9,7 +9,7 @@ use std::time::Duration;
 
 pub(crate) use sockets::{Readiness, Sockets};
 
-use crate::batch::Batch;
+use crate::batch::{Batch, SEND_BYTES_MAX};
 use crate::handler::{Class, Closed, ConnId, Flow, Handler, Peer, PeerAddress};
 use crate::options::{Budgets, Options};
 use crate::slots::{State, flag};
@@ -30,7 +30,10 @@ pub(crate) struct Core<S: Sockets> {
     pub(crate) sockets: S,
     budgets: Budgets,
     full_answer: Vec<u8>,
+    /// The receive buffer; empty where the driver has its own.
     pool: Box<[u8]>,
+    /// The connections received from at a time, in turn.
+    turns: Vec<u32>,
     batch: Batch,
     listeners: Vec<ListenerState>,
     ready_listeners: VecDeque<usize>,
@@ -47,8 +50,9 @@ impl<S: Sockets> Core<S> {
             sockets,
             budgets: options.budgets,
             full_answer: options.full_answer,
-            pool: vec![0; options.recv_bytes.max(1)].into_boxed_slice(),
-            batch: Batch::new(),
+            pool: vec![0; if S::RECVS_AHEAD > 1 { 0 } else { options.recv_bytes.max(1) }].into_boxed_slice(),
+            turns: Vec::with_capacity(S::RECVS_AHEAD),
+            batch: Batch::for_sends_of(S::SENDS_AHEAD_BYTES.max(SEND_BYTES_MAX)),
             listeners: vec![ListenerState::Waiting; listeners],
             ready_listeners: VecDeque::with_capacity(listeners),
             accept_pause: None,
@@ -165,7 +169,22 @@ impl<S: Sockets> Core<S> {
 
     fn read<H: Handler>(&mut self, handler: &mut H) {
         let (mut reads, mut bytes) = (0, 0);
-        while reads < self.budgets.reads && bytes < self.budgets.read_bytes {
+        while reads < self.budgets.reads && bytes < self.budgets.read_bytes && !self.io.readable.is_empty() {
+            reads += self.take_turns(handler, self.budgets.reads - reads);
+            if S::RECVS_AHEAD > 1 && !self.turns.is_empty() {
+                self.sockets.recv_ahead(&self.turns);
+            }
+            for turn in 0..self.turns.len() {
+                bytes += self.read_one(handler, turn);
+            }
+        }
+    }
+
+    /// Takes the connections for the next receives out of the queue. Returns how much of the budget that used.
+    fn take_turns<H: Handler>(&mut self, handler: &mut H, reads_max: u32) -> u32 {
+        self.turns.clear();
+        let mut reads = 0;
+        while reads < reads_max && self.turns.len() < S::RECVS_AHEAD {
             let Some(index) = self.io.readable.pop_front() else { break };
             let slot = self.io.slots.at(index);
             let readable = slot.has(flag::READABLE);
@@ -174,38 +193,55 @@ impl<S: Sockets> Core<S> {
                 _ if !readable => {}
                 State::Open | State::Flushing | State::Lingering => {
                     reads += 1;
-                    bytes += self.read_one(handler, index);
+                    if slot.has(flag::FIN) || (slot.has(flag::PAUSED) && slot.state == State::Open) {
+                        // Nothing to receive, or nobody to receive it; but a broken connection is given up at once.
+                        if slot.has(flag::FAILED) {
+                            self.end_failed(index);
+                        }
+                    } else {
+                        self.turns.push(index);
+                    }
+                }
+                // The handler is called here, and must not pause, resume or close a connection whose turn is settled.
+                State::Connecting if !self.turns.is_empty() => {
+                    slot.set(flag::QUEUED_READ | flag::READABLE);
+                    self.io.readable.push_front(index);
+                    break;
                 }
                 State::Connecting => self.finish_connect(handler, index),
                 State::Free | State::Ending | State::Zombie => {}
             }
         }
+        reads
     }
 
     fn finish_connect<H: Handler>(&mut self, handler: &mut H, index: u32) {
-        match self.sockets.connected(index) {
-            Ok(address) => self.open_outbound(handler, self.io.slots.id(index), address),
+        let id = self.io.slots.id(index);
+        match self.sockets.connected(id) {
+            Ok(address) => self.open_outbound(handler, id, address),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => self.io.end(index, why(&error)),
         }
     }
 
     /// One receive. One chunk per turn keeps the order fair: a connection with more goes to the end of the queue.
-    fn read_one<H: Handler>(&mut self, handler: &mut H, index: u32) -> usize {
-        let slot = self.io.slots.at(index);
-        if slot.has(flag::FIN) || (slot.has(flag::PAUSED) && slot.state == State::Open) {
-            // Nothing to receive, or nobody to receive it; but a broken connection is given up at once.
-            if slot.has(flag::FAILED) {
-                self.end_failed(index);
-            }
+    fn read_one<H: Handler>(&mut self, handler: &mut H, turn: usize) -> usize {
+        let index = self.turns[turn];
+        self.io.counters.reads.add(1);
+        // An earlier turn's handler may have closed this connection; what was received ahead goes with it.
+        if !matches!(self.io.slots.at(index).state, State::Open | State::Flushing | State::Lingering) {
             return 0;
         }
-        self.io.counters.reads.add(1);
-        match self.sockets.recv(index, &mut self.pool) {
-            Ok(0) => self.received_fin(handler, index),
-            Ok(n) => {
+        let full = self.sockets.recv_bytes(&self.pool);
+        match self.sockets.recv(turn, index, &mut self.pool) {
+            Ok([]) => self.received_fin(handler, index),
+            Ok(bytes) => {
+                let n = bytes.len();
                 self.io.counters.read_bytes.add(n as u64);
-                self.received(handler, index, n);
+                received(&mut self.io, handler, index, bytes, n == full);
+                if let Some(bytes) = self.pool.get_mut(..n) {
+                    self.sockets.consumed(bytes);
+                }
                 return n;
             }
             Err(error) => match error.kind() {
@@ -215,24 +251,6 @@ impl<S: Sockets> Core<S> {
             },
         }
         0
-    }
-
-    fn received<H: Handler>(&mut self, handler: &mut H, index: u32, n: usize) {
-        let slot = self.io.slots.at(index);
-        // A short read emptied the socket, and whatever comes later is announced. Not so a FIN or an error that was
-        // announced together with these bytes.
-        let open = slot.state == State::Open;
-        if n == self.pool.len() || slot.has(flag::FIN_COMING | flag::FAILED) {
-            self.io.queue_read(index);
-        }
-        if open {
-            let id = self.io.slots.id(index);
-            let bytes = &mut self.pool[..n];
-            if handler.received(&mut self.io, id, bytes) == Flow::Pause {
-                self.io.pause(id);
-            }
-        }
-        self.sockets.consumed(&mut self.pool[..n]);
     }
 
     fn received_fin<H: Handler>(&mut self, handler: &mut H, index: u32) {
@@ -293,7 +311,11 @@ impl<S: Sockets> Core<S> {
                 self.io.slots.at(index).clear(flag::QUEUED_BROADCAST);
                 index
             } else {
-                break;
+                // What was set aside may make them dirty again when it is done.
+                if self.finish_sends(handler) == 0 {
+                    break;
+                }
+                continue;
             };
             let slot = self.io.slots.at(index);
             let sendable =
@@ -301,8 +323,27 @@ impl<S: Sockets> Core<S> {
             if sendable && slot.has(flag::DIRTY) {
                 sends += 1;
                 bytes += self.flush_one(handler, index);
+                if S::SENDS_AHEAD_BYTES > 0 && !self.batch.takes_another() {
+                    self.finish_sends(handler);
+                }
             }
         }
+        self.finish_sends(handler);
+    }
+
+    /// Does the sends that were set aside. Returns their number.
+    fn finish_sends<H: Handler>(&mut self, handler: &mut H) -> usize {
+        if S::SENDS_AHEAD_BYTES == 0 {
+            return 0;
+        }
+        let sends = self.sockets.submit_sends(&self.batch);
+        self.batch.reset();
+        for turn in 0..sends {
+            let (id, result, gathered) = self.sockets.submitted(turn);
+            self.completed(handler, id, result, gathered);
+        }
+        self.sockets.sends_finished();
+        sends
     }
 
     /// One gather and at most one send.
@@ -319,7 +360,7 @@ impl<S: Sockets> Core<S> {
             return 0;
         }
         self.io.counters.sends.add(1);
-        match self.sockets.send(index, &mut self.batch) {
+        match self.sockets.send(id, &mut self.batch) {
             Ok(None) => self.io.slots.at(index).set(flag::SENDING),
             Ok(Some(sent)) => self.finish_send(handler, id, Ok(sent), gathered),
             Err(error) => self.finish_send(handler, id, Err(error), gathered),
@@ -386,11 +427,13 @@ impl<S: Sockets> Core<S> {
         }
     }
 
-    /// Most connections never fill their socket, so the kernel is asked only when the first one does, and then for good.
+    /// Most connections never fill their socket, so the kernel is asked only when one does.
     fn arm_writable(&mut self, id: ConnId) -> io::Result<()> {
         if !self.io.slots.at(id.index()).has(flag::WRITE_ARMED) {
             self.sockets.arm_writable(id)?;
-            self.io.slots.at(id.index()).set(flag::WRITE_ARMED);
+            if S::WRITABLE_FOR_GOOD {
+                self.io.slots.at(id.index()).set(flag::WRITE_ARMED);
+            }
         }
         Ok(())
     }
@@ -412,7 +455,7 @@ impl<S: Sockets> Core<S> {
         while let Some((index, why)) = self.io.ending.pop_front() {
             let slot = self.io.slots.at(index);
             let (reset, refused) = (slot.has(flag::RESET), slot.has(flag::REFUSED));
-            self.sockets.close(index, reset);
+            let busy = self.sockets.close(index, reset);
             if refused {
                 self.io.refused -= 1;
             } else {
@@ -424,11 +467,27 @@ impl<S: Sockets> Core<S> {
             }
             // Only now: whatever the handler opened meanwhile must not have got this slot.
             let slot = self.io.slots.at(index);
-            if slot.has(flag::SENDING) {
+            if busy || slot.has(flag::SENDING) {
                 slot.state = State::Zombie;
             } else {
                 self.io.slots.release(index);
             }
+        }
+    }
+
+    /// The kernel holds nothing of a closed connection any more.
+    pub(crate) fn idle(&mut self, index: u32) {
+        if self.io.slots.at(index).state == State::Zombie {
+            self.io.slots.release(index);
+        }
+    }
+
+    /// The kernel no longer watches the connection, which is of no use then.
+    pub(crate) fn fail(&mut self, id: ConnId, errno: i32) {
+        if let Some(slot) = self.io.slots.find(id)
+            && matches!(slot.state, State::Connecting | State::Open | State::Flushing | State::Lingering)
+        {
+            self.io.end(id.index(), Closed::Error(errno));
         }
     }
 
@@ -449,6 +508,23 @@ impl<S: Sockets> Core<S> {
             }
         }
         self.finish_ending(handler);
+    }
+}
+
+/// Gives received bytes to the handler, if they are for it. `full`: they filled the buffer.
+fn received<H: Handler>(io: &mut Io, handler: &mut H, index: u32, bytes: &mut [u8], full: bool) {
+    let slot = io.slots.at(index);
+    // A short read emptied the socket, and whatever comes later is announced. Not so a FIN or an error that was announced
+    // together with these bytes.
+    let open = slot.state == State::Open;
+    if full || slot.has(flag::FIN_COMING | flag::FAILED) {
+        io.queue_read(index);
+    }
+    if open {
+        let id = io.slots.id(index);
+        if handler.received(io, id, bytes) == Flow::Pause {
+            io.pause(id);
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The harness on epoll: loopback TCP and Unix sockets, with non-blocking clients in the same thread.
+//! The harness on epoll and io_uring: loopback TCP and Unix sockets, with non-blocking clients in the same thread.
 
 use std::io::{ErrorKind, Read, Write};
 use std::path::PathBuf;
@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use io::epoll::Epoll;
-use io::{Address, Clock, Driver, Io, Options, Target, Wake, listener};
+use io::uring::Uring;
+use io::{Address, Clock, Driver, Io, Listener, Options, Target, Wake, WakeReceiver, listener};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::harness::{Client, Ended, Harness};
@@ -35,8 +36,26 @@ impl Family for Unix {
     }
 }
 
-pub(crate) struct Real<F> {
-    driver: Epoll,
+/// Which kernel interface the suite runs on.
+pub(crate) trait Kernel: Driver {
+    fn start(options: Options, listeners: Vec<Listener>, clock: Clock, wake: WakeReceiver) -> Self;
+}
+
+impl Kernel for Epoll {
+    fn start(options: Options, listeners: Vec<Listener>, clock: Clock, wake: WakeReceiver) -> Epoll {
+        Epoll::new(options, listeners, clock, wake).unwrap()
+    }
+}
+
+impl Kernel for Uring {
+    fn start(options: Options, listeners: Vec<Listener>, clock: Clock, wake: WakeReceiver) -> Uring {
+        let ready = Uring::probe().expect("these tests need io_uring");
+        Uring::new(ready, options, listeners, clock, wake).unwrap()
+    }
+}
+
+pub(crate) struct Real<K, F> {
+    driver: K,
     probe: Probe,
     clock: Clock,
     address: Address,
@@ -50,7 +69,7 @@ fn target(address: &Address) -> Target {
     }
 }
 
-impl<F: Family> Harness for Real<F> {
+impl<K: Kernel, F: Family> Harness for Real<K, F> {
     type Client = RealClient;
 
     fn start(options: Options) -> Self {
@@ -59,7 +78,7 @@ impl<F: Family> Harness for Real<F> {
         let address = listener.local_address().clone();
         // Small kernel buffers, so that a slow reader is noticed before megabytes.
         let options = Options { send_buffer_max: Some(32 * 1024), ..options };
-        let driver = Epoll::new(options, vec![listener], clock, Wake::new().unwrap().receiver()).unwrap();
+        let driver = K::start(options, vec![listener], clock, Wake::new().unwrap().receiver());
         Real { driver, probe: Probe::default(), clock, address, _family: std::marker::PhantomData }
     }
 

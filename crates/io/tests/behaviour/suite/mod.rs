@@ -7,6 +7,8 @@ mod traffic;
 use std::time::Duration;
 
 use io::Closed;
+use io::epoll::Epoll;
+use io::uring::Uring;
 
 use crate::harness::Ended;
 use crate::real::{Real, Tcp, Unix};
@@ -100,9 +102,11 @@ macro_rules! claims {
 }
 
 claims! {
-    epoll_tcp, Real<Tcp>, 1, Ended::Reset, [Closed::Reset];
+    epoll_tcp, Real<Epoll, Tcp>, 1, Ended::Reset, [Closed::Reset];
     // Unix sockets know no RST: the peer sees the end of the stream, or EPIPE when it sends.
-    epoll_unix, Real<Unix>, 1, Ended::Fin, [Closed::ByPeer, Closed::ByUs];
+    epoll_unix, Real<Epoll, Unix>, 1, Ended::Fin, [Closed::ByPeer, Closed::ByUs];
+    uring_tcp, Real<Uring, Tcp>, 1, Ended::Reset, [Closed::Reset];
+    uring_unix, Real<Uring, Unix>, 1, Ended::Fin, [Closed::ByPeer, Closed::ByUs];
     sim_calm, Simulated<Calm>, 1, Ended::Reset, [Closed::Reset];
     sim_late, Simulated<Late>, 1, Ended::Reset, [Closed::Reset];
     sim_storm, Simulated<Storm>, 20, Ended::Reset, [Closed::Reset];

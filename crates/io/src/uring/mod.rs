@@ -1,0 +1,249 @@
+//! The driver on real sockets, through io_uring.
+//!
+//! A connection has one operation armed: a multishot poll for input and FIN, 256 B of kernel memory (an armed receive
+//! takes 864 B). Those that it announces are received from in one batch, and those that are dirty are sent to in one
+//! batch. Both carry MSG_DONTWAIT, so they are done when the call that submits them returns: the kernel never holds an
+//! address of ours while other code runs, and no send can overtake another. In steady state a tick costs one call to
+//! receive and one to send, however many connections have a part in it; the polls that became due meanwhile come back
+//! with these calls, so that only an idle driver makes one to wait.
+//!
+//! A close takes the poll off and is linked to that; a slot is free again when the kernel has reported the last of its
+//! operations.
+//!
+//! [`probe`] tells whether all this works here. Where it does not, [`Epoll`](crate::epoll::Epoll) does.
+
+mod buffers;
+mod listening;
+mod probe;
+mod ring;
+mod sockets;
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+pub use probe::{Ready, Unavailable, probe};
+
+use crate::clock::Clock;
+use crate::connector::SocketOptions;
+use crate::handler::{Driver, Handler, Kind};
+use crate::listener::Listener;
+use crate::options::Options;
+use crate::state::{CONNECTIONS_MAX, Io, REFUSED_MAX};
+use crate::tick::{Core, Readiness};
+use crate::wake::WakeReceiver;
+use listening::Listening;
+use ring::{News, Ring, Tag};
+use sockets::UringSockets;
+
+/// Listeners of one driver; their number is 16 bits in [`Peer::listener`](crate::Peer::listener).
+const LISTENERS_MAX: usize = 1 << 15;
+
+/// One worker's event loop.
+///
+/// Made on the thread that runs it, by the kernel's rule for such rings.
+pub struct Uring {
+    core: Core<UringSockets>,
+    clock: Clock,
+    /// Behind the ring, which polls its descriptor.
+    wake: WakeReceiver,
+    spin: Duration,
+    /// A ring belongs to one thread.
+    _not_send: std::marker::PhantomData<*const ()>,
+}
+
+impl Uring {
+    /// Whether io_uring can be used here; see [`probe`].
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub fn probe() -> Result<Ready, Unavailable> {
+        probe()
+    }
+
+    /// A driver on a ring that was tried out on this thread. It accepts from `listeners` (their order is
+    /// [`Peer::listener`](crate::Peer::listener)) and is woken through `wake`.
+    ///
+    /// # Errors
+    /// When the kernel refuses a socket option or a descriptor.
+    pub fn new(
+        ready: Ready,
+        options: Options,
+        listeners: Vec<Listener>,
+        clock: Clock,
+        wake: WakeReceiver,
+    ) -> io::Result<Uring> {
+        if listeners.len() > LISTENERS_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "too many listeners"));
+        }
+        let socket_options =
+            SocketOptions { send_buffer_max: options.send_buffer_max, user_timeout: options.user_timeout };
+        let listeners: Vec<_> = listeners
+            .into_iter()
+            .map(|listener| Listening::new(listener, &socket_options))
+            .collect::<io::Result<_>>()?;
+        let count = listeners.len();
+        let slots = options.connections_max.min(CONNECTIONS_MAX) + REFUSED_MAX;
+        let sockets = UringSockets::new(ready.ring, listeners, slots, options.recv_bytes, socket_options)?;
+        let spin = options.spin;
+        let core = Core::new(options, sockets, count, clock.now());
+        let mut driver = Uring { core, clock, wake, spin, _not_send: std::marker::PhantomData };
+        driver.arm();
+        Ok(driver)
+    }
+
+    fn arm(&mut self) {
+        let sockets = &mut self.core.sockets;
+        sockets.ring.count_into(self.core.io.counters());
+        for (number, listener) in sockets.listeners.iter_mut().enumerate() {
+            listener.arm(&mut sockets.ring, number);
+        }
+        self.poll_wake();
+    }
+
+    fn poll_wake(&mut self) {
+        self.core.sockets.ring.poll_input(self.wake.as_fd(), Tag::new(ring::Kind::Wake, 0));
+    }
+
+    /// Waits for news, or not at all if there is work. Returns the moment for which it was going to wake by itself.
+    fn wait<H: Handler>(&mut self, handler: &H, wait_max: Option<Duration>) -> io::Result<Option<Duration>> {
+        let wake_at = self.core.wake_at();
+        // They came back with the last tick's batches. What is queued to be submitted goes with the next ones, or with
+        // the next wait.
+        if self.core.sockets.ring.has_news() {
+            return Ok(wake_at);
+        }
+        let mut timeout = wait_max;
+        if let Some(at) = wake_at {
+            let left = at.saturating_sub(self.clock.now());
+            timeout = Some(timeout.map_or(left, |max| max.min(left)));
+        }
+        if timeout == Some(Duration::ZERO) {
+            self.enter(timeout)?;
+            return Ok(wake_at);
+        }
+        if !self.spin.is_zero() && self.spin_for_work(handler, timeout)? {
+            return Ok(wake_at);
+        }
+        self.wake.begin_sleep();
+        let timeout = if handler.has_mail() { Some(Duration::ZERO) } else { timeout };
+        let result = self.enter(timeout);
+        self.wake.end_sleep();
+        result.map(|()| wake_at)
+    }
+
+    /// Looks for news without sleeping; true as soon as there is something to do.
+    fn spin_for_work<H: Handler>(&mut self, handler: &H, timeout: Option<Duration>) -> io::Result<bool> {
+        let until = self.clock.now() + timeout.map_or(self.spin, |timeout| timeout.min(self.spin));
+        loop {
+            self.enter(Some(Duration::ZERO))?;
+            if self.core.sockets.ring.has_news() || handler.has_mail() {
+                return Ok(true);
+            }
+            if self.clock.now() >= until {
+                return Ok(false);
+            }
+            std::hint::spin_loop();
+        }
+    }
+
+    fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let ring = &mut self.core.sockets.ring;
+        match timeout {
+            Some(Duration::ZERO) => ring.enter(0, None),
+            timeout => ring.enter(1, timeout),
+        }
+    }
+
+    fn announce_news(&mut self) {
+        while let Some(news) = self.core.sockets.ring.next_news() {
+            let index = news.tag.index();
+            match news.tag.kind() {
+                Some(ring::Kind::Poll | ring::Kind::PollOut) => self.announce_poll(news),
+                Some(ring::Kind::Close) => {
+                    Ring::close_failed(news);
+                    self.operation_ended(index, ring::Kind::Close);
+                }
+                Some(ring::Kind::Accept) => {
+                    let accepted = Ring::accepted(&news);
+                    let sockets = &mut self.core.sockets;
+                    sockets.listeners[index as usize].take(&mut sockets.ring, news, accepted);
+                    self.core.announce_listener(index as usize);
+                }
+                Some(ring::Kind::Wake) => {
+                    self.core.io.counters.wakes.add(1);
+                    if news.last {
+                        self.poll_wake();
+                    }
+                }
+                Some(ring::Kind::Cancel | ring::Kind::Batch) | None => {}
+            }
+        }
+    }
+
+    fn operation_ended(&mut self, index: u32, kind: ring::Kind) {
+        if self.core.sockets.operation_ended(index, kind) {
+            self.core.idle(index);
+        }
+    }
+
+    fn announce_poll(&mut self, news: News) {
+        let index = news.tag.index();
+        let id = self.core.io.slots.id(index);
+        if !news.tag.is_of(id) {
+            debug_assert!(false, "a slot is not reused before its polls have ended");
+            return;
+        }
+        let kind = news.tag.kind().unwrap_or(ring::Kind::Poll);
+        if news.last {
+            self.operation_ended(index, kind);
+        }
+        if self.core.sockets.socket(index).is_err() {
+            return; // closed
+        }
+        if news.result < 0 {
+            return self.core.fail(id, -news.result);
+        }
+        if news.last && kind == ring::Kind::Poll {
+            // The kernel ends a multishot poll when it has no room for its news, and may for other reasons.
+            self.core.sockets.poll_input(id);
+        }
+        self.core.announce(id, readiness(news.result, kind == ring::Kind::PollOut));
+    }
+}
+
+/// Says what the events of a poll mean. A poll for room that ended is room, or an error that the send will tell.
+fn readiness(events: i32, output: bool) -> Readiness {
+    let any = |of: libc::c_short| events & i32::from(of) != 0;
+    Readiness {
+        readable: any(libc::POLLIN),
+        writable: output,
+        fin: any(libc::POLLRDHUP | libc::POLLHUP),
+        failed: any(libc::POLLERR),
+    }
+}
+
+impl Driver for Uring {
+    fn tick<H: Handler>(&mut self, handler: &mut H, wait_max: Option<Duration>) -> io::Result<()> {
+        let wake_at = self.wait(handler, wait_max)?;
+        let began = self.clock.now();
+        self.core.begin(began, wake_at);
+        self.announce_news();
+        self.core.phases(handler);
+        self.core.io.counters.ticked(self.clock.now().saturating_sub(began));
+        Ok(())
+    }
+
+    fn io(&mut self) -> &mut Io {
+        &mut self.core.io
+    }
+
+    fn kind(&self) -> Kind {
+        Kind::Uring
+    }
+
+    fn shutdown<H: Handler>(&mut self, handler: &mut H) {
+        self.core.shutdown(handler);
+        self.core.sockets.settle(false);
+    }
+}
