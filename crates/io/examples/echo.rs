@@ -1,7 +1,8 @@
-//! What does the driver cost over a bare epoll loop? Both echo the same messages in turn, in one process and on the same
-//! cores; printed is the server thread's CPU time per echo. Decides whether the driver's bookkeeping may grow.
+//! What do the drivers cost over a bare epoll loop? All echo the same messages in turn, in one process and on the same
+//! cores; printed is the server thread's CPU time per echo. Decides whether a driver's bookkeeping may grow, and which
+//! driver to prefer.
 //!
-//! `cargo run --release -p tidegate-io --example echo -- [CONNECTIONS [MESSAGE_BYTES [ROUNDS]]]`
+//! `cargo run --release -p tidegate-io --example echo -- [--io epoll|uring|both] [CONNECTIONS [MESSAGE_BYTES [ROUNDS]]]`
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use io::epoll::Epoll;
+use io::uring::Uring;
 use io::{Address, Batch, Class, Clock, Closed, ConnId, Driver, Flow, Handler, How, Io, Options, Peer, Wake, listener};
 use mio::{Events, Interest, Poll, Token};
 
@@ -66,9 +68,20 @@ impl Handler for Echo {
     fn ticked(&mut self, _: &mut Io) {}
 }
 
-fn serve_driver(listener: io::Listener, shared: &Shared) {
+fn serve_epoll(listener: io::Listener, shared: &Shared) {
     let wake = Wake::new().expect("a descriptor");
-    let mut driver = Epoll::new(Options::default(), vec![listener], Clock::start(), wake.receiver()).expect("a driver");
+    let driver = Epoll::new(Options::default(), vec![listener], Clock::start(), wake.receiver()).expect("a driver");
+    serve_driver(driver, shared);
+}
+
+fn serve_uring(listener: io::Listener, shared: &Shared) {
+    let ready = Uring::probe().unwrap_or_else(|why| panic!("no io_uring here: {why}"));
+    let wake = Wake::new().expect("a descriptor");
+    let driver = Uring::new(ready, Options::default(), vec![listener], Clock::start(), wake.receiver());
+    serve_driver(driver.expect("a driver"), shared);
+}
+
+fn serve_driver(mut driver: impl Driver, shared: &Shared) {
     let mut echo = Echo::default();
     while !shared.stop.load(Relaxed) {
         driver.tick(&mut echo, Some(Duration::from_millis(20))).expect("a tick");
@@ -150,21 +163,35 @@ fn measure(serve: fn(io::Listener, &Shared), connections: usize, bytes: usize) -
 }
 
 fn main() {
-    let mut arguments = std::env::args().skip(1).map(|text| text.parse().expect("a number"));
-    let connections = arguments.next().unwrap_or(64);
-    let bytes = arguments.next().unwrap_or(100);
-    let rounds = arguments.next().unwrap_or(9);
-    let mut results: [Vec<f64>; 2] = Default::default();
-    for _ in 0..rounds {
-        results[0].push(measure(serve_bare, connections, bytes));
-        results[1].push(measure(serve_driver, connections, bytes));
+    let mut arguments: Vec<_> = std::env::args().skip(1).collect();
+    let mut drivers = vec!["epoll", "uring"];
+    if arguments.first().is_some_and(|first| first == "--io") {
+        let chosen = arguments.drain(..2).nth(1).expect("a driver behind --io");
+        drivers.retain(|driver| chosen == "both" || chosen == *driver);
     }
-    let [bare, driver] = results.map(|mut all| {
-        all.sort_by(f64::total_cmp);
-        (all[all.len() / 2], all[0], all[all.len() - 1])
-    });
+    let mut numbers = arguments.iter().map(|text| text.parse().expect("a number"));
+    let connections = numbers.next().unwrap_or(64);
+    let bytes = numbers.next().unwrap_or(100);
+    let rounds = numbers.next().unwrap_or(9);
+    let mut servers: Vec<(&str, fn(io::Listener, &Shared))> = vec![("bare epoll", serve_bare)];
+    servers.extend(drivers.iter().map(|driver| match *driver {
+        "epoll" => ("epoll", serve_epoll as fn(io::Listener, &Shared)),
+        _ => ("uring", serve_uring as fn(io::Listener, &Shared)),
+    }));
+    let mut results = vec![Vec::new(); servers.len()];
+    for _ in 0..rounds {
+        for (result, (_, serve)) in results.iter_mut().zip(&servers) {
+            result.push(measure(*serve, connections, bytes));
+        }
+    }
     println!("{connections} connections, {bytes} B, {rounds} turns each; server CPU per echo, median (least - most):");
-    println!("bare epoll {:7.0} ns ({:.0} - {:.0})", bare.0, bare.1, bare.2);
-    println!("driver     {:7.0} ns ({:.0} - {:.0})", driver.0, driver.1, driver.2);
-    println!("ratio      {:7.3} of medians, {:.3} of the least", driver.0 / bare.0, driver.1 / bare.1);
+    results.iter_mut().for_each(|all: &mut Vec<f64>| all.sort_by(f64::total_cmp));
+    let (median, least) = (results[0][rounds / 2], results[0][0]);
+    for (all, (name, _)) in results.iter().zip(&servers) {
+        let (middle, low, high) = (all[rounds / 2], all[0], all[rounds - 1]);
+        let (of_medians, of_least) = (middle / median, low / least);
+        println!(
+            "{name:10} {middle:7.0} ns ({low:.0} - {high:.0})  ratio {of_medians:.3} of medians, {of_least:.3} of the least"
+        );
+    }
 }
