@@ -18,6 +18,9 @@ use mio::{Events, Interest, Poll, Token};
 /// How long one server is measured at a time; they take turns so that a change of the machine's mood hits both.
 const TURN: Duration = Duration::from_millis(500);
 
+/// Runs a server until told to stop.
+type Serve = fn(io::Listener, &Shared);
+
 struct Shared {
     stop: AtomicBool,
     echoes: AtomicU64,
@@ -144,7 +147,7 @@ fn load(address: SocketAddr, connections: usize, bytes: usize) {
 }
 
 /// Nanoseconds per echo.
-fn measure(serve: fn(io::Listener, &Shared), connections: usize, bytes: usize) -> f64 {
+fn measure(serve: Serve, connections: usize, bytes: usize) -> f64 {
     let listener = listener::bind(&"127.0.0.1:0".parse().expect("an address"), false).expect("listens");
     let Address::Ip(address) = *listener.local_address() else { unreachable!("TCP was asked for") };
     let shared = Arc::new(Shared { stop: AtomicBool::new(false), echoes: AtomicU64::new(0) });
@@ -173,10 +176,10 @@ fn main() {
     let connections = numbers.next().unwrap_or(64);
     let bytes = numbers.next().unwrap_or(100);
     let rounds = numbers.next().unwrap_or(9);
-    let mut servers: Vec<(&str, fn(io::Listener, &Shared))> = vec![("bare epoll", serve_bare)];
+    let mut servers: Vec<(&str, Serve)> = vec![("bare epoll", serve_bare)];
     servers.extend(drivers.iter().map(|driver| match *driver {
-        "epoll" => ("epoll", serve_epoll as fn(io::Listener, &Shared)),
-        _ => ("uring", serve_uring as fn(io::Listener, &Shared)),
+        "epoll" => ("epoll", serve_epoll as Serve),
+        _ => ("uring", serve_uring as Serve),
     }));
     let mut results = vec![Vec::new(); servers.len()];
     for _ in 0..rounds {

@@ -6,7 +6,8 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use io::epoll::Epoll;
-use io::{Address, Batch, Clock, Closed, ConnId, Driver, Flow, Handler, Io, Options, Peer, Wake, listener};
+use io::uring::Uring;
+use io::{Address, Batch, Clock, Closed, ConnId, Driver, Flow, Handler, Io, Listener, Options, Peer, Wake, listener};
 
 #[derive(Default)]
 struct Count {
@@ -31,13 +32,22 @@ impl Handler for Count {
     fn ticked(&mut self, _: &mut Io) {}
 }
 
+/// One test, since the table of descriptors is the process's.
 #[test]
 fn without_descriptors_a_connection_is_told_so_and_the_next_one_is_served() {
+    check(|options, listener, wake| Epoll::new(options, vec![listener], Clock::start(), wake.receiver()).unwrap());
+    check(|options, listener, wake| {
+        let ready = Uring::probe().expect("these tests need io_uring");
+        Uring::new(ready, options, vec![listener], Clock::start(), wake.receiver()).unwrap()
+    });
+}
+
+fn check<D: Driver>(start: impl FnOnce(Options, Listener, &Wake) -> D) {
     let listener = listener::bind(&"127.0.0.1:0".parse().unwrap(), false).unwrap();
     let Address::Ip(address) = *listener.local_address() else { unreachable!() };
     let options = Options { full_answer: b"503 no descriptors".to_vec(), ..Options::default() };
     let wake = Wake::new().unwrap();
-    let mut driver = Epoll::new(options, vec![listener], Clock::start(), wake.receiver()).unwrap();
+    let mut driver = start(options, listener, &wake);
     let mut handler = Count::default();
     let mut client = TcpStream::connect(address).unwrap();
     let mut hoard = Vec::new();

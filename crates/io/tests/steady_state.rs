@@ -1,22 +1,28 @@
-//! What an echo costs in steady state: no allocation, one receive, one send. One test, since it counts for the process.
+//! What an echo costs in steady state: no allocation, one receive, one send. Counted are the driver's thread's allocations.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use io::epoll::Epoll;
-use io::{Address, Batch, Class, Clock, Closed, ConnId, Driver, Flow, Handler, Io, Options, Peer, Wake, listener};
+use io::uring::Uring;
+use io::{
+    Address, Batch, Class, Clock, Closed, ConnId, Driver, Flow, Handler, Io, Listener, Options, Peer, Wake, listener,
+};
 
 struct Counting;
 
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+thread_local! {
+    /// Of this thread: the test runner's own threads allocate when they like.
+    static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+}
 
 // SAFETY: every call goes to the system's allocator unchanged; counting touches no memory of the caller.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Relaxed);
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
         // SAFETY: the caller keeps the contract of `alloc`, which is the same here.
         unsafe { System.alloc(layout) }
     }
@@ -30,10 +36,9 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// One outbox for all: each message is sent before the next is received.
+/// All messages are alike, so it keeps none.
 #[derive(Default)]
 struct Echo {
-    outbox: Vec<u8>,
     received: usize,
     deadline: Duration,
 }
@@ -41,19 +46,18 @@ struct Echo {
 impl Handler for Echo {
     fn opened(&mut self, _: &mut Io, _: ConnId, _: Peer) {}
     fn received(&mut self, io: &mut Io, id: ConnId, bytes: &mut [u8]) -> Flow {
+        assert_eq!(bytes, MESSAGE);
         self.received += bytes.len();
-        self.outbox.extend_from_slice(bytes);
         io.dirty(id, Class::Reply);
         self.deadline = io.now() + Duration::from_secs(25);
         io.deadline(id, Some(self.deadline));
         Flow::Continue
     }
     fn gather(&mut self, _: ConnId, batch: &mut Batch) {
-        batch.push(&self.outbox);
+        batch.push(&MESSAGE);
     }
     fn sent(&mut self, _: &mut Io, _: ConnId, bytes: usize) {
-        assert_eq!(bytes, self.outbox.len());
-        self.outbox.clear();
+        assert_eq!(bytes, MESSAGE.len());
     }
     fn expired(&mut self, _: &mut Io, _: ConnId) {}
     fn closed(&mut self, _: &mut Io, _: ConnId, _: Closed) {}
@@ -64,36 +68,75 @@ impl Handler for Echo {
     fn ticked(&mut self, _: &mut Io) {}
 }
 
-#[test]
-fn an_echo_costs_one_receive_one_send_and_no_allocation() {
-    const MESSAGE: [u8; 100] = [7; 100];
-    const MESSAGES: usize = 500;
+const MESSAGE: [u8; 100] = [7; 100];
+const CLIENTS: usize = 4;
+
+struct Setup<D> {
+    driver: D,
+    clients: Vec<TcpStream>,
+    echo: Echo,
+}
+
+fn setup<D: Driver>(start: impl FnOnce(Listener) -> D) -> Setup<D> {
     let listener = listener::bind(&"127.0.0.1:0".parse().unwrap(), false).unwrap();
     let Address::Ip(address) = *listener.local_address() else { unreachable!() };
-    let wake = Wake::new().unwrap();
-    let mut driver = Epoll::new(Options::default(), vec![listener], Clock::start(), wake.receiver()).unwrap();
-    let mut echo = Echo::default();
-    let mut clients: Vec<_> = (0..4).map(|_| TcpStream::connect(address).unwrap()).collect();
-    let mut answer = [0; MESSAGE.len()];
-    let mut round = |driver: &mut Epoll| {
-        for client in &mut clients {
-            client.write_all(&MESSAGE).unwrap();
-            echo.received = 0;
-            while echo.received < MESSAGE.len() {
-                driver.tick(&mut echo, None).unwrap();
+    let driver = start(listener);
+    let clients = (0..CLIENTS).map(|_| TcpStream::connect(address).unwrap()).collect();
+    Setup { driver, clients, echo: Echo::default() }
+}
+
+impl<D: Driver> Setup<D> {
+    /// Every client sends, `together` or one after the other's echo; the driver works until all is echoed.
+    fn round(&mut self, together: bool) {
+        let mut answer = [0; MESSAGE.len()];
+        let turns = if together { CLIENTS } else { 1 };
+        for clients in self.clients.chunks_mut(turns) {
+            clients.iter_mut().for_each(|client| client.write_all(&MESSAGE).unwrap());
+            self.echo.received = 0;
+            while self.echo.received < MESSAGE.len() * turns {
+                self.driver.tick(&mut self.echo, None).unwrap();
             }
-            client.read_exact(&mut answer).unwrap();
+            clients.iter_mut().for_each(|client| client.read_exact(&mut answer).unwrap());
         }
-    };
-    round(&mut driver);
-    let counters = driver.io().counters();
-    let before = (counters.reads.load(), counters.sends.load(), ALLOCATIONS.load(Relaxed));
-    for _ in 0..MESSAGES / 4 {
-        round(&mut driver);
     }
-    let after = (counters.reads.load(), counters.sends.load(), ALLOCATIONS.load(Relaxed));
-    assert_eq!(after.2 - before.2, 0, "allocations");
-    assert_eq!(after.0 - before.0, MESSAGES as u64, "a short read ends the reading");
-    assert_eq!(after.1 - before.1, MESSAGES as u64);
-    assert_eq!(counters.connections.load(), 4);
+
+    /// What one echo costs.
+    fn claims(mut self) {
+        const ROUNDS: u64 = 125;
+        (0..3).for_each(|_| self.round(true));
+        let counters = self.driver.io().counters();
+        let counts = || [&counters.reads, &counters.sends, &counters.enters, &counters.ticks].map(|of| of.load());
+        for together in [false, true] {
+            self.round(together);
+            let (before, allocations) = (counts(), ALLOCATIONS.get());
+            (0..ROUNDS).for_each(|_| self.round(together));
+            let (after, allocations) = (counts(), ALLOCATIONS.get() - allocations);
+            let [reads, sends, enters, ticks] = std::array::from_fn(|n| after[n] - before[n]);
+            assert_eq!(allocations, 0);
+            assert_eq!(reads, ROUNDS * CLIENTS as u64, "a short read ends the reading");
+            assert_eq!(sends, ROUNDS * CLIENTS as u64);
+            match self.driver.kind() {
+                io::Kind::Uring => assert!(enters > 0 && enters <= 3 * ticks, "{enters} calls in {ticks} ticks"),
+                _ => assert_eq!(enters, 0),
+            }
+            if together {
+                // The clients wrote before the first tick, so each round is one batch, and perhaps one more tick.
+                assert!(ticks <= 2 * ROUNDS, "{ticks} ticks");
+            }
+        }
+        assert_eq!(counters.connections.load(), CLIENTS as u64);
+    }
+}
+
+#[test]
+fn an_echo_costs_one_receive_one_send_and_no_allocation() {
+    let wake = Wake::new().unwrap();
+    let options = Options::default;
+    setup(|listener| Epoll::new(options(), vec![listener], Clock::start(), wake.receiver()).unwrap()).claims();
+    let wake = Wake::new().unwrap();
+    setup(|listener| {
+        let ready = Uring::probe().expect("these tests need io_uring");
+        Uring::new(ready, options(), vec![listener], Clock::start(), wake.receiver()).unwrap()
+    })
+    .claims();
 }

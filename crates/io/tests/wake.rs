@@ -1,11 +1,12 @@
-//! Waking a sleeping epoll driver from other threads.
+//! Waking a sleeping driver from other threads.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use io::epoll::Epoll;
-use io::{Batch, Clock, Closed, ConnId, Driver, Flow, Handler, Io, Options, Peer, Wake};
+use io::uring::Uring;
+use io::{Batch, Clock, Closed, ConnId, Driver, Flow, Handler, Io, Options, Peer, Wake, WakeReceiver};
 
 /// A mailbox that only counts its letters.
 struct Mail {
@@ -31,7 +32,16 @@ impl Handler for Mail {
     fn ticked(&mut self, _: &mut Io) {}
 }
 
-fn every_letter_is_seen(spin: Duration) {
+fn epoll(options: Options, wake: WakeReceiver) -> Epoll {
+    Epoll::new(options, Vec::new(), Clock::start(), wake).unwrap()
+}
+
+fn uring(options: Options, wake: WakeReceiver) -> Uring {
+    let ready = Uring::probe().expect("these tests need io_uring");
+    Uring::new(ready, options, Vec::new(), Clock::start(), wake).unwrap()
+}
+
+fn every_letter_is_seen<D: Driver>(start: fn(Options, WakeReceiver) -> D, spin: Duration) {
     const LETTERS: usize = 20_000;
     let wake = Wake::new().unwrap();
     let waiting = Arc::new(AtomicUsize::new(0));
@@ -50,7 +60,7 @@ fn every_letter_is_seen(spin: Duration) {
         })
         .collect();
     let options = Options { spin, ..Options::default() };
-    let mut driver = Epoll::new(options, Vec::new(), Clock::start(), wake.receiver()).unwrap();
+    let mut driver = start(options, wake.receiver());
     let mut mail = Mail { waiting, seen: 0 };
     while mail.seen < LETTERS {
         // No time limit: a lost wake would hang here for ever.
@@ -63,20 +73,27 @@ fn every_letter_is_seen(spin: Duration) {
 
 #[test]
 fn no_wake_is_lost() {
-    every_letter_is_seen(Duration::ZERO);
+    every_letter_is_seen(epoll, Duration::ZERO);
+    every_letter_is_seen(uring, Duration::ZERO);
 }
 
 #[test]
 fn no_wake_is_lost_while_spinning() {
-    every_letter_is_seen(Duration::from_micros(50));
+    every_letter_is_seen(epoll, Duration::from_micros(50));
+    every_letter_is_seen(uring, Duration::from_micros(50));
 }
 
-#[test]
-fn a_letter_that_was_there_before_the_sleep_prevents_it() {
+fn no_sleep_beside_a_letter<D: Driver>(start: fn(Options, WakeReceiver) -> D) {
     let wake = Wake::new().unwrap();
-    let mut driver = Epoll::new(Options::default(), Vec::new(), Clock::start(), wake.receiver()).unwrap();
+    let mut driver = start(Options::default(), wake.receiver());
     let waiting = Arc::new(AtomicUsize::new(1)); // and nobody calls wake()
     let mut mail = Mail { waiting, seen: 0 };
     driver.tick(&mut mail, None).unwrap();
     assert_eq!(mail.seen, 1);
+}
+
+#[test]
+fn a_letter_that_was_there_before_the_sleep_prevents_it() {
+    no_sleep_beside_a_letter(epoll);
+    no_sleep_beside_a_letter(uring);
 }

@@ -149,9 +149,11 @@ impl Uring {
 
     fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let ring = &mut self.core.sockets.ring;
+        // Closes are done at once, so waiting for them is no wait.
+        let closes = ring.closes();
         match timeout {
-            Some(Duration::ZERO) => ring.enter(0, None),
-            timeout => ring.enter(1, timeout),
+            Some(Duration::ZERO) => ring.enter(closes, None),
+            timeout => ring.enter(closes.max(1), timeout),
         }
     }
 

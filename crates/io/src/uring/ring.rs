@@ -110,22 +110,28 @@ pub(super) struct Ring {
     results: Vec<i32>,
     /// Operations of the present batch that are not done.
     outstanding: usize,
+    /// Closes that are not done.
+    closes: usize,
     counters: Option<Arc<Counters>>,
 }
 
 impl Ring {
     pub(super) fn open() -> io::Result<Ring> {
+        Ring::with_queues(SUBMISSIONS, COMPLETIONS)
+    }
+
+    fn with_queues(submissions: u32, completions: u32) -> io::Result<Ring> {
         let ring = IoUring::builder()
             .setup_single_issuer()
             // Completions are made in our calls only, not in interrupts of whatever this thread does.
             .setup_defer_taskrun()
             // One bad operation must not keep those behind it from the kernel.
             .setup_submit_all()
-            .setup_cqsize(COMPLETIONS)
+            .setup_cqsize(completions)
             .dontfork()
-            .build(SUBMISSIONS)?;
-        let news = VecDeque::with_capacity(COMPLETIONS as usize);
-        Ok(Ring { ring, news, results: Vec::with_capacity(BATCH_MAX), outstanding: 0, counters: None })
+            .build(submissions)?;
+        let news = VecDeque::with_capacity(completions as usize);
+        Ok(Ring { ring, news, results: Vec::with_capacity(BATCH_MAX), outstanding: 0, closes: 0, counters: None })
     }
 
     pub(super) fn count_into(&mut self, counters: Arc<Counters>) {
@@ -184,6 +190,7 @@ impl Ring {
     /// close is reported with `index`.
     pub(super) fn cancel_and_close(&mut self, socket: OwnedFd, index: u32) {
         let fd = socket.into_raw_fd();
+        self.closes += 1;
         self.reserve(2); // a link does not reach into the next submission
         let polls = CancelBuilder::fd(Fd(fd)).all();
         // Hard: the close is to be done also if there was nothing to cancel.
@@ -266,8 +273,7 @@ impl Ring {
             unsafe { self.push(entry, Tag::new(Kind::Batch, turn as u32)) };
         }
         while self.outstanding > 0 {
-            // Asking for as many completions as there are for sure also lets the kernel run as much of what it has put
-            // off: without that, since 6.13, only 20 polls per call become news.
+            // As with `closes`: asking for as many completions as there are for sure has as many polls become news.
             if self.enter(self.outstanding, None).is_err() {
                 break; // and abort: the kernel may hold addresses, and there is no way left to get them back
             }
@@ -302,6 +308,12 @@ impl Ring {
             drop(queue);
             self.enter(0, None).expect("io_uring takes operations");
         }
+    }
+
+    /// How many completions are sure to come at once, without anything happening outside. To ask for as many makes the
+    /// kernel do that much of what it has put off in one call: since 6.13 it does 20 pieces otherwise.
+    pub(super) fn closes(&self) -> usize {
+        self.closes
     }
 
     /// One call of the kernel: submits what is queued, waits for `want` completions (with a limit, if given) and takes
@@ -344,6 +356,7 @@ impl Ring {
                 self.outstanding -= 1;
             } else {
                 let last = !cqueue::more(completion.flags());
+                self.closes -= usize::from(tag.kind() == Some(Kind::Close));
                 self.news.push_back(News { tag, result: completion.result(), last });
             }
         }
@@ -363,6 +376,62 @@ impl Drop for AbortOnUnwind {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
+    use std::io::{Read, Write};
+    use std::os::fd::AsFd;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn more_news_than_the_queue_holds_is_told_all_the_same() {
+        const PAIRS: u32 = 200;
+        let mut ring = Ring::with_queues(8, 16).unwrap();
+        let mut pairs: Vec<_> = (0..PAIRS).map(|_| UnixStream::pair().unwrap()).collect();
+        for (number, (_, far)) in pairs.iter().enumerate() {
+            ring.poll_input(far.as_fd(), Tag::new(Kind::Poll, number as u32));
+        }
+        for round in 0..3 {
+            pairs.iter_mut().for_each(|(near, _)| near.write_all(b"x").unwrap());
+            let mut told = HashSet::new();
+            while told.len() < PAIRS as usize {
+                // Many at a time, so that the kernel has more than there is room for.
+                ring.enter(16, Some(Duration::from_secs(10))).unwrap();
+                assert!(ring.has_news(), "round {round}: {} of {PAIRS} were told", told.len());
+                while let Some(news) = ring.next_news() {
+                    assert!(news.result > 0, "{news:?}");
+                    told.insert(news.tag.index());
+                    if news.last {
+                        let (_, far) = &pairs[news.tag.index() as usize];
+                        ring.poll_input(far.as_fd(), news.tag);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_batch_larger_than_the_submission_queue_is_done_whole_and_in_order() {
+        let mut ring = Ring::with_queues(8, 16).unwrap();
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let bytes: Vec<u8> = (0..100).collect();
+        ring.send(bytes.chunks(1).map(|byte| (near.as_fd(), byte)));
+        assert!((0..100).all(|turn| ring.result(turn).unwrap() == 1));
+        let mut received = [0; 100];
+        far.read_exact(&mut received).unwrap();
+        assert_eq!(received[..], bytes, "sends never overtake each other");
+        drop(far);
+        ring.send([(near.as_fd(), &b"late"[..])].into_iter());
+        assert_eq!(ring.result(0).unwrap_err().raw_os_error(), Some(libc::EPIPE), "and no signal");
+    }
+
+    #[test]
+    fn a_send_to_a_full_socket_says_so_at_once() {
+        let mut ring = Ring::open().unwrap();
+        let (near, _far) = UnixStream::pair().unwrap();
+        let bytes = vec![0; 8 << 20];
+        ring.send([(near.as_fd(), &bytes[..]), (near.as_fd(), &bytes[..])].into_iter());
+        assert!(ring.result(0).unwrap() < bytes.len());
+        assert_eq!(ring.result(1).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
 
     #[test]
     fn a_tag_gives_back_what_was_put_in() {

@@ -125,10 +125,8 @@ impl UringSockets {
         if disarm {
             self.ring.cancel_all();
         }
-        // Twice: a close that is linked to a cancel is put off until the next call in the worst case.
-        for _ in 0..2 {
-            let _ = self.ring.enter(0, None);
-        }
+        let _ = self.ring.enter(0, None);
+        while self.ring.closes() > 0 && self.ring.enter(self.ring.closes(), None).is_ok() {}
     }
 }
 
