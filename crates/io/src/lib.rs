@@ -51,7 +51,7 @@
 //!     fn ticked(&mut self, _: &mut Io) {}
 //! }
 //!
-//! // The same handler runs on `io::epoll::Epoll`; here on the simulator.
+//! // The same handler runs on `io::epoll::Epoll` and `io::uring::Uring`; here on the simulator.
 //! use io::{Driver, sim::Net};
 //! let net = Net::seeded(7);
 //! let mut workers = [(net.driver(io::Options::default(), 1), Echo::default())];

@@ -203,14 +203,16 @@ impl Uring {
         if self.core.sockets.socket(index).is_err() {
             return; // closed
         }
-        if news.result < 0 {
-            return self.core.fail(id, -news.result);
+        // We cancel the polls of closed connections only. The kernel ends a multishot poll when it has no room for its
+        // news, some versions by cancelling it; the new one looks at the socket, so nothing is lost.
+        let events = if news.result == -libc::ECANCELED { 0 } else { news.result };
+        if events < 0 {
+            return self.core.fail(id, -events);
         }
         if news.last && kind == ring::Kind::Poll {
-            // The kernel ends a multishot poll when it has no room for its news, and may for other reasons.
             self.core.sockets.poll_input(id);
         }
-        self.core.announce(id, readiness(news.result, kind == ring::Kind::PollOut));
+        self.core.announce(id, readiness(events, kind == ring::Kind::PollOut));
     }
 }
 
@@ -247,5 +249,138 @@ impl Driver for Uring {
     fn shutdown<H: Handler>(&mut self, handler: &mut H) {
         self.core.shutdown(handler);
         self.core.sockets.settle(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use socket2::SockRef;
+
+    use super::*;
+    use crate::batch::Batch;
+    use crate::handler::{Class, Closed, ConnId, Flow, How, Peer, Target};
+    use crate::{Address, Wake, listener};
+
+    /// Echoes one short message at a time.
+    #[derive(Default)]
+    struct Echo {
+        opened: Vec<ConnId>,
+        outbox: Vec<u8>,
+        closed: usize,
+    }
+
+    impl Handler for Echo {
+        fn opened(&mut self, _: &mut Io, id: ConnId, _: Peer) {
+            self.opened.push(id);
+        }
+        fn received(&mut self, io: &mut Io, id: ConnId, bytes: &mut [u8]) -> Flow {
+            self.outbox.extend_from_slice(bytes);
+            io.dirty(id, Class::Reply);
+            Flow::Continue
+        }
+        fn gather(&mut self, _: ConnId, batch: &mut Batch) {
+            batch.push(&self.outbox);
+        }
+        fn sent(&mut self, _: &mut Io, _: ConnId, bytes: usize) {
+            self.outbox.drain(..bytes);
+        }
+        fn expired(&mut self, _: &mut Io, _: ConnId) {}
+        fn closed(&mut self, _: &mut Io, _: ConnId, _: Closed) {
+            self.closed += 1;
+        }
+        fn woken(&mut self, _: &mut Io) {}
+        fn has_mail(&self) -> bool {
+            false
+        }
+        fn ticked(&mut self, _: &mut Io) {}
+    }
+
+    fn driver(options: Options) -> (Uring, std::net::SocketAddr) {
+        let listener = listener::bind(&"127.0.0.1:0".parse().unwrap(), false).unwrap();
+        let Address::Ip(address) = *listener.local_address() else { unreachable!() };
+        let wake = Wake::new().unwrap().receiver();
+        (Uring::new(probe().unwrap(), options, vec![listener], Clock::start(), wake).unwrap(), address)
+    }
+
+    fn echoes(driver: &mut Uring, handler: &mut Echo, client: &mut TcpStream) {
+        client.write_all(b"tide").unwrap();
+        client.set_nonblocking(true).unwrap();
+        let mut answer = [0; 4];
+        while client.read(&mut answer).map_err(|error| error.kind()) == Err(io::ErrorKind::WouldBlock) {
+            driver.tick(handler, Some(Duration::from_millis(10))).unwrap();
+        }
+        assert_eq!(&answer, b"tide");
+    }
+
+    #[test]
+    fn accepted_and_outbound_sockets_have_the_same_options() {
+        let options = Options {
+            send_buffer_max: Some(50_000),
+            user_timeout: Some(Duration::from_millis(12_345)),
+            ..Options::default()
+        };
+        let (mut driver, to) = driver(options);
+        let from = Some("127.0.0.5:0".parse().unwrap());
+        driver.io().connect(&Target::Ip { to, from }).unwrap();
+        let mut handler = Echo::default();
+        while handler.opened.len() < 2 {
+            driver.tick(&mut handler, None).unwrap();
+        }
+        let mut peers = Vec::new();
+        for id in &handler.opened {
+            let socket = SockRef::from(driver.core.sockets.socket(id.index()).unwrap());
+            assert!(socket.tcp_nodelay().unwrap() && socket.nonblocking().unwrap());
+            assert_eq!(socket.send_buffer_size().unwrap(), 100_000, "the kernel doubles it");
+            assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_millis(12_345)));
+            peers.push(socket.peer_addr().unwrap().as_socket().unwrap().ip().to_string());
+        }
+        peers.sort();
+        assert_eq!(peers, ["127.0.0.1", "127.0.0.5"], "the source address was used");
+    }
+
+    #[test]
+    fn polls_and_accepts_that_the_kernel_ended_are_armed_again() {
+        let (mut driver, address) = driver(Options::default());
+        let mut handler = Echo::default();
+        let mut client = TcpStream::connect(address).unwrap();
+        echoes(&mut driver, &mut handler, &mut client);
+        let id = handler.opened[0];
+        let accept = Tag::new(ring::Kind::Accept, 0);
+        for tag in [Tag::of(ring::Kind::Poll, id), accept, Tag::new(ring::Kind::Wake, 0)] {
+            driver.core.sockets.ring.cancel(tag);
+        }
+        echoes(&mut driver, &mut handler, &mut client);
+        let mut second = TcpStream::connect(address).unwrap();
+        echoes(&mut driver, &mut handler, &mut second);
+        assert_eq!((handler.opened.len(), handler.closed), (2, 0));
+    }
+
+    #[test]
+    fn news_of_an_earlier_connection_of_a_slot_is_not_taken_for_the_present_ones() {
+        let (mut driver, address) = driver(Options::default());
+        let mut handler = Echo::default();
+        let mut clients = Vec::new();
+        for round in 0..2 {
+            clients.push(TcpStream::connect(address).unwrap());
+            while handler.opened.len() <= round {
+                driver.tick(&mut handler, None).unwrap();
+            }
+            if round == 0 {
+                driver.io().close(handler.opened[0], How::Now);
+                // Reported at once, free when the kernel is done with it.
+                while handler.closed == 0 || driver.core.sockets.ring.closes() > 0 {
+                    driver.tick(&mut handler, Some(Duration::ZERO)).unwrap();
+                }
+                driver.tick(&mut handler, Some(Duration::ZERO)).unwrap();
+            }
+        }
+        let [old, new] = handler.opened[..] else { unreachable!() };
+        assert_eq!(old.index(), new.index(), "the slot is used again");
+        assert!(!Tag::of(ring::Kind::Poll, old).is_of(new));
+        assert!(Tag::of(ring::Kind::Poll, new).is_of(new));
+        echoes(&mut driver, &mut handler, &mut clients[1]);
     }
 }
