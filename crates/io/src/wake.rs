@@ -19,9 +19,7 @@ use std::sync::{
 };
 
 use std::io;
-#[cfg(not(loom))]
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 #[cfg(not(loom))]
 use crate::eventfd::EventFd;
@@ -111,7 +109,6 @@ impl WakeReceiver {
     }
 }
 
-#[cfg(not(loom))]
 impl AsFd for WakeReceiver {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.shared.event.as_fd()
@@ -184,6 +181,12 @@ mod tests {
         #[cfg(test)]
         fn wait(&self) {
             self.0.wait();
+        }
+    }
+
+    impl AsFd for EventFd {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            unreachable!("the model has no descriptors")
         }
     }
 
