@@ -10,7 +10,7 @@ export const DEADLINE_MS = 30_000;
 
 function told(variable) {
   const value = process.env[variable];
-  assert.ok(value, `${variable} is not set: run these tests by \`cargo xtask test page\``);
+  assert.ok(value, `${variable} is not set: run these tests by \`cargo xtask test --only page\``);
   return value;
 }
 
