@@ -23,6 +23,12 @@ pub const STEPS: &[Step] = &[
     Step { name: "unit", claim: "cargo test --workspace", needs: &[], work: unit },
     Step { name: "build", claim: "the release gateway", needs: &[], work: build },
     Step {
+        name: "fanout",
+        claim: "5,000 real subscribers on 4 workers: each publication once, in order",
+        needs: &[],
+        work: fanout,
+    },
+    Step {
         name: "conformance",
         claim: "Autobahn, strict, against /echo",
         needs: &[Need::Python, Need::ConformanceSuite],
@@ -131,6 +137,23 @@ fn judge(runner: Runner, ran: &Ran, gateways: &mut [Gateway]) -> Result<Outcome,
         }
     }
     Ok(outcome)
+}
+
+/// The load generator checks sequence numbers, and fails for a publication lost, doubled or out of order.
+fn fanout(bench: &mut Bench) -> Result<Outcome, String> {
+    let mut build = bench.cargo("build");
+    build.args(["--release", "--package", "tidegate-load"]);
+    let built = bench.watch(&mut build)?;
+    if !built.succeeded() {
+        return Err(format!("the load generator was not built: {}", built.complaint()));
+    }
+    let mut gateway = start(bench, "fanout", &["--dev", "--workers", "4"])?;
+    let mut command = Command::new(bench.project.target.join("release/tidegate-load"));
+    command.args(["fanout", "--connections", "5000", "--publications", "200", "--publishers", "2", "--rate", "20"]);
+    command.args(["--url", &gateway.public.replacen("http", "ws", 1), "--api", &gateway.api]);
+    let ran = bench.watch(&mut command)?;
+    gateway.still_runs()?;
+    Ok(Outcome::of_command(&ran, "1,000,000 deliveries, none lost, doubled or out of order"))
 }
 
 fn conformance(bench: &mut Bench) -> Result<Outcome, String> {
