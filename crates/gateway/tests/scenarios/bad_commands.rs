@@ -61,7 +61,10 @@ fn commands_that_make_no_sense_are_told_3501(gateway: &Gateway) {
         (r#"{"id":2,"subscribe":{"channel":"a"}}"#, r#"{"id":2,"subscribe":{"channel":""}}"#),
         (r#"{"id":2,"subscribe":{"channel":"a"}}"#, r#"{"id":2,"subscribe":{}}"#),
         (r#"{"id":2,"subscribe":{"channel":"a"}}"#, r#"{"id":0,"subscribe":{"channel":"a"}}"#),
-        (r#"{"id":2,"subscribe":{"channel":"a","delta":"fossil"}}"#, r#"{"id":2,"subscribe":{"channel":"a","delta":"fossils"}}"#),
+        (
+            r#"{"id":2,"subscribe":{"channel":"a","delta":"fossil"}}"#,
+            r#"{"id":2,"subscribe":{"channel":"a","delta":"fossils"}}"#,
+        ),
         (r#"{"id":2,"unsubscribe":{"channel":"a"}}"#, r#"{"id":2,"unsubscribe":{"channel":""}}"#),
         (r#"{"id":2,"publish":{"channel":"a","data":1}}"#, r#"{"id":2,"publish":{"channel":"","data":1}}"#),
         (r#"{"id":2,"publish":{"channel":"a","data":1}}"#, r#"{"id":0,"publish":{"channel":"a","data":1}}"#),
@@ -129,7 +132,9 @@ fn commands_behind_a_bad_one_are_not_run(gateway: &Gateway) {
 }
 
 fn a_first_message_of_the_plain_dialect_must_be_a_connect_request(gateway: &Gateway) {
-    for (good, bad) in [("{}", "{"), (r#"{"subs":{}}"#, r#"{"subs":7}"#), (r#"{"token":""}"#, r#"{"token":7}"#), ("{} ", "")] {
+    for (good, bad) in
+        [("{}", "{"), (r#"{"subs":{}}"#, r#"{"subs":7}"#), (r#"{"token":""}"#, r#"{"token":7}"#), ("{} ", "")]
+    {
         let mut client = gateway.websocket("/connection/uni_websocket");
         client.send_text(bad);
         assert_eq!(client.json(), json!({"disconnect": {"code": 3501, "reason": "bad request"}}));

@@ -26,7 +26,7 @@ on_every_driver! {
 
 on_the_simulator! {
     a_client_that_dies_while_it_subscribes_leaves_nothing: Setup::dev().workers(2),
-    an_answer_that_comes_too_late_is_an_error_for_now: Setup { request_timeout: Duration::from_millis(100), ..Setup::dev().workers(2) },
+    an_answer_that_comes_too_late_is_an_error_for_now: with_impatient_requests(),
     input_behind_a_waiting_unsubscribe_is_kept: Setup::dev().workers(2),
 }
 
@@ -34,7 +34,8 @@ fn the_connect_reply_has_exactly_these_fields(gateway: &Gateway) {
     let mut ids = Vec::new();
     for _ in 0..3 {
         let mut client = gateway.websocket("/connection/websocket");
-        let mut reply = client.call(json!({"id": 7, "connect": {"name": "js", "version": "1", "data": {"any": 1}, "later": 1}}));
+        let mut reply =
+            client.call(json!({"id": 7, "connect": {"name": "js", "version": "1", "data": {"any": 1}, "later": 1}}));
         let id = reply["connect"]["client"].take();
         let id = id.as_str().expect("a string").to_owned();
         assert_eq!(id.split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12], "a UUID");
@@ -49,9 +50,8 @@ fn the_connect_reply_has_exactly_these_fields(gateway: &Gateway) {
 
 fn commands_behind_connect_in_one_frame_are_run(gateway: &Gateway) {
     let mut client = gateway.websocket("/connection/websocket");
-    client.send_text(
-        "{\"id\":1,\"connect\":{}}\n{\"id\":2,\"subscribe\":{\"channel\":\"a\",\"flag\":1}}\n{\"id\":3,\"subscribe\":{\"channel\":\"b\"}}\n",
-    );
+    let subscribe = |id: u32, channel: &str| json!({"id": id, "subscribe": {"channel": channel, "flag": 1}});
+    client.send_text(&format!("{{\"id\":1,\"connect\":{{}}}}\n{}\n{}\n", subscribe(2, "a"), subscribe(3, "b")));
     assert_eq!(client.json()["id"], 1, "connect is answered first");
     let mut rest = [client.json(), client.json()];
     rest.sort_by_key(|reply| reply["id"].as_u64());
@@ -87,14 +87,18 @@ fn a_publication_of_a_client_names_it_and_reaches_itself_too(gateway: &Gateway) 
     let both = [alice.json(), alice.json()];
     assert!(both.contains(&expected) && both.contains(&json!({"id": 3, "publish": {}})), "{both:?}");
     // Whoever is not subscribed gets the reply alone.
-    assert_eq!(outsider.call(json!({"id": 2, "publish": {"channel": "chat", "data": 2}})), json!({"id": 2, "publish": {}}));
+    assert_eq!(
+        outsider.call(json!({"id": 2, "publish": {"channel": "chat", "data": 2}})),
+        json!({"id": 2, "publish": {}})
+    );
     assert_eq!(alice.json()["push"]["pub"]["info"]["client"], outsider.name.as_str());
     outsider.expect_silence(3);
 }
 
 fn a_payload_arrives_as_it_was_written(gateway: &Gateway) {
     let mut client = gateway.subscriber("raw");
-    for data in [r#"{"b" : 1.0,"a":1e3, "a":"\u00e9é"}"#, "null", r#""line\nbreak""#, "[]", "12345678901234567890123"] {
+    for data in [r#"{"b" : 1.0,"a":1e3, "a":"\u00e9é"}"#, "null", r#""line\nbreak""#, "[]", "12345678901234567890123"]
+    {
         client.send_text(&format!(r#"{{"id":3,"publish":{{"channel":"raw","data":{data}}}}}"#));
         let texts = [client.text(), client.text()];
         let push = texts.iter().find(|text| text.contains("push")).expect("a push");
@@ -320,6 +324,10 @@ fn a_client_that_dies_while_it_subscribes_leaves_nothing(gateway: &Gateway) {
         assert_eq!(next.json(), push(&channel, &json!(1)));
         next.expect_silence(3);
     }
+}
+
+fn with_impatient_requests() -> Setup {
+    Setup { request_timeout: Duration::from_millis(100), ..Setup::dev().workers(2) }
 }
 
 fn an_answer_that_comes_too_late_is_an_error_for_now(gateway: &Gateway) {

@@ -73,7 +73,14 @@ fn any_host_is_answered_on_a_public_listener(gateway: &Gateway) {
 }
 
 fn a_page_of_another_site_is_refused(gateway: &Gateway) {
-    let foreign = ["http://evil.example", "http://localhost:8001", "http://localhost.evil.example", "null", "file://", "localhost"];
+    let foreign = [
+        "http://evil.example",
+        "http://localhost:8001",
+        "http://localhost.evil.example",
+        "null",
+        "file://",
+        "localhost",
+    ];
     for target in ENDPOINTS {
         let mut client = gateway.client();
         for origin in foreign {
@@ -246,12 +253,17 @@ fn subscribing_twice_is_an_error(gateway: &Gateway) {
 
 fn subscriptions_of_other_kinds_are_refused(gateway: &Gateway) {
     let mut client = gateway.centrifugo();
-    for (id, (extra, code)) in (2..).zip([(json!({"type": 1}), 103), (json!({"type": 4}), 108), (json!({"tf": {}}), 108)]) {
+    for (id, (extra, code)) in
+        (2..).zip([(json!({"type": 1}), 103), (json!({"type": 4}), 108), (json!({"tf": {}}), 108)])
+    {
         let mut subscribe = json!({"channel": "a"});
         subscribe.as_object_mut().expect("an object").extend(extra.as_object().expect("an object").clone());
         assert_eq!(code_of(&mut client, json!({"id": id, "subscribe": subscribe})), code, "{extra}");
     }
-    assert_eq!(code_of(&mut client, json!({"id": 9, "subscribe": {"channel": "a", "type": 0, "recoverable": true}})), 0);
+    assert_eq!(
+        code_of(&mut client, json!({"id": 9, "subscribe": {"channel": "a", "type": 0, "recoverable": true}})),
+        0
+    );
     client.shutdown_write();
     assert_eq!(client.end(), Ended::Fin);
 }

@@ -10,12 +10,14 @@ use std::time::Duration;
 on_every_driver! {
     each_protocol_is_told_in_its_own_words: Setup::dev(),
     closes_are_spread_over_the_time_given: Setup::dev(),
-    a_client_that_does_not_answer_does_not_hold_the_end: Setup::dev().with(|s| s.times.close_timeout = Duration::from_millis(300)),
+    a_client_that_does_not_answer_does_not_hold_the_end: Setup::dev().with(|s| s.times.close_timeout = SHORT),
     nobody_gets_in_after_the_drain_has_begun: Setup::dev().workers(2),
     a_client_is_disconnected_by_its_id: Setup::dev().workers(2),
     a_client_is_disconnected_by_its_session: Setup::dev().workers(2),
     everybody_is_disconnected_but_those_listed: Setup::dev().workers(2),
 }
+
+const SHORT: Duration = Duration::from_millis(300);
 
 fn drain(gateway: &Gateway, over: Duration) {
     gateway.order(|| Order::Drain { over });

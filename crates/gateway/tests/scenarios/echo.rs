@@ -19,10 +19,14 @@ on_every_driver! {
 fn messages_come_back_as_they_were(gateway: &Gateway) {
     let mut client = gateway.websocket("/echo");
     for len in [0, 1, 125, 126, 127, 65535, 65536] {
-        let text: String = "aé€😀".chars().cycle().scan(0, |bytes, c| {
-            *bytes += c.len_utf8();
-            (*bytes <= len).then_some(c)
-        }).collect();
+        let text: String = "aé€😀"
+            .chars()
+            .cycle()
+            .scan(0, |bytes, c| {
+                *bytes += c.len_utf8();
+                (*bytes <= len).then_some(c)
+            })
+            .collect();
         client.send_text(&text);
         assert_eq!(client.next(), Seen::Text(text));
         let binary: Vec<u8> = (0..len).map(|i| i as u8).collect();
@@ -47,13 +51,22 @@ fn pings_between_fragments_are_answered_at_once(gateway: &Gateway) {
     let mut client = gateway.websocket("/echo");
     client.write([frame(OpCode::Binary, false, b"one "), frame(OpCode::Ping, true, &[7; 125])].concat());
     assert_eq!(client.next(), Seen::Pong(vec![7; 125]), "while the message is not whole");
-    client.write([frame(OpCode::Pong, true, b"unasked"), frame(OpCode::Ping, true, b""), frame(OpCode::Continuation, true, b"two")].concat());
+    client.write(
+        [
+            frame(OpCode::Pong, true, b"unasked"),
+            frame(OpCode::Ping, true, b""),
+            frame(OpCode::Continuation, true, b"two"),
+        ]
+        .concat(),
+    );
     assert_eq!(client.next(), Seen::Pong(Vec::new()));
     assert_eq!(client.next(), Seen::Binary(b"one two".to_vec()));
 }
 
 fn the_close_handshake_repeats_the_code(gateway: &Gateway) {
-    for (code, reason) in [(Some(1000), "bye"), (Some(1001), ""), (Some(3000), "x"), (Some(4999), &*"r".repeat(123)), (None, "")] {
+    for (code, reason) in
+        [(Some(1000), "bye"), (Some(1001), ""), (Some(3000), "x"), (Some(4999), &*"r".repeat(123)), (None, "")]
+    {
         let mut client = gateway.websocket("/echo");
         client.write(close_frame(code, reason));
         assert_eq!(client.next(), Seen::Close(code, String::new()));

@@ -47,7 +47,10 @@ fn times_of_pings(gateway: &Gateway, client: &mut Client, pings: &[Seen], pong: 
 fn expect_cadence(between: &[Duration]) {
     // The network may have been quicker with a later ping than with an earlier one, but not by this much.
     let soonest = INTERVAL - Duration::from_millis(150);
-    assert!(between[0] >= INTERVAL / 2 - Duration::from_millis(150), "the first comes after half an interval: {between:?}");
+    assert!(
+        between[0] >= INTERVAL / 2 - Duration::from_millis(150),
+        "the first comes after half an interval: {between:?}"
+    );
     assert!(between[1..].iter().all(|gap| *gap >= soonest), "{between:?}");
     assert!(between.iter().all(|gap| *gap < INTERVAL * 10), "{between:?}");
 }

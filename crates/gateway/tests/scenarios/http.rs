@@ -262,6 +262,11 @@ fn dripping_bytes_do_not_prolong_a_head(gateway: &Gateway) {
         gateway.pass(SHORT / 6);
     }
     assert_eq!(client.response().status, 408);
+    assert!(
+        gateway.now() - begun < SHORT * 14 / 3,
+        "the answer was there before the last bytes: {:?}",
+        gateway.now() - begun
+    );
     client.end();
 }
 

@@ -18,10 +18,14 @@ on_every_driver! {
 }
 
 on_the_simulator! {
-    publications_are_held_until_every_channel_is_answered: Setup::dev().workers(2),
-    too_many_held_publications_are_insufficient_state: Setup::dev().workers(2).with(|s| s.limits.held_publications_max = 3),
-    too_many_held_bytes_are_insufficient_state: Setup::dev().workers(2).with(|s| s.limits.held_bytes_max = 1000),
-    a_client_that_leaves_while_it_connects_leaves_nothing: Setup::dev().workers(2),
+    publications_are_held_until_every_channel_is_answered: two_workers(),
+    too_many_held_publications_are_insufficient_state: two_workers().with(|s| s.limits.held_publications_max = 3),
+    too_many_held_bytes_are_insufficient_state: two_workers().with(|s| s.limits.held_bytes_max = 1000),
+    a_client_that_leaves_while_it_connects_leaves_nothing: two_workers(),
+}
+
+fn two_workers() -> Setup {
+    Setup::dev().workers(2)
 }
 
 fn connect_push(client: &mut Client) -> (String, Value) {
@@ -68,7 +72,8 @@ fn channels_can_be_wanted_in_three_ways(gateway: &Gateway) {
 }
 
 fn channels_that_are_not_allowed_are_left_out(gateway: &Gateway) {
-    let mut client = gateway.websocket("/connection/uni_websocket?channels=open:a,users:a,closed,unknown:a,$open:b,read:a");
+    let mut client =
+        gateway.websocket("/connection/uni_websocket?channels=open:a,users:a,closed,unknown:a,$open:b,read:a");
     assert_eq!(connect_push(&mut client).1, json!({"connect": {"subs": {"open:a": {}, "read:a": {}}, "ping": 25}}));
     for refused in ["users:a", "closed", "unknown:a", "$open:b"] {
         gateway.publish(refused, &json!("not for you")).expect("published");
@@ -100,7 +105,8 @@ fn publications_reach_both_dialects_alike(gateway: &Gateway) {
 
 fn what_a_listener_says_is_not_heard(gateway: &Gateway) {
     let mut client = gateway.plain("channels=a");
-    let messages = ["not JSON", "{}", r#"{"id":1,"connect":{}}"#, r#"{"id":2,"publish":{"channel":"a","data":"said"}}"#, ""];
+    let messages =
+        ["not JSON", "{}", r#"{"id":1,"connect":{}}"#, r#"{"id":2,"publish":{"channel":"a","data":"said"}}"#, ""];
     client.write(messages.map(text_frame).concat());
     gateway.publish("a", &json!("heard")).expect("published");
     assert_eq!(client.json(), plain_push("a", &json!("heard")));

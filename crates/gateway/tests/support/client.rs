@@ -221,15 +221,6 @@ impl Client {
         self.wait("a frame", |client, ended| client.seen.pop_front().or(ended.map(Seen::End)))
     }
 
-    /// Everything from the next frame to the end of the connection.
-    pub(crate) fn rest(&mut self) -> Vec<Seen> {
-        let mut rest = Vec::new();
-        while !matches!(rest.last(), Some(Seen::End(_))) {
-            rest.push(self.next());
-        }
-        rest
-    }
-
     pub(crate) fn text(&mut self) -> String {
         match self.next() {
             Seen::Text(text) => text,

@@ -45,7 +45,7 @@ pub(crate) trait Machine {
     fn freeze(&mut self, worker: usize, frozen: bool);
     /// Bodies that wait in the outboxes of all workers, where they can be looked at.
     fn bodies_in_use(&self) -> usize;
-    /// Channels, subscriptions and pending ones included, in the local halves of all workers, where they can be looked at.
+    /// Channels that anybody is or wants to be subscribed to, on all workers, where they can be looked at.
     fn local_channels(&self) -> usize;
     /// Whether every worker has ended.
     fn has_ended(&mut self) -> bool;

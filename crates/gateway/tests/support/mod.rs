@@ -1,9 +1,9 @@
 //! One gateway for a test, on whichever driver, and clients that speak to it.
 //!
-//! A scenario is a function of a [`Gateway`]. [`on_every_driver`] makes tests of it: on the simulator with a perfect
-//! network, on the simulator with bad ones (their seeds are printed; `TIDEGATE_SEED` replays one), and on epoll with real
-//! sockets. Nothing in a scenario sleeps: it waits for what a client sees, under a deadline that only a failure reaches.
-#![allow(dead_code, reason = "every test binary uses its own part")]
+//! A scenario is a function of a [`Gateway`]. `on_every_driver` makes tests of it: on the simulator with a perfect
+//! network, on the simulator with bad ones (their seeds are printed; `TIDEGATE_SEED` replays one), and on epoll with
+//! real sockets. Nothing in a scenario sleeps: it waits for what a client sees, under a deadline that only a failure
+//! reaches.
 
 pub(crate) mod client;
 mod epoll;
