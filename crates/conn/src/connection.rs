@@ -159,8 +159,9 @@ impl Connection {
 
     fn peer_finished(&mut self, shared: &mut Shared) -> Option<End> {
         let end = match &self.phase {
-            // A client that closes its half after the request still wants the answer.
-            Phase::Http(_) => End::Flush,
+            // A client that closes its half after the request still wants the answer, and one that we are closing
+            // wants to know why.
+            Phase::Http(_) | Phase::Closing(_) => End::Flush,
             _ => End::Now,
         };
         Some(self.end(end, shared))

@@ -159,7 +159,7 @@ async fn a_head_that_does_not_arrive_in_time_ends_the_connection() {
 
     let mut in_time = served.connect().await;
     in_time.write_all(head.as_bytes()).await.unwrap();
-    tokio::time::sleep(Duration::from_secs(29)).await;
+    tokio::time::advance(Duration::from_secs(29)).await;
     assert_eq!(status(&exchange(in_time, tail).await), "200");
     assert_eq!(served.fake.log().len(), 1);
 }
@@ -177,7 +177,7 @@ async fn a_body_that_does_not_arrive_in_time_is_a_408() {
 
     let mut in_time = served.connect().await;
     in_time.write_all(most.as_bytes()).await.unwrap();
-    tokio::time::sleep(control::limits::BODY_TIMEOUT - Duration::from_millis(10)).await;
+    tokio::time::advance(control::limits::BODY_TIMEOUT - Duration::from_millis(10)).await;
     assert_eq!(status(&exchange(in_time, last).await), "200");
 }
 

@@ -1,5 +1,7 @@
 //! The `tidegate` binary: parses the command line and hands over.
 
+#![forbid(unsafe_code)]
+
 use clap::Parser;
 use gateway::cli::Cli;
 use std::process::ExitCode;

@@ -119,8 +119,12 @@ impl Epoll {
             self.poll(timeout)?;
             return Ok(wake_at);
         }
-        if !self.spin.is_zero() && self.spin_for_work(handler, timeout)? {
-            return Ok(wake_at);
+        if !self.spin.is_zero() {
+            if self.spin_for_work(handler, timeout)? {
+                return Ok(wake_at);
+            }
+            // The spin was part of the wait; without this, deadlines and alarms would come late by it.
+            timeout = timeout.map(|timeout| timeout.saturating_sub(self.spin));
         }
         self.wake.begin_sleep();
         let timeout = if handler.has_mail() { Some(Duration::ZERO) } else { timeout };

@@ -67,7 +67,8 @@ impl Backend for Fake {
             channel => {
                 let wait = channel.strip_prefix("later:").map_or(0, |millis| millis.parse().unwrap());
                 if wait > 0 {
-                    tokio::time::sleep(Duration::from_millis(wait)).await;
+                    // On the paused clock of the tests that use it.
+                    tokio::time::sleep_until(tokio::time::Instant::now() + Duration::from_millis(wait)).await;
                 }
                 self.published.lock().unwrap().push(draft);
                 let position = Position { offset: Offset(9), epoch: Epoch::from_seed(1) };

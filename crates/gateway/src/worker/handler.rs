@@ -93,15 +93,30 @@ impl<P: Post> Worker<P> {
         self.carry_out(io, id, directions);
     }
 
-    /// Applies what a call into a connection left behind, then does what it asked of the driver, and goes on with input
-    /// that had to wait.
+    /// Does what a call into a connection asked of the driver, applies what it left behind, and goes on with what that
+    /// brought about: requests refused at once are answered, and input that had waited runs.
+    ///
+    /// Each of these can bring about the next, as often as a message has commands, so they are worked off in a loop by
+    /// the outermost call: the depth of the stack must not be the peer's choice.
     pub(super) fn carry_out(&mut self, io: &mut Io, id: ConnId, directions: Directions) {
         self.direct(io, id, directions);
         self.apply_effects(io, id);
-        let Some(connection) = self.table.find(id) else { return };
-        if connection.has_resumable_input() {
+        if self.table.find(id).is_some_and(|connection| connection.has_resumable_input()) {
+            self.resumable.push(id);
+        }
+        if !std::mem::replace(&mut self.settling, true) {
+            while self.answer_one_refused(io) || self.resume_one(io) {}
+            self.settling = false;
+        }
+    }
+
+    /// Whether there was a connection that might go on.
+    fn resume_one(&mut self, io: &mut Io) -> bool {
+        let Some(id) = self.resumable.pop() else { return false };
+        if self.table.find(id).is_some_and(|connection| connection.has_resumable_input()) {
             self.guarded(io, id, |connection, now, shared| connection.resume_input(now, shared));
         }
+        true
     }
 
     fn direct(&mut self, io: &mut Io, id: ConnId, directions: Directions) {

@@ -100,7 +100,7 @@ impl<P: Post> Worker<P> {
         }
     }
 
-    /// Applies what the connection `id` asked for.
+    /// Applies what the connection `id` asked for. Makes no further effects.
     pub(super) fn apply_effects(&mut self, io: &mut Io, id: ConnId) {
         if self.shared.effects.is_empty() {
             return;
@@ -122,22 +122,20 @@ impl<P: Post> Worker<P> {
                 Effect::Note(note) => tracing::info!("{note}"),
             }
         }
-        // Nothing above calls into a connection, so the vector taken is the only one; its memory is used again.
+        // Nothing above makes effects, so the vector taken is the only one; its memory is used again.
         debug_assert!(self.shared.effects.is_empty());
         self.shared.effects = effects;
-        self.answer_refused(io);
     }
 
-    /// Tells clients at once that the way to the home is full.
-    fn answer_refused(&mut self, io: &mut Io) {
-        while let Some(ticket) = self.refused.pop() {
-            if let Ticket::Client { conn, command } = ticket {
-                self.tell_published(io, conn, command, Err(ClientError::INTERNAL));
-            }
+    /// Tells one client at once that the way to the home is full. Whether there was one to tell.
+    pub(super) fn answer_one_refused(&mut self, io: &mut Io) -> bool {
+        if let Some(Ticket::Client { conn, command }) = self.refused.pop() {
+            self.tell_published(io, conn, command, Err(ClientError::INTERNAL));
+            return true;
         }
-        while let Some(by) = self.refused_subscribes.pop() {
-            self.subscribe_answered(io, by, Err(Refused::Busy));
-        }
+        let Some(by) = self.refused_subscribes.pop() else { return false };
+        self.subscribe_answered(io, by, Err(Refused::Busy));
+        true
     }
 
     fn ask_for_subscription(&mut self, io: &mut Io, id: ConnId, sequence: u32, channel: &Channel) {

@@ -12,6 +12,7 @@ use crate::stats::{Closes, WorkerStats};
 use conn::{IdSource, Settings, Shared};
 use fanout::Fanout;
 use hub::{ChannelHash, Home, HomeLimits, Local, WorkerId};
+use io::ConnId;
 use jobs::Jobs;
 use std::sync::Arc;
 use std::time::Duration;
@@ -61,6 +62,10 @@ pub struct Worker<P> {
     /// Requests refused while effects were applied; answered right after.
     refused: Vec<Ticket>,
     refused_subscribes: Vec<Subscriber>,
+    /// Connections whose held input may go on.
+    resumable: Vec<ConnId>,
+    /// The three above are being worked off, further out on the stack.
+    settling: bool,
     publications: u64,
     panics: u64,
     closes: Closes,
@@ -85,6 +90,8 @@ impl<P: Post> Worker<P> {
             jobs: Jobs::default(),
             refused: Vec::new(),
             refused_subscribes: Vec::new(),
+            resumable: Vec::new(),
+            settling: false,
             publications: 0,
             panics: 0,
             closes: Closes::default(),

@@ -7,7 +7,7 @@ mod safety;
 mod secrets;
 mod sources;
 
-use gateway::config::{Config, Flags, Inputs, Loaded, OriginPattern, Problem, Source, has_ours, load};
+use gateway::config::{Config, Flags, Inputs, Loaded, Problem, Source, has_ours, load};
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::io::Write;

@@ -1,0 +1,123 @@
+//! What a client says, drawn at random: the bytes of its whole life, handshake first.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use std::fmt;
+use wire::ws::{self, OpCode};
+
+/// The channels of a world. Few, so that commands meet.
+pub(crate) const CHANNELS: [&str; 3] = ["a", "b", "ns:c"];
+
+const MASK: [u8; 4] = [9, 0x80, 0xff, 1];
+
+/// A client's life.
+#[derive(Clone)]
+pub(crate) struct Script {
+    /// Everything it sends.
+    pub(crate) bytes: Vec<u8>,
+    /// Its commands by id, the first of which is 1. Of the Centrifugo dialect only.
+    pub(crate) commands: Vec<Value>,
+    /// Its messages, in order. Of an echo only.
+    pub(crate) messages: Vec<Vec<u8>>,
+}
+
+impl fmt::Debug for Script {
+    /// Short enough to be read when a property fails.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let commands: Vec<String> = self.commands.iter().map(Value::to_string).collect();
+        let messages: Vec<usize> = self.messages.iter().map(Vec::len).collect();
+        write!(f, "{} bytes {:?}", self.bytes.len(), String::from_utf8_lossy(&self.bytes[..self.bytes.len().min(80)]))?;
+        write!(f, ", commands {}, messages of {messages:?}", commands.join(" "))
+    }
+}
+
+fn handshake(target: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    ws::client::write_request(&mut out, "localhost", target, &[7; 16], None, &[]);
+    out
+}
+
+/// A message in one frame or two, with a ping between them.
+fn put_message(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8], cut: Option<usize>) {
+    let Some(cut) = cut else { return ws::write_frame(out, opcode, true, payload, Some(MASK)) };
+    let (first, rest) = payload.split_at(cut % (payload.len() + 1));
+    ws::write_frame(out, opcode, false, first, Some(MASK));
+    ws::write_frame(out, OpCode::Ping, true, b"between", Some(MASK));
+    ws::write_frame(out, OpCode::Continuation, true, rest, Some(MASK));
+}
+
+fn request() -> impl Strategy<Value = Value> {
+    let channel = prop::sample::select(&CHANNELS[..]);
+    prop_oneof![
+        4 => channel.clone().prop_map(|c| json!({"subscribe": {"channel": c}})),
+        4 => channel.clone().prop_map(|c| json!({"unsubscribe": {"channel": c}})),
+        2 => (channel, 0..200usize).prop_map(|(c, n)| json!({"publish": {"channel": c, "data": "p".repeat(n)}})),
+        1 => Just(json!({"rpc": {}})),
+        1 => Just(json!({"subscribe": {"channel": "an unknown namespace: refused"}})),
+        1 => Just(json!({"publish": {"channel": "x".repeat(300), "data": 1}})),
+    ]
+}
+
+/// Well-behaved: connects, then sends messages of one or more commands.
+pub(crate) fn centrifugo() -> impl Strategy<Value = Script> {
+    let message = (vec(request(), 1..6), prop::option::of(0..400usize));
+    vec(message, 0..25).prop_map(|messages| {
+        let mut script =
+            Script { bytes: handshake("/connection/websocket"), commands: Vec::new(), messages: Vec::new() };
+        let connect = vec![(vec![json!({"connect": {}})], None)];
+        for (requests, cut) in connect.into_iter().chain(messages) {
+            let mut lines = Vec::new();
+            for mut request in requests {
+                request["id"] = json!(script.commands.len() + 1);
+                lines.push(request.to_string());
+                script.commands.push(request);
+            }
+            put_message(&mut script.bytes, OpCode::Text, lines.join("\n").as_bytes(), cut);
+        }
+        script
+    })
+}
+
+/// Wants some channels, by one way or another, and may say something that is not heard.
+pub(crate) fn plain() -> impl Strategy<Value = Script> {
+    let channels = prop::sample::subsequence(CHANNELS.to_vec(), 0..=CHANNELS.len());
+    (channels, any::<bool>(), vec(0..300usize, 0..5)).prop_map(|(channels, in_url, noise)| {
+        let mut bytes = if in_url {
+            handshake(&format!("/connection/uni_websocket?channels={}", channels.join(",")))
+        } else {
+            let subs: serde_json::Map<String, Value> = channels.iter().map(|&c| (c.to_owned(), json!({}))).collect();
+            let mut bytes = handshake("/connection/uni_websocket");
+            put_message(&mut bytes, OpCode::Text, json!({ "subs": subs }).to_string().as_bytes(), Some(5));
+            bytes
+        };
+        noise.iter().for_each(|&len| put_message(&mut bytes, OpCode::Binary, &vec![b'n'; len], None));
+        Script { bytes, commands: Vec::new(), messages: Vec::new() }
+    })
+}
+
+/// Messages of any size, in one frame or more.
+pub(crate) fn echo() -> impl Strategy<Value = Script> {
+    let message = (vec(any::<u8>(), 0..1500), prop::option::of(0..1500usize));
+    vec(message, 0..25).prop_map(|messages| {
+        let mut script = Script { bytes: handshake("/echo"), commands: Vec::new(), messages: Vec::new() };
+        for (payload, cut) in messages {
+            put_message(&mut script.bytes, OpCode::Binary, &payload, cut);
+            script.messages.push(payload);
+        }
+        script
+    })
+}
+
+/// A good life with some bytes changed, cut out or put in, anywhere; also in the handshake.
+pub(crate) fn hostile() -> impl Strategy<Value = Script> {
+    let edit = (any::<prop::sample::Index>(), vec(any::<u8>(), 0..4), 0..4usize);
+    (prop_oneof![centrifugo(), plain(), echo()], vec(edit, 1..4)).prop_map(|(mut script, edits)| {
+        for (at, new, removed) in edits {
+            let at = at.index(script.bytes.len() + 1);
+            let end = (at + removed).min(script.bytes.len());
+            script.bytes.splice(at..end, new);
+        }
+        script
+    })
+}

@@ -1,0 +1,472 @@
+//! A worker with one connection: what a driver, a hub and time do to it, and what must be so after each of these.
+
+use crate::script::CHANNELS;
+use conn::auth::host::HostPolicy;
+use conn::auth::origin::OriginPolicy;
+use conn::settings::{Endpoints, Limits, Settings, Times};
+use conn::{ClientError, Connection, Delivered, Directions, Disconnect, Effect, Encoding, End, IdSource, Shared};
+use hub::{Channel, ChannelHash, Draft, Home, HomeLimits, Local, LocalId, Namespace, Namespaces, Publication, Route};
+use hub::{SubscriberId, WorkerId};
+use proptest::prelude::*;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+
+const ME: SubscriberId = SubscriberId(1 << 32);
+
+/// Something that happens to the connection.
+#[derive(Debug, Clone)]
+pub(crate) enum Op {
+    /// So many bytes come from the client, if input is wanted.
+    Feed(usize),
+    /// The socket can take so many bytes, if the connection asked for it.
+    Gather(usize),
+    /// The kernel took this share of what was gathered, in percent.
+    Complete(usize),
+    /// The home answers one of the pending subscribes.
+    Subscribed { which: usize, ok: bool },
+    /// The home answers one of the pending publishes.
+    Published { which: usize, ok: bool },
+    /// A publication of so many bytes comes in a channel.
+    Deliver { channel: usize, bytes: usize },
+    /// From now on requests find a full mailbox, or not any more.
+    Busy(bool),
+    /// Time passes.
+    Pass(Duration),
+    /// The gateway ends it.
+    Disconnect(u16),
+    /// The process is drained.
+    Drain,
+    /// The client closes its half.
+    Fin,
+    /// The connection breaks.
+    Break,
+}
+
+/// Mostly bytes in and out; what ends a connection is rare, so that lives are long.
+pub(crate) fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        60 => (0..400usize).prop_map(Op::Feed),
+        30 => (0..4000usize).prop_map(Op::Feed),
+        60 => (1..3000usize).prop_map(Op::Gather),
+        60 => prop_oneof![Just(100), 0..=100usize].prop_map(Op::Complete),
+        40 => (0..8usize, prop::bool::weighted(0.8)).prop_map(|(which, ok)| Op::Subscribed { which, ok }),
+        20 => (0..8usize, prop::bool::weighted(0.8)).prop_map(|(which, ok)| Op::Published { which, ok }),
+        60 => (0..CHANNELS.len(), prop_oneof![3 => 0..200usize, 1 => 0..2500usize])
+            .prop_map(|(channel, bytes)| Op::Deliver { channel, bytes }),
+        8 => any::<bool>().prop_map(Op::Busy),
+        20 => (0..400u64).prop_map(|ms| Op::Pass(Duration::from_millis(ms))),
+        1 => (0..40u64).prop_map(|s| Op::Pass(Duration::from_secs(s))),
+        1 => prop_oneof![Just(1011), Just(3503), Just(4000)].prop_map(Op::Disconnect),
+        1 => Just(Op::Drain),
+        1 => Just(Op::Fin),
+        1 => Just(Op::Break),
+    ]
+}
+
+/// Small, so that they are met.
+fn settings() -> Settings {
+    let open = |name: &str| Namespace {
+        name: name.to_owned(),
+        allow_subscribe_for_client: true,
+        allow_subscribe_for_anonymous: true,
+        allow_publish_for_client: true,
+        allow_publish_for_anonymous: true,
+        ..Namespace::default()
+    };
+    Settings {
+        version: "test".into(),
+        endpoints: Endpoints { websocket: true, uni_websocket: true, echo: true },
+        origins: OriginPolicy::default(),
+        hosts: HostPolicy::Any,
+        anonymous: true,
+        insecure: false,
+        namespaces: Namespaces::new(open(""), vec![open("ns")]).expect("good namespaces"),
+        limits: Limits {
+            head_bytes_max: 1024,
+            headers_max: 16,
+            message_bytes_max: 2048,
+            fragments_max: 8,
+            channels_max: 8,
+            channel_name_bytes_max: 255,
+            outbox_bytes_max: 6000,
+            outbox_high_water: 3000,
+            outbox_low_water: 1000,
+            reply_bytes_max: 4096,
+            held_publications_max: 6,
+            held_bytes_max: 4000,
+        },
+        times: Times {
+            head_timeout: Duration::from_secs(10),
+            keep_alive_timeout: Duration::from_secs(60),
+            stale_close_delay: Duration::from_secs(10),
+            ping_interval: Duration::from_secs(25),
+            pong_timeout: Duration::from_secs(8),
+            write_timeout: Duration::from_secs(20),
+            close_timeout: Duration::from_secs(5),
+        },
+        pages: Vec::new(),
+    }
+}
+
+/// A home that numbers publications for one worker; delivery is the test's own.
+struct Numbering {
+    home: Home,
+    last: Option<Arc<Publication>>,
+}
+
+struct Catch<'a>(&'a mut Option<Arc<Publication>>);
+
+impl Route for Catch<'_> {
+    fn has_room(&mut self, _: WorkerId, _: usize) -> bool {
+        true
+    }
+
+    fn deliver(&mut self, _: WorkerId, publication: Arc<Publication>) {
+        *self.0 = Some(publication);
+    }
+}
+
+impl Numbering {
+    fn new(hash: ChannelHash) -> Self {
+        let mut home = Home::new(hash, HomeLimits::default(), 1);
+        for channel in CHANNELS {
+            home.subscribe(Duration::ZERO, &Channel::new(channel), WorkerId(0)).expect("room for three channels");
+        }
+        Self { home, last: None }
+    }
+
+    fn publish(&mut self, channel: &str, bytes: usize, number: u64) -> Arc<Publication> {
+        let data = json!([number, "d".repeat(bytes)]).to_string();
+        let draft = Draft::new(Channel::new(channel), data.into_bytes());
+        self.home.publish(Duration::ZERO, draft, &mut Catch(&mut self.last)).expect("room");
+        self.last.take().expect("delivered to the one worker")
+    }
+}
+
+/// The connection and all around it.
+pub(crate) struct World {
+    now: Duration,
+    shared: Shared,
+    connection: Option<Connection>,
+    numbering: Numbering,
+    input: Vec<u8>,
+    fed: usize,
+    /// What the driver knows: input is wanted, bytes wait, a send is under way, how the socket is to go.
+    reading: bool,
+    dirty: bool,
+    in_flight: Option<Vec<u8>>,
+    end: Option<End>,
+    busy: bool,
+    subscribing: Vec<(u32, LocalId)>,
+    publishing: Vec<u32>,
+    refused: Vec<(u32, LocalId)>,
+    refused_publishes: Vec<u32>,
+    admitted: usize,
+    withdrawn: usize,
+    publications: u64,
+    /// All bytes that the client got.
+    pub(crate) output: Vec<u8>,
+    /// Publications that were accepted for the client: by its outbox, or held.
+    pub(crate) delivered: usize,
+    /// The socket is closed.
+    pub(crate) is_closed: bool,
+    /// Everything the client had to say was read, and everything it asked for was answered.
+    pub(crate) is_finished: bool,
+}
+
+impl World {
+    pub(crate) fn new(input: &[u8]) -> Self {
+        let hash = ChannelHash::new([1; 16]);
+        let shared = Shared::new(Arc::new(settings()), Local::new(hash), IdSource::new([2; 16], 0));
+        let now = Duration::from_millis(1234);
+        let connection = Connection::accepted(now, &shared);
+        Self {
+            now,
+            shared,
+            connection: Some(connection),
+            numbering: Numbering::new(hash),
+            input: input.to_vec(),
+            fed: 0,
+            reading: true,
+            dirty: false,
+            in_flight: None,
+            end: None,
+            busy: false,
+            subscribing: Vec::new(),
+            publishing: Vec::new(),
+            refused: Vec::new(),
+            refused_publishes: Vec::new(),
+            admitted: 0,
+            withdrawn: 0,
+            publications: 0,
+            output: Vec::new(),
+            delivered: 0,
+            is_closed: false,
+            is_finished: false,
+        }
+    }
+
+    pub(crate) fn apply(&mut self, op: &Op) {
+        match *op {
+            Op::Feed(bytes) => self.feed(bytes),
+            Op::Gather(room) => self.gather(room),
+            Op::Complete(percent) => self.complete(percent),
+            Op::Subscribed { which, ok } if !self.subscribing.is_empty() => {
+                let which = which % self.subscribing.len();
+                let (sequence, local) = self.subscribing.remove(which);
+                self.subscribed(sequence, local, ok);
+            }
+            Op::Published { which, ok } if !self.publishing.is_empty() => {
+                let which = which % self.publishing.len();
+                let command = self.publishing.remove(which);
+                self.published(command, ok);
+            }
+            Op::Subscribed { .. } | Op::Published { .. } => {}
+            Op::Deliver { channel, bytes } => self.deliver(CHANNELS[channel], bytes),
+            Op::Busy(busy) => self.busy = busy,
+            Op::Pass(time) => self.pass(time),
+            Op::Disconnect(code) => {
+                let why = Disconnect { code, reason: "because".into() };
+                self.call(|connection, now, shared| connection.disconnect(now, why, shared));
+            }
+            Op::Drain => self.call(Connection::drain),
+            Op::Fin => self.receive(&mut []),
+            Op::Break => self.socket_closed(),
+        }
+        self.check();
+    }
+
+    fn feed(&mut self, bytes: usize) {
+        let end = (self.fed + bytes).min(self.input.len());
+        if !self.reading || self.end.is_some() || self.is_closed || end == self.fed {
+            return;
+        }
+        let mut chunk = self.input[self.fed..end].to_vec();
+        self.fed = end;
+        self.receive(&mut chunk);
+    }
+
+    /// As from the driver: nothing while reads are paused, nothing after a close.
+    fn receive(&mut self, chunk: &mut [u8]) {
+        if self.reading && self.end.is_none() {
+            self.call(|connection, now, shared| connection.received(now, chunk, shared));
+        }
+    }
+
+    fn call(&mut self, call: impl FnOnce(&mut Connection, Duration, &mut Shared) -> Directions) {
+        let Some(connection) = &mut self.connection else { return };
+        let directions = call(connection, self.now, &mut self.shared);
+        self.carry_out(directions);
+        // As the worker does: what was refused at once is answered, and what waited for that goes on.
+        loop {
+            if let Some((sequence, local)) = self.refused.pop() {
+                self.subscribed(sequence, local, false);
+            } else if let Some(command) = self.refused_publishes.pop() {
+                self.published(command, false);
+            } else if self.connection.as_ref().is_some_and(Connection::has_resumable_input) {
+                let connection = self.connection.as_mut().expect("just seen");
+                let directions = connection.resume_input(self.now, &mut self.shared);
+                self.carry_out(directions);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn carry_out(&mut self, directions: Directions) {
+        self.reading = directions.reading.unwrap_or(self.reading);
+        self.dirty |= directions.flush.is_some();
+        // A second close counts only if it is harsher.
+        self.end = match (self.end, directions.end) {
+            (None | Some(End::Flush), Some(end)) => Some(end),
+            (before, _) => before,
+        };
+        self.apply_effects();
+        if matches!(self.end, Some(End::Now | End::Reset)) {
+            self.socket_closed();
+        }
+    }
+
+    fn apply_effects(&mut self) {
+        for effect in std::mem::take(&mut self.shared.effects) {
+            match effect {
+                Effect::Subscribe { sequence, channel } => {
+                    let Some(connection) = &mut self.connection else { continue };
+                    let (local, _) = self.shared.local.begin(&channel);
+                    connection.subscription_begun(sequence, local);
+                    let queue = if self.busy { &mut self.refused } else { &mut self.subscribing };
+                    queue.push((sequence, local));
+                }
+                Effect::Withdraw { member } => {
+                    self.withdrawn += 1;
+                    // Panics if it was removed before.
+                    self.shared.local.remove(member);
+                }
+                Effect::Publish { command, draft } => {
+                    let name = draft.channel.as_bytes();
+                    assert!(name.is_ascii() && (1..=255).contains(&name.len()), "{draft:?}");
+                    serde_json::from_slice::<serde::de::IgnoredAny>(&draft.data).expect("what is published is JSON");
+                    let queue = if self.busy { &mut self.refused_publishes } else { &mut self.publishing };
+                    queue.push(command);
+                }
+                Effect::Note(note) => assert!(!note.to_string().is_empty()),
+            }
+        }
+    }
+
+    fn subscribed(&mut self, sequence: u32, local: LocalId, ok: bool) {
+        let answer = if ok { Ok(()) } else { Err(ClientError::INTERNAL) };
+        let taken = self
+            .connection
+            .as_mut()
+            .and_then(|connection| connection.subscription_answered(self.now, ME, sequence, answer, &mut self.shared));
+        self.admitted += usize::from(ok && taken.is_some());
+        if taken.is_none() || !ok {
+            self.shared.local.abandon(local);
+        }
+        if let Some(directions) = taken {
+            self.call(|_, _, _| directions);
+        }
+    }
+
+    fn published(&mut self, command: u32, ok: bool) {
+        let answer = if ok { Ok(()) } else { Err(ClientError::INTERNAL) };
+        self.call(|connection, now, shared| connection.published(now, command, answer, shared));
+    }
+
+    fn deliver(&mut self, channel: &str, bytes: usize) {
+        self.publications += 1;
+        let publication = self.numbering.publish(channel, bytes, self.publications);
+        let Some(local) = self.shared.local.find(channel) else { return };
+        let Some(member) = self.shared.local.members(local).next() else { return };
+        assert_eq!(self.shared.local.live(local), 1, "one connection is one member");
+        let Some(connection) = &mut self.connection else { panic!("a member without a connection") };
+        if member.held {
+            self.call(|connection, now, shared| connection.hold(now, &publication, shared));
+            self.delivered += usize::from(self.connection.as_ref().is_some_and(|c| c.encoding().is_some()));
+            return;
+        }
+        let encoding = Encoding::from_number(member.encoding).expect("a number of an encoding");
+        assert_eq!(connection.encoding(), Some(encoding));
+        let body = self.shared.outboxes.shared(|out| encoding.publication(&publication, &mut Vec::new(), out));
+        let limits = self.shared.settings.limits;
+        let outcome = connection.deliver(body, &mut self.shared.outboxes, &limits);
+        self.shared.outboxes.release(body);
+        self.delivered += usize::from(!matches!(outcome, Delivered::Slow | Delivered::Gone));
+        match outcome {
+            Delivered::Queued => {}
+            Delivered::First => self.dirty = true,
+            Delivered::HighWater => self.call(|connection, now, shared| connection.crossed_high_water(now, shared)),
+            Delivered::Slow => {
+                self.call(|connection, now, shared| connection.disconnect(now, Disconnect::SLOW, shared))
+            }
+            Delivered::Gone => panic!("a member of a connection that is closing"),
+        }
+    }
+
+    fn gather(&mut self, room: usize) {
+        if !(self.dirty || self.end == Some(End::Flush)) || self.in_flight.is_some() {
+            return;
+        }
+        let Some(connection) = &mut self.connection else { return };
+        self.dirty = false;
+        let mut batch = Vec::new();
+        connection.gather(&mut self.shared.outboxes, |bytes| {
+            let taken = bytes.len().min(room - batch.len());
+            batch.extend_from_slice(&bytes[..taken]);
+            taken
+        });
+        if !batch.is_empty() {
+            self.in_flight = Some(batch);
+        } else if self.end == Some(End::Flush) {
+            self.socket_closed();
+        }
+    }
+
+    fn complete(&mut self, percent: usize) {
+        let Some(batch) = self.in_flight.take() else { return };
+        let sent = batch.len() * percent / 100;
+        self.output.extend_from_slice(&batch[..sent]);
+        // The driver waits for the socket and gathers again by itself.
+        self.dirty |= sent < batch.len();
+        self.call(|connection, now, shared| connection.sent(now, sent, shared));
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        let due = |c: &Connection| c.deadline().is_some_and(|at| at <= self.now);
+        if self.end.is_none() && self.connection.as_ref().is_some_and(due) {
+            self.call(Connection::expired);
+        }
+    }
+
+    fn socket_closed(&mut self) {
+        self.is_closed = true;
+        self.in_flight = None;
+        if let Some(connection) = self.connection.take() {
+            connection.closed(&mut self.shared);
+            self.apply_effects();
+        }
+    }
+
+    /// What must be so at every moment.
+    fn check(&self) {
+        assert!(self.shared.effects.is_empty());
+        let subscriptions = self.shared.local.subscriptions();
+        assert_eq!(self.admitted - self.withdrawn, subscriptions, "each member is withdrawn once");
+        let Some(connection) = &self.connection else {
+            assert_eq!(
+                (subscriptions, self.shared.outboxes.bodies_in_use()),
+                (0, 0),
+                "left by a connection that is gone"
+            );
+            return;
+        };
+        let limits = &self.shared.settings.limits;
+        let most = limits.outbox_bytes_max + limits.reply_bytes_max + limits.message_bytes_max;
+        assert!(connection.backlog() <= most, "{} bytes wait", connection.backlog());
+        if self.end.is_none() {
+            assert!(connection.deadline().is_some(), "without a deadline a dead peer stays for ever");
+            let asked = self.dirty || self.in_flight.is_some();
+            assert!(asked || connection.backlog() == 0, "bytes wait and nobody was told");
+        }
+    }
+
+    /// Answers everything, lets the rest of the input in and the rest of the output out.
+    pub(crate) fn settle(&mut self) {
+        self.busy = false;
+        for _ in 0..10_000 {
+            let quiet =
+                self.subscribing.is_empty() && self.publishing.is_empty() && self.in_flight.is_none() && !self.dirty;
+            if self.is_closed || (quiet && self.end.is_none() && (self.fed == self.input.len() || !self.reading)) {
+                break;
+            }
+            self.apply(&Op::Complete(100));
+            self.apply(&Op::Subscribed { which: 0, ok: true });
+            self.apply(&Op::Published { which: 0, ok: true });
+            self.apply(&Op::Gather(60_000));
+            self.apply(&Op::Feed(500));
+        }
+        if !self.is_closed {
+            let connection = self.connection.as_ref().expect("not closed");
+            assert_eq!(connection.backlog(), 0, "everything goes out");
+            assert!(self.reading, "with an empty outbox and nothing pending input is wanted");
+            self.is_finished = self.fed == self.input.len();
+            assert!(self.is_finished, "the input was read to its end");
+        }
+    }
+
+    /// The end of every life: nothing may be left.
+    pub(crate) fn close(&mut self) {
+        self.socket_closed();
+        self.check();
+        // Answers that find nobody any more.
+        for (sequence, local) in std::mem::take(&mut self.subscribing) {
+            self.subscribed(sequence, local, true);
+        }
+        assert_eq!(self.shared.local.channels(), 0, "pending subscriptions are forgotten with their answer");
+        assert_eq!(self.shared.counters.sessions, 0, "no session is counted any more");
+        assert_eq!(self.shared.outboxes.bodies_in_use(), 0);
+    }
+}

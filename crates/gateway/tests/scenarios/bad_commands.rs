@@ -1,0 +1,156 @@
+//! Messages that break the client protocols, each beside one that differs in a byte or two and is answered.
+
+use crate::support::client::text_frame;
+use crate::support::{Gateway, Setup, on_every_driver};
+use serde_json::{Value, json};
+
+on_every_driver! {
+    what_is_no_list_of_commands_is_told_3501: Setup::dev(),
+    commands_that_make_no_sense_are_told_3501: Setup::dev(),
+    a_message_to_nobody_is_told_3508: Setup::dev(),
+    a_command_before_connect_is_told_3501: Setup::dev(),
+    a_second_connect_is_told_3501: Setup::dev(),
+    a_pong_nobody_asked_for_is_told_3501: Setup::dev(),
+    commands_behind_a_bad_one_are_not_run: Setup::dev(),
+    a_first_message_of_the_plain_dialect_must_be_a_connect_request: Setup::dev(),
+    commands_without_a_handler_are_answered_108_and_the_connection_stays: Setup::dev(),
+}
+
+/// Sends one message to a connected client and returns the first answer.
+fn answer(gateway: &Gateway, message: &str) -> Value {
+    let mut client = gateway.centrifugo();
+    client.send_text(message);
+    client.json()
+}
+
+fn expect_closed(gateway: &Gateway, message: &str, code: u16, reason: &str) {
+    let mut client = gateway.centrifugo();
+    client.send_text(message);
+    client.expect_close(code, reason);
+}
+
+fn what_is_no_list_of_commands_is_told_3501(gateway: &Gateway) {
+    let pairs = [
+        (r#"{"id":2,"rpc":{}}"#, r#"{"id":2,"rpc":{}"#),
+        (r#"{"id":2,"rpc":{}}"#, r#"{"id":2,"rpc":{},}"#),
+        (r#"{"id":2,"rpc":{}}"#, r#"{"id":2,"rpc":{}}}"#),
+        (r#"{"id":2,"rpc":{}}"#, r#"["id",2,"rpc",{}]"#),
+        (r#"{"id":2,"rpc":{}}"#, r#"{"id":2,"rpc":7}"#),
+        (r#"{"id":2,"rpc":{}}"#, r#"{"id":-2,"rpc":{}}"#),
+        (r#"{"id":4294967295,"rpc":{}}"#, r#"{"id":4294967296,"rpc":{}}"#),
+        (r#"{"id":2,"rpc":{}}"#, r#"{"id":"2","rpc":{}}"#),
+        ("{\"id\":2,\"rpc\":{}}\n", "{\"id\":2,\"rpc\":{}"),
+        (r#"{"id":2,"rpc":{}}"#, ""),
+        (r#"{"id":2,"rpc":{}}"#, "\n"),
+        (r#" {"id":2,"rpc":{}} "#, " "),
+        (r#"{"id":2,"subscribe":{"channel":"a"}}"#, r#"{"id":2,"subscribe":{"channel":7}}"#),
+    ];
+    for (good, bad) in pairs {
+        assert!(answer(gateway, good)["id"].as_u64() >= Some(2), "{good}");
+        expect_closed(gateway, bad, 3501, "bad request");
+    }
+}
+
+fn commands_that_make_no_sense_are_told_3501(gateway: &Gateway) {
+    let pairs = [
+        (r#"{"id":2,"rpc":{}}"#, r#"{"id":2,"ping":{}}"#),
+        (r#"{"id":2,"rpc":{}}"#, r#"{"id":2,"unknown":{}}"#),
+        (r#"{"id":2,"rpc":{}}"#, r#"{"id":2}"#),
+        (r#"{"id":2,"rpc":{}}"#, r#"{"id":0,"rpc":{}}"#),
+        (r#"{"id":2,"rpc":{}}"#, r#"{"rpc":{}}"#),
+        (r#"{"id":2,"subscribe":{"channel":"a"}}"#, r#"{"id":2,"subscribe":{"channel":""}}"#),
+        (r#"{"id":2,"subscribe":{"channel":"a"}}"#, r#"{"id":2,"subscribe":{}}"#),
+        (r#"{"id":2,"subscribe":{"channel":"a"}}"#, r#"{"id":0,"subscribe":{"channel":"a"}}"#),
+        (
+            r#"{"id":2,"subscribe":{"channel":"a","delta":"fossil"}}"#,
+            r#"{"id":2,"subscribe":{"channel":"a","delta":"fossils"}}"#,
+        ),
+        (r#"{"id":2,"unsubscribe":{"channel":"a"}}"#, r#"{"id":2,"unsubscribe":{"channel":""}}"#),
+        (r#"{"id":2,"publish":{"channel":"a","data":1}}"#, r#"{"id":2,"publish":{"channel":"","data":1}}"#),
+        (r#"{"id":2,"publish":{"channel":"a","data":1}}"#, r#"{"id":0,"publish":{"channel":"a","data":1}}"#),
+    ];
+    for (good, bad) in pairs {
+        assert_eq!(answer(gateway, good)["id"], 2, "{good}");
+        expect_closed(gateway, bad, 3501, "bad request");
+    }
+}
+
+fn a_message_to_nobody_is_told_3508(gateway: &Gateway) {
+    expect_closed(gateway, r#"{"send":{"data":{}}}"#, 3508, "not available");
+    assert_eq!(answer(gateway, r#"{"id":2,"send":{"data":{}},"rpc":{}}"#)["error"]["code"], 108, "rpc comes first");
+}
+
+fn a_command_before_connect_is_told_3501(gateway: &Gateway) {
+    let commands = [
+        r#"{"id":1,"subscribe":{"channel":"a"}}"#,
+        r#"{"id":1,"publish":{"channel":"a","data":1}}"#,
+        r#"{"id":1,"unsubscribe":{"channel":"a"}}"#,
+        r#"{"id":1,"rpc":{}}"#,
+        r#"{"send":{}}"#,
+        "{}",
+        // A connect that asks for no reply.
+        r#"{"connect":{}}"#,
+    ];
+    for command in commands {
+        let mut client = gateway.websocket("/connection/websocket");
+        client.send_text(command);
+        client.expect_close(3501, "bad request");
+    }
+    let mut twin = gateway.websocket("/connection/websocket");
+    twin.send_text("{\"id\":1,\"connect\":{}}\n{\"id\":2,\"rpc\":{}}");
+    assert_eq!((&twin.json()["id"], &twin.json()["id"]), (&json!(1), &json!(2)));
+}
+
+fn a_second_connect_is_told_3501(gateway: &Gateway) {
+    expect_closed(gateway, r#"{"id":2,"connect":{}}"#, 3501, "bad request");
+    // In one frame with the first, too.
+    let mut client = gateway.websocket("/connection/websocket");
+    client.send_text("{\"id\":1,\"connect\":{}}\n{\"id\":2,\"connect\":{}}");
+    assert_eq!(client.json()["id"], 1);
+    client.expect_close(3501, "bad request");
+}
+
+fn a_pong_nobody_asked_for_is_told_3501(gateway: &Gateway) {
+    expect_closed(gateway, "{}", 3501, "bad request");
+    expect_closed(gateway, r#"{"id":0}"#, 3501, "bad request");
+    assert_eq!(answer(gateway, r#"{"id":2,"rpc":{}}"#)["id"], 2);
+}
+
+fn commands_behind_a_bad_one_are_not_run(gateway: &Gateway) {
+    let mut watcher = gateway.subscriber("watched");
+    let publish = r#"{"id":2,"publish":{"channel":"watched","data":"ran"}}"#;
+    for bad in [format!("{{\n{publish}"), format!("{{\"id\":2,\"ping\":{{}}}}\n{publish}")] {
+        let mut client = gateway.centrifugo();
+        client.write([text_frame(&bad), text_frame(publish)].concat());
+        client.expect_close(3501, "bad request");
+    }
+    watcher.expect_silence(3);
+    let mut twin = gateway.centrifugo();
+    twin.send_text(publish);
+    assert_eq!(watcher.json()["push"]["pub"]["data"], "ran");
+    assert_eq!(twin.json(), json!({"id": 2, "publish": {}}));
+}
+
+fn a_first_message_of_the_plain_dialect_must_be_a_connect_request(gateway: &Gateway) {
+    for (good, bad) in
+        [("{}", "{"), (r#"{"subs":{}}"#, r#"{"subs":7}"#), (r#"{"token":""}"#, r#"{"token":7}"#), ("{} ", "")]
+    {
+        let mut client = gateway.websocket("/connection/uni_websocket");
+        client.send_text(bad);
+        assert_eq!(client.json(), json!({"disconnect": {"code": 3501, "reason": "bad request"}}));
+        client.expect_close(3501, "bad request");
+        let mut twin = gateway.websocket("/connection/uni_websocket");
+        twin.send_text(good);
+        assert!(twin.json()["connect"]["client"].is_string());
+    }
+}
+
+fn commands_without_a_handler_are_answered_108_and_the_connection_stays(gateway: &Gateway) {
+    let mut client = gateway.centrifugo();
+    let error = json!({"code": 108, "message": "not available"});
+    for (id, command) in (2..).zip(["presence", "presence_stats", "history", "rpc", "refresh", "sub_refresh"]) {
+        let reply = client.call(json!({"id": id, command: {"channel": "a"}}));
+        assert_eq!(reply, json!({"id": id, "error": error}), "{command}");
+    }
+    client.subscribe(20, "a");
+}

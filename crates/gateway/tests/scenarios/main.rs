@@ -1,0 +1,16 @@
+//! What clients and backends see of a gateway, the same on every driver.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bad_commands;
+mod bad_frames;
+mod bad_heads;
+mod centrifugo;
+mod dev_safety;
+mod drain;
+mod echo;
+mod heartbeat;
+mod http;
+mod plain;
+mod slow_clients;

@@ -1,0 +1,241 @@
+//! A running gateway as a scenario sees it: clients from one side, the control thread's letters from the other.
+
+use super::client::Client;
+use super::machine::Machine;
+use conn::Disconnect;
+use gateway::letter::{Disconnecting, Letter, Matching, Order, Publish, Refused, Ticket};
+use gateway::mailbox::Post as _;
+use gateway::stats::Number;
+use hub::{Channel, ChannelHash, Draft, Published};
+use serde_json::{Value, json};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How long anything may take before it is a failure. Virtual where time is.
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often what nobody announces is looked at.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// The gateway under test.
+pub(crate) struct Gateway {
+    machine: Rc<RefCell<Box<dyn Machine>>>,
+    hash: ChannelHash,
+    tickets: Cell<u64>,
+}
+
+impl Gateway {
+    pub(super) fn new(machine: Box<dyn Machine>, hash: ChannelHash) -> Self {
+        Self { machine: Rc::new(RefCell::new(machine)), hash, tickets: Cell::new(0) }
+    }
+
+    /// A connection on which nothing was said yet.
+    pub(crate) fn client(&self) -> Client {
+        self.client_of(0)
+    }
+
+    /// The same to one worker. Where the kernel chooses the worker it may be another.
+    pub(crate) fn client_of(&self, worker: usize) -> Client {
+        let id = self.machine.borrow_mut().connect(worker);
+        Client::new(self.machine.clone(), id)
+    }
+
+    /// A WebSocket after its handshake.
+    pub(crate) fn websocket(&self, target: &str) -> Client {
+        self.websocket_of(0, target)
+    }
+
+    pub(crate) fn websocket_of(&self, worker: usize, target: &str) -> Client {
+        let mut client = self.client_of(worker);
+        client.upgrade(target, None);
+        client
+    }
+
+    /// A client of Centrifugo's protocol that has connected.
+    pub(crate) fn centrifugo(&self) -> Client {
+        self.centrifugo_of(0)
+    }
+
+    pub(crate) fn centrifugo_of(&self, worker: usize) -> Client {
+        let mut client = self.websocket_of(worker, "/connection/websocket");
+        let reply = client.call(json!({"id": 1, "connect": {}}));
+        client.name = reply["connect"]["client"].as_str().expect("a client id").to_owned();
+        client
+    }
+
+    /// One that is subscribed, too.
+    pub(crate) fn subscriber_of(&self, worker: usize, channel: &str) -> Client {
+        let mut client = self.centrifugo_of(worker);
+        let reply = client.call(json!({"id": 2, "subscribe": {"channel": channel}}));
+        assert_eq!(reply, json!({"id": 2, "subscribe": {}}));
+        client
+    }
+
+    pub(crate) fn subscriber(&self, channel: &str) -> Client {
+        self.subscriber_of(0, channel)
+    }
+
+    /// A client of the plain dialect, with the query of its URL, that has got its connect push.
+    pub(crate) fn plain(&self, query: &str) -> Client {
+        self.plain_of(0, query)
+    }
+
+    pub(crate) fn plain_of(&self, worker: usize, query: &str) -> Client {
+        let mut client = self.websocket_of(worker, &format!("/connection/uni_websocket?{query}"));
+        let push = client.json();
+        client.name = push["connect"]["client"].as_str().expect("a client id").to_owned();
+        client
+    }
+
+    /// Publishes as a backend does and waits for the home's answer.
+    pub(crate) fn publish(&self, channel: &str, data: &Value) -> Result<Published, Refused> {
+        let ticket = self.begin_publish(channel, data)?;
+        match self
+            .answer(|letter| matches!(letter, Letter::Published { ticket: t, .. } if *t == Ticket::Control(ticket)))
+        {
+            Letter::Published { answer, .. } => answer,
+            other => unreachable!("{other:?}"),
+        }
+    }
+
+    /// Posts a publication without waiting for anything.
+    pub(crate) fn begin_publish(&self, channel: &str, data: &Value) -> Result<u64, Refused> {
+        let ticket = self.next_ticket();
+        let draft = Draft::new(Channel::new(channel), data.to_string().into_bytes());
+        let expires = self.now() + PATIENCE;
+        let publish = Publish { ticket: Ticket::Control(ticket), draft, expires };
+        self.request(self.home_of(channel), Letter::Publish(Box::new(publish))).map(|()| ticket)
+    }
+
+    /// Disconnects as a backend does; how many were.
+    pub(crate) fn disconnect(&self, matching: &Matching, why: &Disconnect) -> u64 {
+        let mut count = 0;
+        for worker in 0..self.workers() {
+            let ticket = self.next_ticket();
+            let disconnecting = Disconnecting { ticket, matching: matching.clone(), why: why.clone() };
+            self.request(worker, Letter::Disconnect(Box::new(disconnecting))).expect("room for a letter");
+            let answer = self.answer(|letter| matches!(letter, Letter::Disconnected { ticket: t, .. } if *t == ticket));
+            let Letter::Disconnected { count: some, .. } = answer else { unreachable!("{answer:?}") };
+            count += some;
+        }
+        count
+    }
+
+    /// Gives every worker an order of the control thread.
+    pub(crate) fn order(&self, mut order: impl FnMut() -> Order) {
+        for worker in 0..self.workers() {
+            self.request(worker, Letter::Order(order())).expect("room for an order");
+        }
+        self.machine.borrow_mut().mailbox().flush();
+    }
+
+    fn request(&self, to: usize, letter: Letter) -> Result<(), Refused> {
+        let mut machine = self.machine.borrow_mut();
+        machine.mailbox().request(to, letter).map_err(|_| Refused::Busy)?;
+        machine.mailbox().flush();
+        Ok(())
+    }
+
+    /// The answer wanted; others, of requests nobody waited for, are dropped.
+    fn answer(&self, is_wanted: impl Fn(&Letter) -> bool) -> Letter {
+        let give_up = self.now() + PATIENCE;
+        loop {
+            let next = self.machine.borrow_mut().mailbox().next();
+            match next {
+                Some((_, letter)) if is_wanted(&letter) => return letter,
+                Some(_) => {}
+                None => {
+                    assert!(self.now() < give_up, "an answer to the control thread did not come");
+                    self.machine.borrow_mut().step(give_up);
+                }
+            }
+        }
+    }
+
+    fn next_ticket(&self) -> u64 {
+        self.tickets.set(self.tickets.get() + 1);
+        self.tickets.get()
+    }
+
+    pub(crate) fn workers(&self) -> usize {
+        self.machine.borrow().stats().len()
+    }
+
+    /// The worker that numbers a channel.
+    pub(crate) fn home_of(&self, channel: &str) -> usize {
+        usize::from(self.hash.home(channel, self.workers() as u16).0)
+    }
+
+    /// A channel that is numbered by that worker.
+    pub(crate) fn channel_of(&self, worker: usize) -> String {
+        (0..).map(|i| format!("of{worker}-{i}")).find(|name| self.home_of(name) == worker).expect("some channel is")
+    }
+
+    pub(crate) fn now(&self) -> Duration {
+        self.machine.borrow().now()
+    }
+
+    pub(crate) fn is_calm(&self) -> bool {
+        self.machine.borrow().is_calm()
+    }
+
+    /// Holds a worker still, or lets it go on. Only on the simulator.
+    pub(crate) fn freeze(&self, worker: usize, frozen: bool) {
+        self.machine.borrow_mut().freeze(worker, frozen);
+    }
+
+    /// The workers' numbers, added up.
+    pub(crate) fn sum(&self, number: Number) -> u64 {
+        self.machine.borrow().stats().iter().map(|stats| stats.number(number)).sum()
+    }
+
+    /// A counter of the drivers, added up.
+    pub(crate) fn count(&self, counter: impl Fn(&io::Counters) -> &io::counters::Counter) -> u64 {
+        self.machine.borrow().stats().iter().map(|stats| counter(&stats.io).load()).sum()
+    }
+
+    /// Ended connections that we closed with this code, or that the peer did.
+    pub(crate) fn closes(&self, side: conn::Side, code: u16) -> u64 {
+        let machine = self.machine.borrow();
+        let closes = machine.stats().iter().flat_map(|stats| stats.closes());
+        closes.filter(|&(s, c, _)| s == side && c == code).map(|(_, _, count)| count).sum()
+    }
+
+    /// Waits until something is so that nobody announces.
+    pub(crate) fn until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
+        let give_up = self.now() + PATIENCE;
+        while !is_so() {
+            let now = self.now();
+            assert!(now < give_up, "waited in vain until {what}");
+            self.machine.borrow_mut().step(now + LOOK);
+        }
+    }
+
+    /// Waits until that much time has passed.
+    pub(crate) fn pass(&self, time: Duration) {
+        let until = self.now() + time;
+        while self.now() < until {
+            self.machine.borrow_mut().step(until);
+        }
+    }
+
+    /// Waits until every worker has ended.
+    pub(crate) fn until_ended(&self) {
+        self.until("the workers have ended", || self.machine.borrow_mut().has_ended());
+    }
+
+    /// When all clients have gone, so has everything that was kept for them.
+    pub(super) fn expect_nothing_left(&self) {
+        let has_ended = self.machine.borrow_mut().has_ended();
+        if !has_ended {
+            let numbers = [Number::Connections, Number::Sessions, Number::Subscriptions, Number::Channels];
+            self.until("connections, sessions, subscriptions and channels are gone", || {
+                numbers.iter().all(|&number| self.sum(number) == 0)
+            });
+            assert_eq!(self.sum(Number::Panics), 0, "panics inside connections");
+        }
+        let machine = self.machine.borrow();
+        assert_eq!((machine.bodies_in_use(), machine.local_channels()), (0, 0), "bodies and local channels left");
+    }
+}

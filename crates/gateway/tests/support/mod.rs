@@ -1,0 +1,100 @@
+//! One gateway for a test, on whichever driver, and clients that speak to it.
+//!
+//! A scenario is a function of a [`Gateway`]. `on_every_driver` makes tests of it: on the simulator with a perfect
+//! network, on the simulator with bad ones (their seeds are printed; `TIDEGATE_SEED` replays one), and on epoll with
+//! real sockets. Nothing in a scenario sleeps: it waits for what a client sees, under a deadline that only a failure
+//! reaches.
+
+pub(crate) mod client;
+mod epoll;
+mod gateway;
+mod machine;
+mod setup;
+mod sim;
+
+pub(crate) use client::{Client, Response, Seen};
+pub(crate) use gateway::Gateway;
+pub(crate) use machine::Ended;
+pub(crate) use setup::Setup;
+
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+/// Bad networks that a scenario meets if no seed is given.
+const SEEDS: std::ops::RangeInclusive<u64> = 1..=3;
+
+/// Makes tests of scenarios: `name: setup` for each function `name(&Gateway)` in scope.
+macro_rules! on_every_driver {
+    ($($name:ident: $setup:expr),+ $(,)?) => {$(
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn on_the_simulator() {
+                $crate::support::on_simulator(&$setup, super::$name);
+            }
+
+            #[test]
+            fn on_bad_networks() {
+                $crate::support::on_bad_networks(&$setup, super::$name);
+            }
+
+            #[test]
+            fn on_epoll() {
+                $crate::support::on_epoll(&$setup, super::$name);
+            }
+        }
+    )+};
+}
+
+/// Makes tests of scenarios that need to hold time or a worker still, which only the simulator can.
+macro_rules! on_the_simulator {
+    ($($name:ident: $setup:expr),+ $(,)?) => {$(
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn on_the_simulator() {
+                $crate::support::on_simulator(&$setup, super::$name);
+            }
+
+            #[test]
+            fn on_bad_networks() {
+                $crate::support::on_bad_networks(&$setup, super::$name);
+            }
+        }
+    )+};
+}
+
+pub(crate) use {on_every_driver, on_the_simulator};
+
+/// Runs a scenario and looks whether anything is left behind.
+fn run(gateway: &Gateway, scenario: fn(&Gateway)) {
+    scenario(gateway);
+    gateway.expect_nothing_left();
+}
+
+pub(crate) fn on_simulator(setup: &Setup, scenario: fn(&Gateway)) {
+    run(&Gateway::new(Box::new(sim::Sim::start(setup, None)), setup.hash()), scenario);
+}
+
+pub(crate) fn on_bad_networks(setup: &Setup, scenario: fn(&Gateway)) {
+    for seed in seeds() {
+        let gateway = Gateway::new(Box::new(sim::Sim::start(setup, Some(seed))), setup.hash());
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(&gateway, scenario))) {
+            eprintln!("replay with TIDEGATE_SEED={seed}");
+            resume_unwind(panic);
+        }
+    }
+}
+
+pub(crate) fn on_epoll(setup: &Setup, scenario: fn(&Gateway)) {
+    run(&Gateway::new(Box::new(epoll::Epoll::start(setup)), setup.hash()), scenario);
+}
+
+/// The seed given in the environment, or all of the usual ones.
+pub(crate) fn seeds() -> Vec<u64> {
+    match std::env::var("TIDEGATE_SEED") {
+        Ok(seed) => vec![seed.parse().expect("TIDEGATE_SEED is a number")],
+        Err(_) => SEEDS.collect(),
+    }
+}

@@ -1,0 +1,120 @@
+//! What a scenario wants of its gateway.
+
+use conn::Settings;
+use gateway::config::{Inputs, load};
+use gateway::mailbox::Sizes;
+use gateway::topology::{self, Secrets};
+use gateway::worker::Plan;
+use hub::{ChannelHash, HomeLimits, WorkerId};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A gateway to be started.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    pub(crate) workers: u16,
+    pub(crate) settings: Settings,
+    pub(crate) mailbox: Sizes,
+    pub(crate) home_channels_max: usize,
+    pub(crate) connections_max: usize,
+    pub(crate) request_timeout: Duration,
+}
+
+impl Setup {
+    /// What `--dev` starts, with one worker.
+    pub(crate) fn dev() -> Self {
+        let config = load(Inputs { dev: true, ..Inputs::default() }).expect("the defaults of --dev are good").config;
+        Self::of(topology::settings(&config, true).expect("the defaults of --dev are good"))
+    }
+
+    /// A configured gateway: clients without a token are let in, and may do what the namespaces allow.
+    ///
+    /// Of the namespaces `open` allows everything, `read` subscribing, `talk` publishing to subscribers, `users`
+    /// everything but to clients without a user; channels without a namespace are closed.
+    pub(crate) fn configured() -> Self {
+        let text = r#"
+            [public]
+            uni_websocket = true
+            echo = true
+            [client]
+            anonymous = true
+            [[namespaces]]
+            name = "open"
+            allow_subscribe_for_client = true
+            allow_subscribe_for_anonymous = true
+            allow_publish_for_client = true
+            allow_publish_for_anonymous = true
+            [[namespaces]]
+            name = "read"
+            allow_subscribe_for_client = true
+            allow_subscribe_for_anonymous = true
+            [[namespaces]]
+            name = "talk"
+            allow_subscribe_for_client = true
+            allow_subscribe_for_anonymous = true
+            allow_publish_for_subscriber = true
+            allow_publish_for_anonymous = true
+            [[namespaces]]
+            name = "users"
+            allow_subscribe_for_client = true
+            allow_publish_for_client = true
+        "#;
+        let config: gateway::config::Config = toml::from_str(text).expect("a config");
+        Self::of(topology::settings(&config, false).expect("good settings"))
+    }
+
+    fn of(settings: Settings) -> Self {
+        Self {
+            workers: 1,
+            settings,
+            mailbox: Sizes { letters: 1024, answers: 512, bytes: 4 * 1024 * 1024 },
+            home_channels_max: 10_000,
+            connections_max: 256,
+            request_timeout: Duration::from_secs(5),
+        }
+    }
+
+    pub(crate) fn workers(self, workers: u16) -> Self {
+        Self { workers, ..self }
+    }
+
+    /// The same with some settings changed.
+    pub(crate) fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(&mut self.settings);
+        self
+    }
+
+    /// Room for so many letters from one thread to another, and for as many answers.
+    pub(crate) fn mailbox(self, letters: usize, answers: usize) -> Self {
+        Self { mailbox: Sizes { letters, answers, ..self.mailbox }, ..self }
+    }
+
+    /// The worker of that number.
+    pub(super) fn plan(&self, number: usize) -> Plan {
+        Plan {
+            id: WorkerId(number as u16),
+            workers: self.workers,
+            settings: Arc::new(self.settings.clone()),
+            hash: self.hash(),
+            home: HomeLimits { channels_max: self.home_channels_max },
+            epoch_seed: number as u64,
+            id_key: SECRETS.ids,
+            connections_max: self.connections_max,
+            request_timeout: self.request_timeout,
+        }
+    }
+
+    /// What its driver is told, as far as it does not depend on the config.
+    pub(super) fn options(&self) -> io::Options {
+        let linger = self.settings.times.close_timeout;
+        io::Options { connections_max: self.connections_max, linger, ..io::Options::default() }
+    }
+
+    /// Where channels are at home, the same in every run.
+    pub(crate) fn hash(&self) -> ChannelHash {
+        ChannelHash::new(SECRETS.hash)
+    }
+}
+
+/// Not secret at all: a run must repeat.
+pub(super) const SECRETS: Secrets = Secrets { hash: [3; 16], ids: [5; 16], epochs: 0, node: 11 };

@@ -1,0 +1,92 @@
+//! Where a server listens, from a URL.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::str::FromStr;
+
+/// The port of a URL that names none.
+const PORT_DEFAULT: u16 = 80;
+
+/// A URL, taken apart and its name resolved, once for all clients.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Endpoint {
+    /// Where to connect to.
+    pub(crate) address: SocketAddr,
+    /// The `Host` header: host and port as they stand in the URL.
+    pub(crate) host: String,
+    /// Path and query; empty where the URL has none.
+    pub(crate) target: String,
+}
+
+impl Endpoint {
+    /// The same place with `path` where the URL says none.
+    pub(crate) fn or_path(&self, path: &str) -> Endpoint {
+        let target = match self.target.as_str() {
+            "" | "/" => path.to_owned(),
+            target if target.starts_with('?') => format!("{path}{target}"),
+            target => target.to_owned(),
+        };
+        Endpoint { target, ..self.clone() }
+    }
+}
+
+impl FromStr for Endpoint {
+    type Err = String;
+
+    fn from_str(url: &str) -> Result<Endpoint, String> {
+        let rest = match url.split_once("://") {
+            Some(("ws" | "http", rest)) => rest,
+            Some(("wss" | "https", _)) => return Err("TLS is not spoken here: give the address behind it".to_owned()),
+            _ => return Err("write ws://127.0.0.1:8000".to_owned()),
+        };
+        let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+        if authority.is_empty() || authority.contains('@') || !rest.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
+            return Err("write ws://127.0.0.1:8000".to_owned());
+        }
+        let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        let named = if has_port { authority.to_owned() } else { format!("{authority}:{PORT_DEFAULT}") };
+        let mut addresses = named.to_socket_addrs().map_err(|error| format!("{authority}: {error}"))?;
+        let address = addresses.next().ok_or_else(|| format!("{authority} has no address"))?;
+        Ok(Endpoint { address, host: authority.to_owned(), target: target.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_an_address_a_host_and_a_target() {
+        let endpoint: Endpoint = "ws://127.0.0.1:8000/echo?a=b".parse().unwrap();
+        assert_eq!(endpoint.address, "127.0.0.1:8000".parse().unwrap());
+        assert_eq!((&*endpoint.host, &*endpoint.target), ("127.0.0.1:8000", "/echo?a=b"));
+        let endpoint: Endpoint = "http://[::1]".parse().unwrap();
+        assert_eq!(endpoint.address, "[::1]:80".parse().unwrap());
+        assert_eq!((&*endpoint.host, &*endpoint.target), ("[::1]", ""));
+    }
+
+    #[test]
+    fn a_path_of_its_own_wins_over_the_usual_one() {
+        let target = |url: &str| url.parse::<Endpoint>().unwrap().or_path("/usual").target;
+        assert_eq!(target("ws://127.0.0.1:1"), "/usual");
+        assert_eq!(target("ws://127.0.0.1:1/"), "/usual");
+        assert_eq!(target("ws://127.0.0.1:1?x=1"), "/usual?x=1");
+        assert_eq!(target("ws://127.0.0.1:1/own?x=1"), "/own?x=1");
+    }
+
+    #[test]
+    fn what_is_no_url_is_refused_and_its_twin_is_not() {
+        for url in [
+            "127.0.0.1:8000",
+            "wss://127.0.0.1:8000",
+            "ws://",
+            "ws://u@127.0.0.1:1",
+            "ws://127.0.0.1:1/a b",
+            "ws://127.0.0.1:1/#f",
+        ] {
+            assert!(url.parse::<Endpoint>().is_err(), "{url}");
+        }
+        for url in ["ws://127.0.0.1:8000", "ws://127.0.0.1:1/a%20b", "ws://127.0.0.1:1/f"] {
+            assert!(url.parse::<Endpoint>().is_ok(), "{url}");
+        }
+    }
+}

@@ -1,0 +1,452 @@
+//! Many clients on one event loop. A [`Script`] decides what they do.
+
+mod alarm;
+mod letters;
+mod net;
+
+pub(crate) use letters::{Event, Gauges, Letter, Letters};
+pub(crate) use net::{ClientNo, Net, Tally};
+
+use crate::dialect::{Dialect, Heard, Subscriptions};
+use crate::endpoint::Endpoint;
+use alarm::Alarm;
+use io::epoll::Epoll;
+use io::{Batch, Class, Clock, Closed, ConnId, Counters, Driver, Flow, Handler, Io, Options, Peer};
+use net::{State, Upgrade};
+use std::borrow::Cow;
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::Sender;
+use std::time::Duration;
+use wire::http::HeadLimits;
+use wire::ws::{self, OpCode, Reader, Role};
+
+/// Bytes of one message from the server.
+pub(crate) const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Bytes that wait to be sent for one client. Only a server that stops reading lets so much pile up.
+const OUT_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+const _: () = assert!(OUT_BYTES_MAX >= 2 * MESSAGE_BYTES_MAX, "one whole message must always fit");
+
+/// Clients that are on their way at one time. The kernel queues 4,096 for a usual listener, and a connection that finds the
+/// queue full waits a second.
+const PENDING_MAX: usize = 1_000;
+
+/// How long a client waits for the server's close frame, and then for its FIN.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Clients are opened in bursts so far apart, at high rates.
+const OPEN_CHECK: Duration = Duration::from_millis(1);
+
+/// How often it is looked whether everything awaited has come.
+const SETTLED_CHECK: Duration = Duration::from_millis(10);
+
+/// What is due sooner is not slept for.
+const SPIN_MAX: Duration = Duration::from_micros(100);
+
+/// What a fleet is.
+#[derive(Clone, Debug)]
+pub(crate) struct Plan {
+    /// Name of its thread.
+    pub(crate) name: &'static str,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) dialect: Dialect,
+    pub(crate) subscriptions: Subscriptions,
+    pub(crate) clients: u32,
+    /// Connections opened per second at the start. `None`: the script opens them.
+    pub(crate) open_rate: Option<f64>,
+    /// From a client's connect until it is ready.
+    pub(crate) timeout: Duration,
+    /// From [`Letter::Finish`] to [`Event::Settled`].
+    pub(crate) drain: Duration,
+    /// First of the source addresses.
+    pub(crate) source: Ipv4Addr,
+    /// Ports in use at one time, those in TIME_WAIT included.
+    pub(crate) ports: usize,
+}
+
+/// Something for a script.
+#[derive(Debug)]
+pub(crate) enum Item<'m> {
+    /// A message, where there is no dialect.
+    Message(&'m [u8]),
+    /// A publication: its channel and its data.
+    Publication(Cow<'m, str>, &'m [u8]),
+}
+
+/// What the clients of a fleet do. `now` is always the time of the call, since the clock's origin.
+pub(crate) trait Script: Send + 'static {
+    /// A client has become ready.
+    fn ready(&mut self, _net: &mut Net, _io: &mut Io, _now: Duration, _no: ClientNo) {}
+    /// A client has received something.
+    fn received(&mut self, _net: &mut Net, _io: &mut Io, _now: Duration, _no: ClientNo, _item: Item<'_>) {}
+    /// A client has no connection any more, ready or not.
+    fn gone(&mut self, _net: &mut Net, _no: ClientNo) {}
+    /// The measured part begins.
+    fn go(&mut self, _net: &mut Net, _io: &mut Io, _now: Duration) {}
+    /// Does what is due, and says when the next is.
+    fn poll(&mut self, _net: &mut Net, _io: &mut Io, _now: Duration) -> Option<Duration> {
+        None
+    }
+    /// Nothing new is to be begun.
+    fn finish(&mut self) {}
+    /// After `finish`: whether nothing is awaited any more.
+    fn is_settled(&self, _net: &Net) -> bool {
+        true
+    }
+}
+
+/// What remains of a fleet.
+#[derive(Debug)]
+pub(crate) struct Outcome<S> {
+    pub(crate) tally: Tally,
+    /// Pings that each client got.
+    pub(crate) pings: Vec<u32>,
+    pub(crate) script: S,
+}
+
+/// How far it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Opening {
+        /// Clients opened so far.
+        begun: u32,
+        started: Duration,
+    },
+    Open,
+    Finishing {
+        until: Duration,
+    },
+    Settled,
+    Closing {
+        until: Duration,
+    },
+}
+
+struct Fleet<S> {
+    net: Net,
+    script: S,
+    phase: Phase,
+    clock: Clock,
+    letters: Letters,
+    events: Sender<Event>,
+    alarm: Alarm,
+    /// When the script has something to do.
+    due: Option<Duration>,
+    settled_check: Duration,
+    empty_told: bool,
+    limits: ws::Limits,
+    counters: Arc<Counters>,
+}
+
+/// Runs a fleet until [`Letter::Close`] is done. To be called on the fleet's thread.
+///
+/// # Errors
+/// When the kernel refuses the event loop.
+pub(crate) fn run<S: Script>(
+    plan: Arc<Plan>,
+    script: S,
+    clock: Clock,
+    letters: Letters,
+    events: Sender<Event>,
+    gauges: Arc<Gauges>,
+) -> std::io::Result<Outcome<S>> {
+    let options = Options { connections_max: plan.clients as usize, linger: CLOSE_TIMEOUT, ..Options::default() };
+    let mut driver = Epoll::new(options, Vec::new(), clock, letters.wake.receiver())?;
+    let alarm = Alarm::start(clock, letters.wake.clone())?;
+    let phase = match plan.open_rate {
+        Some(_) => Phase::Opening { begun: 0, started: clock.now() },
+        None => Phase::Open,
+    };
+    let limits = ws::Limits { message_bytes_max: MESSAGE_BYTES_MAX, ..ws::Limits::default() };
+    let mut fleet = Fleet {
+        net: Net::new(plan, gauges),
+        script,
+        phase,
+        clock,
+        letters,
+        events,
+        alarm,
+        due: None,
+        settled_check: Duration::ZERO,
+        empty_told: false,
+        limits,
+        counters: driver.io().counters(),
+    };
+    if fleet.phase == Phase::Open {
+        fleet.tell(Event::Opened);
+    }
+    // The first tick has nothing to wait for.
+    driver.io().again();
+    while !fleet.is_over(driver.io()) {
+        driver.tick(&mut fleet, None)?;
+    }
+    driver.shutdown(&mut fleet);
+    let pings = fleet.net.clients.iter().map(|client| client.pings).collect();
+    Ok(Outcome { tally: fleet.net.tally, pings, script: fleet.script })
+}
+
+impl<S: Script> Fleet<S> {
+    fn tell(&self, event: Event) {
+        // Nobody listens any more when the conductor has given up; then the letter to close follows.
+        let _ = self.events.send(event);
+    }
+
+    fn is_over(&self, io: &Io) -> bool {
+        match self.phase {
+            Phase::Closing { until } => io.connections() == 0 || io.now() >= until,
+            _ => false,
+        }
+    }
+
+    fn read_letters(&mut self, io: &mut Io, now: Duration) {
+        while let Some(letter) = self.letters.take() {
+            match letter {
+                Letter::Go => self.script.go(&mut self.net, io, now),
+                Letter::Finish => {
+                    self.script.finish();
+                    self.phase = Phase::Finishing { until: now + self.net.plan.drain };
+                }
+                Letter::Close => {
+                    // Those on their way are of no interest any more, and no fault of anybody.
+                    for no in 0..self.net.len() {
+                        self.net.close(io, no);
+                        self.net.abandon(io, no);
+                    }
+                    self.phase = Phase::Closing { until: now + 2 * CLOSE_TIMEOUT };
+                }
+            }
+        }
+    }
+
+    /// Opens as many clients as are due.
+    fn open_more(&mut self, io: &mut Io, now: Duration) {
+        let Phase::Opening { begun, started } = &mut self.phase else { return };
+        let rate = self.net.plan.open_rate.unwrap_or(f64::MAX);
+        let due = (now.saturating_sub(*started).as_secs_f64() * rate) as u64 + 1;
+        while u64::from(*begun) < due && *begun < self.net.len() && self.net.pending < PENDING_MAX {
+            self.net.open(io, *begun, now);
+            *begun += 1;
+        }
+        if *begun < self.net.len() {
+            let next = *started + Duration::from_secs_f64(f64::from(*begun) / rate);
+            // It has passed where too many are on their way.
+            io.alarm(next.max(now + OPEN_CHECK));
+        } else if self.net.pending == 0 {
+            self.phase = Phase::Open;
+            self.tell(Event::Opened);
+        }
+    }
+
+    fn check(&mut self, io: &mut Io, now: Duration) {
+        match self.phase {
+            Phase::Open if self.net.plan.open_rate.is_some() && self.net.ready == 0 && !self.empty_told => {
+                self.empty_told = true;
+                self.tell(Event::Empty);
+            }
+            Phase::Finishing { until } => {
+                if now >= self.settled_check {
+                    self.settled_check = now + SETTLED_CHECK;
+                    if now >= until || self.script.is_settled(&self.net) {
+                        self.phase = Phase::Settled;
+                        self.tell(Event::Settled);
+                        return;
+                    }
+                }
+                io.alarm(self.settled_check);
+            }
+            Phase::Closing { until } => io.alarm(until),
+            _ => {}
+        }
+    }
+
+    fn play(&mut self, io: &mut Io, now: Duration) {
+        self.due = self.script.poll(&mut self.net, io, now);
+        match self.due {
+            Some(at) if at <= now + SPIN_MAX => io.again(),
+            Some(at) => self.alarm.set(at),
+            None => {}
+        }
+    }
+
+    /// The answer to the upgrade request, or its beginning. Gives what follows it.
+    fn upgrade(&mut self, io: &mut Io, now: Duration, no: ClientNo, bytes: &[u8]) -> Option<Vec<u8>> {
+        let State::Upgrading(upgrade) = &mut self.net.clients[no as usize].state else { return None };
+        upgrade.head.extend_from_slice(bytes);
+        match ws::client::check_response(&upgrade.head, &upgrade.key, None, &HeadLimits::default()) {
+            Ok(None) => None,
+            Ok(Some(len)) => {
+                let rest = upgrade.head.split_off(len);
+                self.greet(io, now, no);
+                Some(rest)
+            }
+            Err(error) => {
+                self.net.fail(io, no, &error.to_string());
+                None
+            }
+        }
+    }
+
+    fn greet(&mut self, io: &mut Io, now: Duration, no: ClientNo) {
+        let plan = Arc::clone(&self.net.plan);
+        let net = &mut self.net;
+        let replies = plan.dialect.greeting(&plan.subscriptions, no, |text| net.send(io, no, text.as_bytes()));
+        self.net.clients[no as usize].state = State::Greeting { replies };
+        if replies == 0 {
+            self.become_ready(io, now, no);
+        }
+    }
+
+    fn become_ready(&mut self, io: &mut Io, now: Duration, no: ClientNo) {
+        self.net.become_ready(io, no, now);
+        self.script.ready(&mut self.net, io, now, no);
+    }
+
+    /// Frames of one client.
+    fn frames(&mut self, io: &mut Io, now: Duration, no: ClientNo, mut input: &mut [u8]) {
+        // Out of the table while the events borrow it, so that scripts can have the table.
+        let mut reader = std::mem::replace(&mut self.net.clients[no as usize].reader, Reader::new(Role::Client));
+        while !matches!(self.net.clients[no as usize].state, State::Ended | State::Idle) {
+            match reader.next(&mut input, &self.limits) {
+                Ok(Some(event)) => self.event(io, now, no, event),
+                Ok(None) => break,
+                Err(error) => self.net.fail(io, no, &format!("the server broke the protocol: {error}")),
+            }
+        }
+        self.net.clients[no as usize].reader = reader;
+    }
+
+    fn event(&mut self, io: &mut Io, now: Duration, no: ClientNo, event: ws::Event<'_>) {
+        match event {
+            ws::Event::Message { payload, .. } => {
+                let dialect = self.net.plan.dialect;
+                dialect.listen(payload, |heard| self.heard(io, now, no, heard));
+            }
+            ws::Event::Ping(payload) => {
+                if self.net.pinged(no) {
+                    self.net.frame(io, no, OpCode::Pong, payload);
+                }
+            }
+            ws::Event::Pong(_) => {}
+            ws::Event::Close { code, reason } => self.net.closed_by_server(io, no, code, reason),
+        }
+    }
+
+    fn heard(&mut self, io: &mut Io, now: Duration, no: ClientNo, heard: Heard<'_>) {
+        let state = &mut self.net.clients[no as usize].state;
+        match heard {
+            Heard::Message(message) => {
+                self.net.gauges.received.fetch_add(1, Relaxed);
+                self.script.received(&mut self.net, io, now, no, Item::Message(message));
+            }
+            Heard::Publication { channel, data } => {
+                self.net.gauges.received.fetch_add(1, Relaxed);
+                self.script.received(&mut self.net, io, now, no, Item::Publication(channel, data));
+            }
+            Heard::Ping { answer } => {
+                if self.net.pinged(no) && answer {
+                    self.net.send(io, no, b"{}");
+                }
+            }
+            Heard::Connected(channels) if channels < self.net.plan.subscriptions.count() => {
+                let wanted = self.net.plan.subscriptions.count();
+                self.net.fail(io, no, &format!("connected with {channels} of {wanted} subscriptions"));
+            }
+            Heard::Reply | Heard::Connected(_) => {
+                if let State::Greeting { replies } = state {
+                    *replies -= 1;
+                    if *replies == 0 {
+                        self.become_ready(io, now, no);
+                    }
+                }
+            }
+            Heard::Refused(reason) => self.net.fail(io, no, &reason),
+            Heard::Other => {}
+        }
+    }
+}
+
+impl<S: Script> Handler for Fleet<S> {
+    fn opened(&mut self, io: &mut Io, id: ConnId, _: Peer) {
+        let no = self.net.owner(id);
+        let key = self.net.key();
+        let plan = Arc::clone(&self.net.plan);
+        let target = plan.dialect.target(&plan.endpoint.target, &plan.subscriptions, no);
+        let client = &mut self.net.clients[no as usize];
+        if matches!(client.state, State::Connecting) {
+            client.state = State::Upgrading(Box::new(Upgrade { key, head: Vec::new() }));
+            ws::client::write_request(&mut client.out, &plan.endpoint.host, &target, &key, None, &[]);
+            io.dirty(id, Class::Reply);
+        }
+    }
+
+    fn received(&mut self, io: &mut Io, id: ConnId, bytes: &mut [u8]) -> Flow {
+        let no = self.net.owner(id);
+        if bytes.is_empty() {
+            self.net.fin(io, no);
+            return Flow::Continue;
+        }
+        // Not the tick's time: what lies in front in the same tick has taken its own.
+        let now = self.clock.now();
+        if matches!(self.net.clients[no as usize].state, State::Upgrading(_)) {
+            if let Some(mut rest) = self.upgrade(io, now, no, bytes) {
+                self.frames(io, now, no, &mut rest);
+            }
+        } else {
+            self.frames(io, now, no, bytes);
+        }
+        Flow::Continue
+    }
+
+    fn gather(&mut self, id: ConnId, batch: &mut Batch) {
+        let client = &self.net.clients[self.net.owner(id) as usize];
+        batch.push(&client.out[client.out_sent..]);
+    }
+
+    fn sent(&mut self, io: &mut Io, id: ConnId, bytes: usize) {
+        let no = self.net.owner(id);
+        if self.net.sent(no, bytes) {
+            io.dirty(id, Class::Reply);
+        }
+    }
+
+    fn expired(&mut self, io: &mut Io, id: ConnId) {
+        let no = self.net.owner(id);
+        self.net.expired(io, no);
+    }
+
+    fn closed(&mut self, io: &mut Io, id: ConnId, why: Closed) {
+        let no = self.net.owner(id);
+        self.net.gone(no, why);
+        self.script.gone(&mut self.net, no);
+        // A script that waited for a free client can go on.
+        io.again();
+    }
+
+    fn woken(&mut self, io: &mut Io) {
+        let now = self.clock.now();
+        self.read_letters(io, now);
+        self.open_more(io, now);
+        self.play(io, now);
+        self.check(io, now);
+    }
+
+    fn has_mail(&self) -> bool {
+        !self.letters.is_empty() || self.due.is_some_and(|at| at <= self.clock.now())
+    }
+
+    fn ticked(&mut self, io: &mut Io) {
+        if self.net.pending == 0 && matches!(self.phase, Phase::Opening { begun, .. } if begun == self.net.len()) {
+            // Nothing else may happen that would start another tick.
+            io.again();
+        }
+        let (tally, gauges) = (&self.net.tally, &self.net.gauges);
+        gauges.opened.store(tally.opened, Relaxed);
+        gauges.ready.store(self.net.ready as u64, Relaxed);
+        gauges.failed.store(tally.failed, Relaxed);
+        gauges.lost.store(tally.lost, Relaxed);
+        gauges.busy_ns.store(self.counters.tick_nanoseconds.load(), Relaxed);
+    }
+}

@@ -1,0 +1,365 @@
+//! The clients of a fleet: their connections from the first SYN to the last close frame.
+//!
+//! ```text
+//!          open            opened            101               all replies           close          peer's close, FIN
+//!   Idle --------> Connecting ---> Upgrading -----> Greeting ------------> Ready ----------> Closing ------> Ended ---> Idle
+//!                      |               |               |                     |                  |              ^   closed
+//!                      +---------------+---------------+---------- fault ----+------------------+--------------+
+//! ```
+
+use super::letters::Gauges;
+use super::{CLOSE_TIMEOUT, OUT_BYTES_MAX, Plan};
+use crate::latency::Latencies;
+use crate::reasons::Reasons;
+use crate::sources::Sources;
+use io::{Class, Closed, ConnId, How, Io, Target};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+use wire::ws::{self, CloseCode, OpCode, Reader, Role};
+
+/// Sent bytes that are kept in front of the unsent ones before these are moved.
+const OUT_BYTES_SENT_MAX: usize = 1024 * 1024;
+
+/// Names a client of a fleet, from 0.
+pub(crate) type ClientNo = u32;
+
+/// Where a client is in its life.
+#[derive(Debug)]
+pub(super) enum State {
+    /// It has no connection.
+    Idle,
+    /// TCP.
+    Connecting,
+    /// HTTP.
+    Upgrading(Box<Upgrade>),
+    /// The dialect's first words.
+    Greeting {
+        /// Replies to come.
+        replies: u32,
+    },
+    /// Of use.
+    Ready,
+    /// Our close frame is sent.
+    Closing,
+    /// Nothing that comes counts any more.
+    Ended,
+}
+
+#[derive(Debug)]
+pub(super) struct Upgrade {
+    pub(super) key: [u8; 16],
+    /// What came of the answer.
+    pub(super) head: Vec<u8>,
+}
+
+/// One client.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) id: Option<ConnId>,
+    pub(super) state: State,
+    pub(super) reader: Reader,
+    /// Bytes to send, of which the first `out_sent` were sent.
+    pub(super) out: Vec<u8>,
+    pub(super) out_sent: usize,
+    /// When it was to be opened.
+    pub(super) since: Duration,
+    pub(super) pings: u32,
+}
+
+impl Default for Client {
+    fn default() -> Client {
+        Client {
+            id: None,
+            state: State::Idle,
+            reader: Reader::new(Role::Client),
+            out: Vec::new(),
+            out_sent: 0,
+            since: Duration::ZERO,
+            pings: 0,
+        }
+    }
+}
+
+/// What became of the clients.
+#[derive(Clone, Debug)]
+pub(crate) struct Tally {
+    /// Became ready.
+    pub(crate) opened: u64,
+    /// Did not.
+    pub(crate) failed: u64,
+    /// Were ready, and lost their connection before we closed it.
+    pub(crate) lost: u64,
+    /// Closed as they should: a close frame each way.
+    pub(crate) closed: u64,
+    /// Did not answer our close frame in time or as they should.
+    pub(crate) unclean: u64,
+    /// The most that were ready at one time.
+    pub(crate) ready_max: u64,
+    /// Why clients failed or were lost.
+    pub(crate) reasons: Reasons,
+    /// From the moment a client was to be opened until it was ready.
+    pub(crate) opening: Latencies,
+}
+
+/// All clients of one fleet.
+#[derive(Debug)]
+pub(crate) struct Net {
+    pub(super) plan: Arc<Plan>,
+    pub(super) clients: Vec<Client>,
+    /// By slot of the driver.
+    owners: Vec<ClientNo>,
+    sources: Sources,
+    pub(super) tally: Tally,
+    pub(super) gauges: Arc<Gauges>,
+    /// Connecting, upgrading or greeting.
+    pub(super) pending: usize,
+    /// Ready.
+    pub(super) ready: usize,
+    /// Whoever makes masks and keys. They need not be hard to guess: nothing here is a browser.
+    random: fastrand::Rng,
+}
+
+impl Net {
+    pub(super) fn new(plan: Arc<Plan>, gauges: Arc<Gauges>) -> Net {
+        let mut clients = Vec::new();
+        clients.resize_with(plan.clients as usize, Client::default);
+        Net {
+            clients,
+            owners: Vec::new(),
+            sources: Sources::new(plan.endpoint.address, plan.source, plan.ports),
+            tally: Tally {
+                opened: 0,
+                failed: 0,
+                lost: 0,
+                closed: 0,
+                unclean: 0,
+                ready_max: 0,
+                reasons: Reasons::default(),
+                opening: Latencies::new(),
+            },
+            gauges,
+            pending: 0,
+            ready: 0,
+            random: fastrand::Rng::new(),
+            plan,
+        }
+    }
+
+    /// How many clients there are.
+    pub(crate) fn len(&self) -> u32 {
+        self.clients.len() as u32
+    }
+
+    /// Whether the client is of use now.
+    pub(crate) fn is_ready(&self, no: ClientNo) -> bool {
+        matches!(self.clients[no as usize].state, State::Ready)
+    }
+
+    /// Opens an idle client, which was to be done at `since`. False if that failed at once.
+    pub(crate) fn open(&mut self, io: &mut Io, no: ClientNo, since: Duration) -> bool {
+        let target = Target::Ip { to: self.plan.endpoint.address, from: self.sources.take() };
+        let client = &mut self.clients[no as usize];
+        debug_assert!(matches!(client.state, State::Idle));
+        client.since = since;
+        client.reader = Reader::new(Role::Client);
+        client.out.clear();
+        client.out_sent = 0;
+        client.state = State::Connecting;
+        self.pending += 1;
+        match io.connect(&target) {
+            Ok(id) => {
+                client.id = Some(id);
+                io.deadline(id, Some(io.now() + self.plan.timeout));
+                let index = id.index() as usize;
+                if index >= self.owners.len() {
+                    self.owners.resize(index + 1, 0);
+                }
+                self.owners[index] = no;
+                true
+            }
+            Err(error) => {
+                self.end(no, &format!("connect: {error}"));
+                self.clients[no as usize].state = State::Idle;
+                false
+            }
+        }
+    }
+
+    /// Sends a text message.
+    pub(crate) fn send(&mut self, io: &mut Io, no: ClientNo, text: &[u8]) {
+        self.frame(io, no, OpCode::Text, text);
+    }
+
+    /// Closes a client that is ready, politely.
+    pub(crate) fn close(&mut self, io: &mut Io, no: ClientNo) {
+        let client = &mut self.clients[no as usize];
+        let (State::Ready, Some(id)) = (&client.state, client.id) else { return };
+        client.state = State::Closing;
+        self.ready -= 1;
+        let mask = self.random.u32(..).to_ne_bytes();
+        ws::write_close(&mut client.out, CloseCode::NORMAL, "", Some(mask));
+        io.dirty(id, Class::Reply);
+        io.deadline(id, Some(io.now() + CLOSE_TIMEOUT));
+    }
+
+    pub(super) fn frame(&mut self, io: &mut Io, no: ClientNo, opcode: OpCode, payload: &[u8]) {
+        let mask = self.random.u32(..).to_ne_bytes();
+        let client = &mut self.clients[no as usize];
+        let Some(id) = client.id else { return };
+        ws::write_frame(&mut client.out, opcode, true, payload, Some(mask));
+        io.dirty(id, Class::Reply);
+        if client.out.len() - client.out_sent > OUT_BYTES_MAX {
+            self.fail(io, no, "the server does not take what is sent to it");
+        }
+    }
+
+    /// The kernel took bytes. True if more wait.
+    pub(super) fn sent(&mut self, no: ClientNo, bytes: usize) -> bool {
+        let client = &mut self.clients[no as usize];
+        client.out_sent += bytes;
+        if client.out_sent == client.out.len() {
+            client.out.clear();
+            client.out_sent = 0;
+        } else if client.out_sent > OUT_BYTES_SENT_MAX {
+            client.out.drain(..client.out_sent);
+            client.out_sent = 0;
+        }
+        !client.out.is_empty()
+    }
+
+    pub(super) fn owner(&self, id: ConnId) -> ClientNo {
+        self.owners[id.index() as usize]
+    }
+
+    pub(super) fn key(&mut self) -> [u8; 16] {
+        self.random.u128(..).to_ne_bytes()
+    }
+
+    /// A ping came. Whether it may be answered: nothing follows a close frame.
+    pub(super) fn pinged(&mut self, no: ClientNo) -> bool {
+        let client = &mut self.clients[no as usize];
+        client.pings += 1;
+        self.gauges.pings.fetch_add(1, Relaxed);
+        matches!(client.state, State::Greeting { .. } | State::Ready)
+    }
+
+    /// The client is of use from now on.
+    pub(super) fn become_ready(&mut self, io: &mut Io, no: ClientNo, now: Duration) {
+        let client = &mut self.clients[no as usize];
+        client.state = State::Ready;
+        if client.out_sent == client.out.len() {
+            // What its first words needed; most clients only listen from here on.
+            client.out = Vec::new();
+            client.out_sent = 0;
+        }
+        if let Some(id) = client.id {
+            io.deadline(id, None);
+        }
+        self.pending -= 1;
+        self.ready += 1;
+        self.tally.opened += 1;
+        self.tally.ready_max = self.tally.ready_max.max(self.ready as u64);
+        self.tally.opening.record(now.saturating_sub(client.since));
+    }
+
+    /// The end of a client's life as far as we count it; `reason` where it came too early. Later calls change nothing.
+    pub(super) fn end(&mut self, no: ClientNo, reason: &str) {
+        let client = &mut self.clients[no as usize];
+        match std::mem::replace(&mut client.state, State::Ended) {
+            State::Idle => client.state = State::Idle,
+            State::Ended => {}
+            State::Connecting | State::Upgrading(_) | State::Greeting { .. } => {
+                self.pending -= 1;
+                self.tally.failed += 1;
+                self.tally.reasons.add(reason);
+            }
+            State::Ready => {
+                self.ready -= 1;
+                self.tally.lost += 1;
+                self.tally.reasons.add(reason);
+            }
+            State::Closing => {
+                self.tally.unclean += 1;
+                self.tally.reasons.add(&format!("while closing: {reason}"));
+            }
+        }
+    }
+
+    /// The client is of no use any more, and it is not our doing.
+    pub(super) fn fail(&mut self, io: &mut Io, no: ClientNo, reason: &str) {
+        self.end(no, reason);
+        if let Some(id) = self.clients[no as usize].id {
+            io.close(id, How::Reset);
+        }
+    }
+
+    /// Gives up a client that is not ready; it counts as neither.
+    pub(super) fn abandon(&mut self, io: &mut Io, no: ClientNo) {
+        let client = &mut self.clients[no as usize];
+        let (State::Connecting | State::Upgrading(_) | State::Greeting { .. }, Some(id)) = (&client.state, client.id)
+        else {
+            return;
+        };
+        client.state = State::Ended;
+        self.pending -= 1;
+        io.close(id, How::Reset);
+    }
+
+    /// The server's close frame.
+    pub(super) fn closed_by_server(&mut self, io: &mut Io, no: ClientNo, code: Option<CloseCode>, reason: &str) {
+        let client = &mut self.clients[no as usize];
+        let Some(id) = client.id else { return };
+        if matches!(client.state, State::Closing) {
+            client.state = State::Ended;
+            self.tally.closed += 1;
+            // The server closes the connection first (RFC 6455, 7.1.1), so that TIME_WAIT is on its side; the deadline of the
+            // closing still stands.
+            return;
+        }
+        let mask = self.random.u32(..).to_ne_bytes();
+        match code {
+            Some(code) => ws::write_close(&mut client.out, code, "", Some(mask)),
+            None => ws::write_frame(&mut client.out, OpCode::Close, true, b"", Some(mask)),
+        }
+        let code = code.map_or("without a code".to_owned(), |code| code.get().to_string());
+        self.end(no, format!("closed by the server: {code} {reason}").trim_end());
+        io.close(id, How::Flush);
+    }
+
+    /// The server's FIN.
+    pub(super) fn fin(&mut self, io: &mut Io, no: ClientNo) {
+        self.end(no, "the server closed the connection without a word");
+        if let Some(id) = self.clients[no as usize].id {
+            io.close(id, How::Now);
+        }
+    }
+
+    /// A client is late.
+    pub(super) fn expired(&mut self, io: &mut Io, no: ClientNo) {
+        let late = match self.clients[no as usize].state {
+            State::Connecting => "no TCP connection in time",
+            State::Upgrading(_) => "no answer to the upgrade request in time",
+            State::Greeting { .. } => "no reply to connect or subscribe in time",
+            State::Closing => "no close frame in time",
+            State::Ended | State::Idle | State::Ready => "the connection did not end in time",
+        };
+        self.fail(io, no, late);
+    }
+
+    /// The connection is gone.
+    pub(super) fn gone(&mut self, no: ClientNo, why: Closed) {
+        let reason = match why {
+            Closed::Error(errno) => std::io::Error::from_raw_os_error(errno).to_string(),
+            Closed::Reset => "connection reset".to_owned(),
+            Closed::ByPeer => "the server closed the connection".to_owned(),
+            Closed::ByUs | Closed::LingerExpired | Closed::Shutdown => "given up".to_owned(),
+        };
+        self.end(no, &reason);
+        let client = &mut self.clients[no as usize];
+        client.state = State::Idle;
+        client.id = None;
+        client.out = Vec::new();
+        client.out_sent = 0;
+    }
+}

@@ -1,0 +1,278 @@
+//! What a run came to: one line of JSON for programs, some lines for people.
+
+use crate::fleet::Tally;
+use crate::latency::Percentiles;
+use crate::reasons::Reasons;
+use crate::server::Usage;
+use serde::Serialize;
+use std::io::Write;
+
+/// The report. The first ten fields are there in every scenario; their order and names are documented.
+#[derive(Serialize, Debug)]
+pub(crate) struct Report {
+    pub(crate) scenario: &'static str,
+    /// The most clients that were ready at one time.
+    pub(crate) connections: u64,
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+    pub(crate) lost: u64,
+    pub(crate) duplicated: u64,
+    pub(crate) out_of_order: u64,
+    /// Of the measured part.
+    pub(crate) seconds: f64,
+    pub(crate) latency_us: Option<Percentiles>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) server: Option<ServerReport>,
+    /// Share of the measured part in which the loop of our own clients worked. Near 1 the latencies are ours, not the
+    /// server's.
+    pub(crate) generator_busy: f64,
+    /// Arrived at a client or under a channel where they do not belong.
+    pub(crate) misdelivered: u64,
+    /// Are none of ours, or not as they were sent.
+    pub(crate) foreign: u64,
+    /// Clients that never became ready.
+    pub(crate) failed: u64,
+    /// Clients that were ready and were lost.
+    pub(crate) disconnected: u64,
+    /// Clients whose close was not answered as it should be.
+    pub(crate) unclean: u64,
+    pub(crate) opening_us: Option<Percentiles>,
+    pub(crate) pings: Pings,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) publishing: Option<PublishingReport>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) probes: Option<Probes>,
+    pub(crate) reasons: Reasons,
+}
+
+/// Pings that clients got and answered.
+#[derive(Serialize, Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(crate) struct Pings {
+    pub(crate) total: u64,
+    /// The fewest and the most that one client got.
+    pub(crate) min: u32,
+    pub(crate) max: u32,
+}
+
+impl Pings {
+    pub(crate) fn of(clients: &[u32]) -> Pings {
+        Pings {
+            total: clients.iter().map(|&n| u64::from(n)).sum(),
+            min: clients.iter().copied().min().unwrap_or(0),
+            max: clients.iter().copied().max().unwrap_or(0),
+        }
+    }
+}
+
+/// What the server used.
+#[derive(Serialize, Clone, Copy, PartialEq, Debug)]
+pub(crate) struct ServerReport {
+    /// At the end of the measured part.
+    pub(crate) rss_bytes: u64,
+    /// During the measured part.
+    pub(crate) cpu_seconds: f64,
+    /// Before the first client.
+    pub(crate) rss_bytes_before: u64,
+    /// What each connection added.
+    pub(crate) rss_bytes_per_connection: f64,
+}
+
+impl ServerReport {
+    pub(crate) fn new(before: Usage, start: Usage, end: Usage, connections: u64) -> ServerReport {
+        let grown = end.rss_bytes as f64 - before.rss_bytes as f64;
+        ServerReport {
+            rss_bytes: end.rss_bytes,
+            cpu_seconds: end.cpu.saturating_sub(start.cpu).as_secs_f64(),
+            rss_bytes_before: before.rss_bytes,
+            rss_bytes_per_connection: (grown / connections.max(1) as f64 * 10.0).round() / 10.0,
+        }
+    }
+}
+
+/// How publishing went.
+#[derive(Serialize, Debug)]
+pub(crate) struct PublishingReport {
+    pub(crate) accepted: u64,
+    /// Not accepted, and not published.
+    pub(crate) refused: u64,
+    /// Not answered.
+    pub(crate) unknown: u64,
+    /// From the intended time to the API's answer.
+    pub(crate) latency_us: Option<Percentiles>,
+}
+
+/// The probes, before publishing and during it.
+#[derive(Serialize, Default, Debug)]
+pub(crate) struct Probes {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) idle: Option<ProbeReport>,
+    pub(crate) loaded: ProbeReport,
+}
+
+/// What the probes saw.
+#[derive(Serialize, Default, Debug)]
+pub(crate) struct ProbeReport {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) echo: Option<EchoProbe>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) accept: Option<AcceptProbe>,
+}
+
+/// Messages of another client.
+#[derive(Serialize, Debug)]
+pub(crate) struct EchoProbe {
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+    /// Lost, doubled, out of order or not as sent; or the client itself was lost.
+    pub(crate) faults: u64,
+    pub(crate) latency_us: Option<Percentiles>,
+    pub(crate) reasons: Reasons,
+}
+
+/// Clients that come and go.
+#[derive(Serialize, Debug)]
+pub(crate) struct AcceptProbe {
+    pub(crate) attempts: u64,
+    pub(crate) accepted: u64,
+    pub(crate) per_second: f64,
+    /// Could not connect, were lost, or were not answered their close frame.
+    pub(crate) faults: u64,
+    pub(crate) latency_us: Option<Percentiles>,
+    pub(crate) reasons: Reasons,
+}
+
+impl Report {
+    /// A report of what became of the clients, the rest still empty.
+    pub(crate) fn new(scenario: &'static str, tally: Tally, pings: &[u32]) -> Report {
+        Report {
+            scenario,
+            connections: tally.ready_max,
+            sent: 0,
+            received: 0,
+            lost: 0,
+            duplicated: 0,
+            out_of_order: 0,
+            seconds: 0.0,
+            latency_us: None,
+            server: None,
+            generator_busy: 0.0,
+            misdelivered: 0,
+            foreign: 0,
+            failed: tally.failed,
+            disconnected: tally.lost,
+            unclean: tally.unclean,
+            opening_us: tally.opening.percentiles(),
+            pings: Pings::of(pings),
+            publishing: None,
+            probes: None,
+            reasons: tally.reasons,
+        }
+    }
+
+    /// Nothing went wrong.
+    pub(crate) fn is_clean(&self) -> bool {
+        let probed: u64 = self.probe_reports().map(ProbeReport::faults).sum();
+        let published = self.publishing.as_ref().map_or(0, |publishing| publishing.refused + publishing.unknown);
+        let messages = self.lost + self.duplicated + self.out_of_order + self.misdelivered;
+        messages + self.failed + self.disconnected + self.unclean + probed + published == 0
+    }
+
+    fn probe_reports(&self) -> impl Iterator<Item = &ProbeReport> {
+        self.probes.iter().flat_map(|probes| probes.idle.iter().chain([&probes.loaded]))
+    }
+
+    /// Prints it to stdout, and what went wrong to stderr.
+    pub(crate) fn print(&self, json: bool) -> std::io::Result<()> {
+        let probes = self.probe_reports().flat_map(ProbeReport::reasons);
+        for (who, reasons) in std::iter::once(("", &self.reasons)).chain(probes) {
+            reasons.iter().for_each(|(reason, count)| eprintln!("{count} x {who}{reason}"));
+        }
+        let mut out = std::io::stdout().lock();
+        if json {
+            serde_json::to_writer(&mut out, self)?;
+            writeln!(out)?;
+        } else {
+            self.write_lines(&mut out)?;
+        }
+        out.flush()
+    }
+
+    fn write_lines(&self, out: &mut impl Write) -> std::io::Result<()> {
+        let rate = |count: u64| count as f64 / self.seconds.max(1e-9);
+        writeln!(out, "{}: {} connections, {:.1} s", self.scenario, self.connections, self.seconds)?;
+        writeln!(
+            out,
+            "sent {} ({:.0}/s), received {} ({:.0}/s)",
+            self.sent,
+            rate(self.sent),
+            self.received,
+            rate(self.received)
+        )?;
+        writeln!(out, "lost {}, duplicated {}, out of order {}", self.lost, self.duplicated, self.out_of_order)?;
+        writeln!(out, "misdelivered {}, foreign {}", self.misdelivered, self.foreign)?;
+        writeln!(out, "failed {}, disconnected {}, unclean {}", self.failed, self.disconnected, self.unclean)?;
+        let Pings { total, min, max } = self.pings;
+        writeln!(out, "pings {total} ({min} to {max} per connection)")?;
+        write_latency(out, "latency", self.latency_us)?;
+        write_latency(out, "opening", self.opening_us)?;
+        if let Some(publishing) = &self.publishing {
+            let PublishingReport { accepted, refused, unknown, latency_us } = publishing;
+            writeln!(out, "publications: {accepted} accepted, {refused} refused, {unknown} unknown")?;
+            write_latency(out, "publish answer", *latency_us)?;
+        }
+        if let Some(probes) = &self.probes {
+            if let Some(idle) = &probes.idle {
+                idle.write_lines(out, "idle")?;
+            }
+            probes.loaded.write_lines(out, "loaded")?;
+        }
+        writeln!(out, "generator: its loop worked {:.0} % of the time", self.generator_busy * 100.0)?;
+        if let Some(server) = &self.server {
+            let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+            writeln!(
+                out,
+                "server: {:.1} MiB resident ({:.1} before, {:.0} B per connection), {:.2} s of CPU",
+                mib(server.rss_bytes),
+                mib(server.rss_bytes_before),
+                server.rss_bytes_per_connection,
+                server.cpu_seconds
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl ProbeReport {
+    fn faults(&self) -> u64 {
+        self.echo.as_ref().map_or(0, |echo| echo.faults) + self.accept.as_ref().map_or(0, |accept| accept.faults)
+    }
+
+    fn reasons(&self) -> impl Iterator<Item = (&'static str, &Reasons)> {
+        let echo = self.echo.iter().map(|echo| ("echo probe: ", &echo.reasons));
+        echo.chain(self.accept.iter().map(|accept| ("accept probe: ", &accept.reasons)))
+    }
+
+    fn write_lines(&self, out: &mut impl Write, when: &str) -> std::io::Result<()> {
+        if let Some(echo) = &self.echo {
+            writeln!(
+                out,
+                "echo probe, {when}: {} sent, {} received, {} faults",
+                echo.sent, echo.received, echo.faults
+            )?;
+            write_latency(out, "  latency", echo.latency_us)?;
+        }
+        if let Some(accept) = &self.accept {
+            let AcceptProbe { attempts, accepted, per_second, faults, latency_us, reasons: _ } = accept;
+            writeln!(out, "accept probe, {when}: {accepted} of {attempts}, {per_second:.1}/s, {faults} faults")?;
+            write_latency(out, "  latency", *latency_us)?;
+        }
+        Ok(())
+    }
+}
+
+fn write_latency(out: &mut impl Write, name: &str, percentiles: Option<Percentiles>) -> std::io::Result<()> {
+    match percentiles {
+        Some(percentiles) => writeln!(out, "{name}: {percentiles}"),
+        None => Ok(()),
+    }
+}

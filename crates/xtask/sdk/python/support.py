@@ -1,0 +1,191 @@
+"""What the tests share: the two gateways, their API, clients that keep what they received, and the fence."""
+
+import asyncio
+import functools
+import inspect
+import itertools
+import json
+import os
+import time
+import urllib.error
+import urllib.request
+from contextlib import asynccontextmanager
+
+from centrifuge import Client, ClientEventHandler, SubscriptionEventHandler
+
+# Longest wait for anything; a healthy gateway answers in milliseconds, a ping takes two seconds.
+DEADLINE = 20
+API_KEY = "key-of-the-client-tests"
+# Loopback only: a proxy in the environment is none of our business.
+OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+_numbers = itertools.count(1)
+
+
+def fresh(prefix):
+    """A channel that no other test, file or run uses."""
+    return f"{prefix}{os.getpid()}-{time.time_ns():x}-{next(_numbers)}"
+
+
+def scenario(function):
+    """Runs a test that is a coroutine, under a time limit of its own. (A library's waits may have none.)"""
+
+    @functools.wraps(function)
+    def run(*args, **kwargs):
+        asyncio.run(asyncio.wait_for(function(*args, **kwargs), 3 * DEADLINE))
+
+    run.__signature__ = inspect.signature(function)
+    return run
+
+
+class Gateway:
+    """`dev` is a gateway started with `--dev` and nothing else; `strict` is one with gateway.toml."""
+
+    def __init__(self, kind):
+        self.kind = kind
+        self.url, self.api = (self._address(f"TIDEGATE_TEST_{kind.upper()}_{end}") for end in ("URL", "API"))
+        base = self.url.replace("http", "ws", 1)
+        self.websocket = f"{base}/connection/websocket"
+        self.uni = f"{base}/connection/uni_websocket"
+
+    @staticmethod
+    def _address(variable):
+        assert variable in os.environ, f"{variable} is not set: run these tests by `cargo xtask sdk`"
+        return os.environ[variable]
+
+    async def post(self, method, body, key=None):
+        """(status, body) of a call of the server API."""
+        request = urllib.request.Request(f"{self.api}/api/{method}", json.dumps(body).encode(), method="POST")
+        request.add_header("Content-Type", "application/json")
+        if key is not None:
+            request.add_header("X-API-Key", key)
+
+        def send():
+            try:
+                with OPENER.open(request, timeout=DEADLINE) as answer:
+                    return answer.status, answer.read()
+            except urllib.error.HTTPError as refused:
+                return refused.code, refused.read()
+
+        return await asyncio.to_thread(send)
+
+    async def call(self, method, body):
+        """The `result` of a call that must succeed."""
+        status, text = await self.post(method, body, API_KEY if self.kind == "strict" else None)
+        assert status == 200, f"{method}: HTTP {status} {text!r}"
+        answer = json.loads(text)
+        assert "error" not in answer, f"{method}: {answer}"
+        return answer["result"]
+
+    async def publish(self, channel, data):
+        return await self.call("publish", {"channel": channel, "data": data})
+
+
+class Inbox:
+    """Things that arrive one after another, kept for good."""
+
+    def __init__(self):
+        self.all = []
+        self._more = asyncio.Event()
+
+    def push(self, item):
+        self.all.append(item)
+        self._more.set()
+
+    async def until(self, check, what):
+        """Waits until `check(all)` gives something true, and returns it."""
+
+        async def wait():
+            while not (found := check(self.all)):
+                self._more.clear()
+                await self._more.wait()
+            return found
+
+        try:
+            return await asyncio.wait_for(wait(), DEADLINE)
+        except asyncio.TimeoutError:
+            raise AssertionError(f"no {what} within {DEADLINE} s; there were {self.all}") from None
+
+    async def find(self, fits, what):
+        return (await self.until(lambda items: [item for item in items if fits(item)], what))[0]
+
+    async def count(self, n, what):
+        return await self.until(lambda items: len(items) >= n and items, f"{n} {what}")
+
+
+class States(ClientEventHandler):
+    """Keeps (state, code or client id) of a client."""
+
+    def __init__(self):
+        self.inbox = Inbox()
+
+    async def on_connecting(self, ctx):
+        self.inbox.push(("connecting", ctx.code))
+
+    async def on_connected(self, ctx):
+        self.inbox.push(("connected", ctx.client))
+
+    async def on_disconnected(self, ctx):
+        self.inbox.push(("disconnected", ctx.code))
+
+
+class Publications(SubscriptionEventHandler):
+    """Keeps the publications of a subscription, and with which code it ended."""
+
+    def __init__(self):
+        self.inbox = Inbox()
+        self.ended = Inbox()
+
+    async def on_publication(self, ctx):
+        self.inbox.push(ctx.pub)
+
+    async def on_unsubscribed(self, ctx):
+        self.ended.push(ctx.code)
+
+
+@asynccontextmanager
+async def connected(gateway):
+    """A connected client of centrifuge-python; `client.events.inbox` holds its states."""
+    client = Client(gateway.websocket, events=States(), proxy=None, min_reconnect_delay=0.02, max_reconnect_delay=0.2)
+    await client.connect()
+    try:
+        await client.ready(timeout=DEADLINE)
+        yield client
+    finally:
+        await client.disconnect()
+
+
+async def subscribe(client, channel):
+    """A subscription that the server has said yes to; `.seen` keeps every publication from then on."""
+    events = Publications()
+    subscription = client.new_subscription(channel, events=events)
+    subscription.seen, subscription.ended = events.inbox, events.ended
+    await subscription.subscribe()
+    await subscription.ready(timeout=DEADLINE)
+    return subscription
+
+
+async def refusal(client, channel):
+    """The code with which the server refuses a subscription."""
+    events = Publications()
+    await client.new_subscription(channel, events=events).subscribe()
+    return (await events.ended.count(1, f"refusal of {channel}"))[0]
+
+
+def data(inbox):
+    return [publication.data for publication in inbox.all]
+
+
+async def fence(gateway, *subscriptions):
+    """What each subscription has received, when nothing more can be on its way.
+
+    One last publication goes into each channel; once it is there, whatever was published earlier is there too,
+    because a channel keeps its order. The last publication itself is left out.
+    """
+    sentinel = fresh("fence-")
+    for subscription in subscriptions:
+        await gateway.publish(subscription.channel, sentinel)
+    seen = []
+    for subscription in subscriptions:
+        await subscription.seen.find(lambda publication: publication.data == sentinel, "fence")
+        seen.append([item for item in data(subscription.seen) if item != sentinel])
+    return seen

@@ -1,0 +1,91 @@
+//! `cargo xtask`: the project's own chores. `cargo xtask help` lists them.
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use xtask::Project;
+use xtask::setup::{Need, provide};
+use xtask::test::{Cases, STEPS, run};
+
+/// The project's own chores.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Runs every test there is. What cannot be had is skipped with its reason; under CI=true that is a failure
+    Test {
+        /// Only these steps, comma-separated or repeated
+        #[arg(long, value_name = "STEP", value_delimiter = ',')]
+        only: Vec<String>,
+        /// Lists the steps and stops
+        #[arg(long)]
+        list: bool,
+    },
+    /// Finds or installs everything that the tests need, without running them
+    Setup,
+    /// Checks the rules of style that a machine can check
+    Tidy,
+    /// Runs the WebSocket conformance suite against a release gateway
+    Conformance {
+        /// Also groups 12 and 13: permessage-deflate, 20 minutes
+        #[arg(long, conflicts_with = "cases")]
+        full: bool,
+        /// Only these cases or groups: `6`, `9.3.*`
+        #[arg(long, value_name = "PATTERNS", value_delimiter = ',')]
+        cases: Vec<String>,
+    },
+    /// Runs the client SDKs against a release gateway
+    Sdk {
+        /// Only this language's
+        #[arg(value_parser = ["js", "python"])]
+        language: Option<String>,
+    },
+}
+
+fn main() -> ExitCode {
+    match perform(Arguments::parse().chore) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(why) => {
+            eprintln!("error: {why}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether all is well.
+fn perform(chore: Chore) -> Result<bool, String> {
+    let project = Project::find()?;
+    match chore {
+        Chore::Test { list: true, .. } => {
+            for step in STEPS {
+                println!("{:<13} {}", step.name, step.claim);
+            }
+            Ok(true)
+        }
+        Chore::Test { only, .. } => run(&project, &only, Cases::usual()),
+        Chore::Setup => {
+            let tools = provide(&project, Need::ALL);
+            Ok(Need::ALL.iter().all(|need| tools.of(*need).is_ok()))
+        }
+        Chore::Tidy => run(&project, &["tidy".to_owned()], Cases::usual()),
+        Chore::Conformance { full: true, .. } => run(&project, &["conformance".to_owned()], Cases::full()),
+        Chore::Conformance { cases, .. } => {
+            let cases = if cases.is_empty() { Cases::usual() } else { Cases::matching(cases) };
+            run(&project, &["conformance".to_owned()], cases)
+        }
+        Chore::Sdk { language } => {
+            let steps = match language {
+                Some(language) => vec![format!("sdk-{language}")],
+                None => vec!["sdk-js".to_owned(), "sdk-python".to_owned()],
+            };
+            run(&project, &steps, Cases::usual())
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The steps, in the order in which a mistake is cheapest to find.
+
+use std::process::Command;
+
+use super::{Bench, Outcome, Step};
+use crate::gateway::Gateway;
+use crate::run::Ran;
+use crate::setup::Need;
+use crate::tally::{Runner, Tally};
+use crate::tidy;
+
+/// All steps.
+pub const STEPS: &[Step] = &[
+    Step { name: "fmt", claim: "every Rust file is formatted", needs: &[Need::Rustfmt], work: fmt },
+    Step { name: "tidy", claim: "the rules of style that a machine can check", needs: &[], work: tidy_project },
+    Step { name: "clippy", claim: "no warning in any target", needs: &[Need::Clippy], work: clippy },
+    Step {
+        name: "deny",
+        claim: "licences, sources and duplicates of the dependency tree",
+        needs: &[Need::CargoDeny],
+        work: deny,
+    },
+    Step { name: "unit", claim: "cargo test --workspace", needs: &[], work: unit },
+    Step { name: "build", claim: "the release gateway", needs: &[], work: build },
+    Step {
+        name: "fanout",
+        claim: "5,000 real subscribers on 4 workers: each publication once, in order",
+        needs: &[],
+        work: fanout,
+    },
+    Step {
+        name: "conformance",
+        claim: "Autobahn, strict, against /echo",
+        needs: &[Need::Python, Need::ConformanceSuite],
+        work: conformance,
+    },
+    Step { name: "sdk-js", claim: "the npm client `centrifuge`", needs: &[Need::Node, Need::SdkModules], work: sdk_js },
+    Step {
+        name: "sdk-python",
+        claim: "the Python clients `centrifuge-python` and `websockets`",
+        needs: &[Need::Python, Need::PythonPackages],
+        work: sdk_python,
+    },
+    Step {
+        name: "page",
+        claim: "the demo page in headless Chromium",
+        needs: &[Need::Node, Need::WebModules, Need::Chromium],
+        work: page,
+    },
+];
+
+/// Which conformance cases to run.
+#[derive(Clone, Debug)]
+pub struct Cases(Vec<String>);
+
+impl Cases {
+    /// Groups 1 to 10: framing, pings, reserved bits, fragmentation, UTF-8, closing, limits.
+    pub fn usual() -> Cases {
+        Cases(["1", "2", "3", "4", "5", "6", "7", "9", "10"].map(str::to_owned).to_vec())
+    }
+
+    /// All 517, with groups 12 and 13, which test compression.
+    pub fn full() -> Cases {
+        Cases(vec!["*".to_owned()])
+    }
+
+    /// Those that match one of the patterns (`6`, `9.3.*`).
+    pub fn matching(patterns: Vec<String>) -> Cases {
+        Cases(patterns)
+    }
+}
+
+fn fmt(bench: &mut Bench) -> Result<Outcome, String> {
+    let ran = bench.watch(bench.cargo("fmt").args(["--all", "--", "--check", "--color", "never"]))?;
+    Ok(Outcome::of_command(&ran, "formatted"))
+}
+
+fn tidy_project(bench: &mut Bench) -> Result<Outcome, String> {
+    let report = tidy::check(&bench.project.root)?;
+    for breach in &report.breaches {
+        println!("{breach}");
+    }
+    let (files, breaches) = (report.files, report.breaches.len());
+    let closing = format!("{files} files, {breaches} breaches");
+    println!("{closing}");
+    Ok(Outcome { tally: Tally::default(), closing, succeeded: breaches == 0 })
+}
+
+fn clippy(bench: &mut Bench) -> Result<Outcome, String> {
+    let mut command = bench.cargo("clippy");
+    command.args(["--workspace", "--all-targets", "--", "--deny", "warnings"]);
+    let ran = bench.watch(&mut command)?;
+    Ok(Outcome::of_command(&ran, "no warning"))
+}
+
+/// Advisories are left out: their database would have to be fetched, and a test must not change with the day.
+fn deny(bench: &mut Bench) -> Result<Outcome, String> {
+    let mut command = Command::new(bench.tools.of(Need::CargoDeny)?);
+    command.current_dir(&bench.project.root).args(["--log-level", "error", "check"]);
+    command.args(["bans", "licenses", "sources"]);
+    let ran = bench.watch(&mut command)?;
+    Ok(Outcome::of_command(&ran, "bans, licenses, sources ok"))
+}
+
+fn unit(bench: &mut Bench) -> Result<Outcome, String> {
+    let mut command = bench.cargo("test");
+    command.args(["--workspace", "--no-fail-fast"]);
+    let ran = bench.watch(&mut command)?;
+    Ok(Outcome::of_runner(Runner::Cargo, &ran))
+}
+
+fn build(bench: &mut Bench) -> Result<Outcome, String> {
+    let binary = bench.gateway()?;
+    Ok(Outcome {
+        tally: Tally::default(),
+        closing: bench.project.short(&binary).to_string(),
+        succeeded: binary.is_file(),
+    })
+}
+
+/// Starts a gateway whose log goes below `target/test`.
+fn start(bench: &mut Bench, name: &str, arguments: &[&str]) -> Result<Gateway, String> {
+    let binary = bench.gateway()?;
+    let log = bench.project.target.join("test").join(format!("{name}.log"));
+    Gateway::start(&binary, arguments, &log)
+}
+
+/// The runner's verdict, unless a gateway died: then the tests' own complaints are only its echo.
+fn judge(runner: Runner, ran: &Ran, gateways: &mut [Gateway]) -> Result<Outcome, String> {
+    for gateway in gateways.iter_mut() {
+        gateway.still_runs()?;
+    }
+    let outcome = Outcome::of_runner(runner, ran);
+    if !outcome.succeeded {
+        for gateway in gateways.iter() {
+            println!("{}", gateway.complaint(&format!("gateway at {}", gateway.public)));
+        }
+    }
+    Ok(outcome)
+}
+
+/// The load generator checks sequence numbers, and fails for a publication lost, doubled or out of order.
+fn fanout(bench: &mut Bench) -> Result<Outcome, String> {
+    let mut build = bench.cargo("build");
+    build.args(["--release", "--package", "tidegate-load"]);
+    let built = bench.watch(&mut build)?;
+    if !built.succeeded() {
+        return Err(format!("the load generator was not built: {}", built.complaint()));
+    }
+    let mut gateway = start(bench, "fanout", &["--dev", "--workers", "4"])?;
+    let mut command = Command::new(bench.project.target.join("release/tidegate-load"));
+    command.args(["fanout", "--connections", "5000", "--publications", "200", "--publishers", "2", "--rate", "20"]);
+    command.args(["--url", &gateway.public.replacen("http", "ws", 1), "--api", &gateway.api]);
+    let ran = bench.watch(&mut command)?;
+    gateway.still_runs()?;
+    Ok(Outcome::of_command(&ran, "1,000,000 deliveries, none lost, doubled or out of order"))
+}
+
+fn conformance(bench: &mut Bench) -> Result<Outcome, String> {
+    let config = bench.project.root.join("deploy/conformance.toml");
+    let gateway = start(bench, "conformance", &["--dev", "--config", &config.to_string_lossy()])?;
+    let folder = bench.tools.of(Need::ConformanceSuite)?;
+    let mut command = Command::new(bench.tools.of(Need::Python)?);
+    command.arg(bench.project.xtask("conformance/run")).current_dir(&bench.project.root);
+    command.args(["--url", &format!("{}/echo", gateway.public.replacen("http", "ws", 1))]);
+    command.args(["--agent", "tidegate", "--strict", "--cases", &bench.cases.0.join(",")]);
+    command.arg("--env").arg(&folder).arg("--out").arg(folder.join("report"));
+    let ran = bench.watch(&mut command)?;
+    judge(Runner::Conformance, &ran, &mut [gateway])
+}
+
+/// Two gateways for the client tests: one as a newcomer starts it, one configured like a deployment.
+fn sdk_gateways(bench: &mut Bench) -> Result<[Gateway; 2], String> {
+    let config = bench.project.xtask("sdk/gateway.toml");
+    Ok([
+        start(bench, "sdk-dev", &["--dev"])?,
+        start(bench, "sdk-strict", &["serve", "--config", &config.to_string_lossy()])?,
+    ])
+}
+
+fn tell_addresses(command: &mut Command, [dev, strict]: &[Gateway; 2]) {
+    command.env("TIDEGATE_TEST_DEV_URL", &dev.public).env("TIDEGATE_TEST_DEV_API", &dev.api);
+    command.env("TIDEGATE_TEST_STRICT_URL", &strict.public).env("TIDEGATE_TEST_STRICT_API", &strict.api);
+}
+
+fn sdk_js(bench: &mut Bench) -> Result<Outcome, String> {
+    let mut gateways = sdk_gateways(bench)?;
+    let mut command = Command::new(bench.tools.of(Need::Node)?);
+    command.args(["--test", "--test-reporter=spec", "centrifuge.test.mjs"]);
+    command.current_dir(bench.tools.of(Need::SdkModules)?);
+    tell_addresses(&mut command, &gateways);
+    let ran = bench.watch(&mut command)?;
+    judge(Runner::Node, &ran, &mut gateways)
+}
+
+fn sdk_python(bench: &mut Bench) -> Result<Outcome, String> {
+    let mut gateways = sdk_gateways(bench)?;
+    let mut command = Command::new(bench.tools.of(Need::PythonPackages)?);
+    command.args(["-B", "-m", "pytest", "--color=no"]).current_dir(bench.project.xtask("sdk/python"));
+    tell_addresses(&mut command, &gateways);
+    let ran = bench.watch(&mut command)?;
+    judge(Runner::Pytest, &ran, &mut gateways)
+}
+
+fn page(bench: &mut Bench) -> Result<Outcome, String> {
+    let gateway = start(bench, "page", &["--dev"])?;
+    let screenshots = bench.project.target.join("screenshots");
+    std::fs::create_dir_all(&screenshots).map_err(|e| format!("{}: {e}", screenshots.display()))?;
+    let mut command = Command::new(bench.tools.of(Need::Node)?);
+    command.args(["--test", "--test-reporter=spec", "page.test.mjs"]);
+    command.current_dir(bench.tools.of(Need::WebModules)?);
+    command.env("TIDEGATE_URL", &gateway.public).env("TIDEGATE_API", &gateway.api);
+    command.env("CHROMIUM", bench.tools.of(Need::Chromium)?).env("SCREENSHOT_DIR", &screenshots);
+    let ran = bench.watch(&mut command)?;
+    judge(Runner::Node, &ran, &mut [gateway])
+}
