@@ -42,9 +42,13 @@ pub(crate) struct Lifecycle {
     pub(crate) gateway: Arc<Gateway>,
     /// One message per worker that has ended.
     pub(crate) ended: UnboundedReceiver<Result<usize, String>>,
+    /// Listened for since before the start was announced: who reads the announcement may signal.
+    pub(crate) signals: Signals,
 }
 
-struct Signals {
+/// The signals that mean something here.
+#[derive(Debug)]
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
@@ -58,7 +62,8 @@ enum Asked {
 }
 
 impl Signals {
-    fn listen() -> std::io::Result<Self> {
+    /// From now on these signals no longer end the process by themselves.
+    pub(crate) fn listen() -> std::io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
@@ -86,58 +91,25 @@ impl Signals {
 impl Lifecycle {
     /// Runs until the process should end.
     pub(crate) async fn run(mut self, api: watch::Sender<Arc<ApiSettings>>) -> Outcome {
-        let mut signals = match Signals::listen() {
-            Ok(signals) => signals,
-            Err(error) => {
-                tracing::error!("cannot listen for signals: {error}");
-                return Outcome::Failed;
-            }
-        };
         loop {
             let asked = tokio::select! {
-                asked = signals.next(self.reload.is_dev()) => asked,
+                asked = self.signals.next(self.reload.is_dev()) => asked,
                 ended = self.ended.recv() => return failed(ended),
             };
             match asked {
                 Asked::Reload => self.reload(&api).await,
                 Asked::Stop => return Outcome::Ended,
-                Asked::Drain => {
-                    return tokio::select! {
-                        outcome = self.drain() => outcome,
-                        () = signals.impatient() => {
-                            tracing::warn!("a second signal: ending at once");
-                            Outcome::Ended
-                        }
-                    };
-                }
+                Asked::Drain => return self.drain_unless_hurried().await,
             }
         }
     }
 
-    async fn drain(&mut self) -> Outcome {
-        let (notice, over) = (self.config.drain.notice.get(), self.config.drain.time.get());
-        let clients = self.gateway.connections();
-        tracing::info!(?notice, ?over, clients, "draining: not ready from now on");
-        self.gateway.set_ready(false).await;
+    async fn drain_unless_hurried(self) -> Outcome {
+        let Self { config, gateway, mut ended, mut signals, .. } = self;
         tokio::select! {
-            () = tokio::time::sleep(notice) => {}
-            ended = self.ended.recv() => return failed(ended),
-        }
-        self.gateway.order_all(|| Order::Drain { over }).await;
-        let mut left = self.gateway.workers();
-        let all_ended = async {
-            while left > 0 {
-                match self.ended.recv().await {
-                    Some(Ok(_)) => left -= 1,
-                    other => return failed(other),
-                }
-            }
-            Outcome::Ended
-        };
-        match tokio::time::timeout(topology::drain_bound(&self.config), all_ended).await {
-            Ok(outcome) => outcome,
-            Err(_) => {
-                tracing::warn!("the drain has taken longer than it may: ending");
+            outcome = drain(&config, &gateway, &mut ended) => outcome,
+            () = signals.impatient() => {
+                tracing::warn!("a second signal: ending at once");
                 Outcome::Ended
             }
         }
@@ -184,6 +156,35 @@ impl Lifecycle {
             ("demo", old.demo != new.demo),
         ];
         changed.into_iter().filter_map(|(section, changed)| changed.then_some(section)).collect()
+    }
+}
+
+async fn drain(config: &Config, gateway: &Gateway, ended: &mut UnboundedReceiver<Result<usize, String>>) -> Outcome {
+    let (notice, over) = (config.drain.notice.get(), config.drain.time.get());
+    let clients = gateway.connections();
+    tracing::info!(?notice, ?over, clients, "draining: not ready from now on");
+    gateway.set_ready(false).await;
+    tokio::select! {
+        () = tokio::time::sleep(notice) => {}
+        end = ended.recv() => return failed(end),
+    }
+    gateway.order_all(|| Order::Drain { over }).await;
+    let mut left = gateway.workers();
+    let all_ended = async {
+        while left > 0 {
+            match ended.recv().await {
+                Some(Ok(_)) => left -= 1,
+                other => return failed(other),
+            }
+        }
+        Outcome::Ended
+    };
+    match tokio::time::timeout(topology::drain_bound(config), all_ended).await {
+        Ok(outcome) => outcome,
+        Err(_) => {
+            tracing::warn!("the drain has taken longer than it may: ending");
+            Outcome::Ended
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::backend::{Bridge, Gateway, Identity, Reach};
 use crate::cli::{Cli, Command, Dev, EXIT_RUNTIME, EXIT_USAGE, ServeArgs};
 use crate::config::{Config, LogFormat};
-use crate::lifecycle::{Lifecycle, Outcome};
+use crate::lifecycle::{Lifecycle, Outcome, Signals};
 use crate::logging::Logs;
 use crate::topology::{self, Layout, Machine, Secrets, Start, StartError, Workers};
 use crate::{commands, config};
@@ -97,7 +97,7 @@ fn start_and_run(config: &Config, reload: Reload, logs: &Logs) -> Result<Outcome
         let api = bind_api(config).await?;
         let settings = Arc::new(settings);
         let start = Start { config, layout: &layout, settings: settings.clone(), secrets, clock };
-        let Workers { mailbox, wake, stats, listening, ended } = start.workers()?;
+        let Workers { mailbox, wake, stats, driver, driver_reason, listening, ended } = start.workers()?;
         let reach = Reach {
             hash: ChannelHash::new(secrets.hash),
             clock,
@@ -107,15 +107,16 @@ fn start_and_run(config: &Config, reload: Reload, logs: &Logs) -> Result<Outcome
         let identity = Identity {
             uid: format!("{:032x}", secrets.node),
             name: if config.server.name.is_empty() { host_name() } else { config.server.name.clone() },
-            driver: layout.driver,
-            driver_reason: layout.driver_reason.clone(),
+            driver: driver.as_str(),
+            driver_reason: driver_reason.to_owned(),
             files_max: layout.files_max,
             connections_max: layout.connections_max(),
         };
+        let signals = Signals::listen().map_err(kernel("listening for signals"))?;
+        announce(config, &layout, &identity, dev, &listening, &api);
         let (gateway, bridge) = Gateway::new(mailbox, wake, stats, identity, &reach, logs.dropped());
-        announce(config, &layout, dev, &listening, &api);
         let api = Api { listeners: api, settings: api_settings(config), limits: api_limits(config) };
-        let lifecycle = Lifecycle { config: config.clone(), reload, levels: logs.reload(), gateway, ended };
+        let lifecycle = Lifecycle { config: config.clone(), reload, levels: logs.reload(), gateway, ended, signals };
         Ok(run(api, bridge, lifecycle).await)
     })
 }
@@ -197,18 +198,32 @@ fn host_name() -> String {
 }
 
 /// Says where everything is, to people on stderr, or as log events where those are read by programs.
-fn announce(config: &Config, layout: &Layout, dev: Dev, public: &[io::Address], api: &[control::Listener]) {
+fn announce(
+    config: &Config,
+    layout: &Layout,
+    identity: &Identity,
+    dev: Dev,
+    public: &[io::Address],
+    api: &[control::Listener],
+) {
     let public: Vec<String> = public.iter().map(url).collect();
     let api: Vec<String> = api.iter().map(api_url).collect();
     if config.log.format == LogFormat::Json {
-        let (workers, driver, pinning) = (layout.workers, layout.driver, &layout.pinning);
+        let (workers, driver, pinning) = (layout.workers, identity.driver, &layout.pinning);
         tracing::info!(?public, ?api, workers, driver, pinning, "tidegate {} is listening", env!("CARGO_PKG_VERSION"));
         return;
     }
-    eprint!("{}", banner(config, layout, dev, &public, &api));
+    eprint!("{}", banner(config, layout, identity, dev, &public, &api));
 }
 
-fn banner(config: &Config, layout: &Layout, dev: Dev, public: &[String], api: &[String]) -> String {
+fn banner(
+    config: &Config,
+    layout: &Layout,
+    identity: &Identity,
+    dev: Dev,
+    public: &[String],
+    api: &[String],
+) -> String {
     let mut text = format!("tidegate {}\n", crate::cli::VERSION);
     let mut line = |line: std::fmt::Arguments<'_>| writeln!(text, "{line}").expect("writing into memory cannot fail");
     match dev {
@@ -224,7 +239,7 @@ fn banner(config: &Config, layout: &Layout, dev: Dev, public: &[String], api: &[
     for url in api {
         line(format_args!("listening api {url}"));
     }
-    line(format_args!("driver {} ({})", layout.driver, layout.driver_reason));
+    line(format_args!("driver {} ({})", identity.driver, identity.driver_reason));
     line(format_args!("workers {}, {}", layout.workers, layout.pinning));
     line(format_args!("open files {}: room for {} clients", layout.files_max, layout.connections_max()));
     if let (true, Some(url)) = (config.demo.enabled, public.first()) {

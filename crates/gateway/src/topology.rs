@@ -10,6 +10,7 @@ use conn::auth::origin::OriginPolicy;
 use conn::settings::{Endpoints, Limits, StaticPage, Times};
 use hub::{ChannelHash, HomeLimits, Namespace, Namespaces, WorkerId};
 use io::epoll::Epoll;
+use io::uring::Uring;
 use io::{Address, Clock, Driver, Listener, Options, Wake};
 use std::fmt;
 use std::sync::Arc;
@@ -51,6 +52,8 @@ pub enum StartError {
         /// The limit.
         files_max: u64,
     },
+    /// io_uring was asked for, and cannot be had.
+    Uring(io::uring::Unavailable),
     /// A core that is not there for us.
     Core {
         /// Its number.
@@ -81,6 +84,7 @@ impl fmt::Display for StartError {
                 "workers.connections_max = {wanted} needs more open files than allowed: the limit is {files_max}, which \
                  serves {possible} connections; raise it (ulimit -n, LimitNOFILE=) or lower the key"
             ),
+            Self::Uring(why) => write!(f, "workers.io = \"uring\": {why}; choose \"auto\" or \"epoll\""),
             Self::Core { core, error } => write!(f, "cannot pin a worker to core {core}: {error}; see workers.cpus"),
             Self::Kernel { what, error } => write!(f, "{what}: {error}"),
         }
@@ -98,10 +102,6 @@ pub struct Layout {
     pub cores: Vec<usize>,
     /// Why they are pinned or not.
     pub pinning: String,
-    /// The driver's name.
-    pub driver: &'static str,
-    /// Why this driver.
-    pub driver_reason: String,
     /// Soft limit of open files.
     pub files_max: u64,
     /// Client connections of each worker.
@@ -131,16 +131,10 @@ impl Layout {
             }
             Count::Fixed(wanted) => u64::from(wanted),
         };
-        let driver_reason = match config.workers.io {
-            DriverChoice::Auto => "the only driver of this version",
-            DriverChoice::Epoll => "asked for with workers.io",
-        };
         Ok(Self {
             workers,
             cores,
             pinning,
-            driver: io::Kind::Epoll.as_str(),
-            driver_reason: driver_reason.to_owned(),
             files_max: machine.files_max,
             // SO_REUSEPORT spreads by hash, so each worker needs some room above its even share.
             connections_per_worker: (total as usize).div_ceil(workers).max(1),
@@ -297,6 +291,10 @@ pub struct Workers {
     pub wake: io::WakeReceiver,
     /// One per worker.
     pub stats: Vec<Arc<WorkerStats>>,
+    /// What they run on.
+    pub driver: io::Kind,
+    /// Why on that.
+    pub driver_reason: &'static str,
     /// Where the public listeners are, with the ports that were chosen.
     pub listening: Vec<Address>,
     /// One message per worker that has ended.
@@ -349,6 +347,7 @@ impl Start<'_> {
                 options: self.options(),
                 listeners,
                 core: self.layout.cores.get(number).copied(),
+                driver: driver(self.config.workers.io).0,
                 clock: self.clock,
                 wake: wakes[number].receiver(),
             };
@@ -365,7 +364,9 @@ impl Start<'_> {
         }
         stats.sort_by_key(|(number, _)| *number);
         let stats = stats.into_iter().map(|(_, stats)| stats).collect();
-        Ok(Workers { mailbox: control, wake: wakes[count].receiver(), stats, listening, ended })
+        let (driver, driver_reason) = driver(self.config.workers.io);
+        let wake = wakes[count].receiver();
+        Ok(Workers { mailbox: control, wake, stats, driver, driver_reason, listening, ended })
     }
 
     fn sizes(&self) -> Sizes {
@@ -404,8 +405,18 @@ struct WorkerThread {
     options: Options,
     listeners: Vec<Listener>,
     core: Option<usize>,
+    driver: io::Kind,
     clock: Clock,
     wake: io::WakeReceiver,
+}
+
+/// What the workers run on, and why.
+fn driver(choice: DriverChoice) -> (io::Kind, &'static str) {
+    match choice {
+        DriverChoice::Auto => (io::Kind::Epoll, "io_uring has to be asked for with workers.io"),
+        DriverChoice::Epoll => (io::Kind::Epoll, "asked for with workers.io"),
+        DriverChoice::Uring => (io::Kind::Uring, "asked for with workers.io"),
+    }
 }
 
 impl WorkerThread {
@@ -438,18 +449,43 @@ impl WorkerThread {
             let _ = started.send(Err(StartError::Core { core, error }));
             return Ok(());
         }
-        let mut driver = match Epoll::new(self.options, self.listeners, self.clock, self.wake) {
-            Ok(driver) => driver,
-            Err(error) => {
-                let _ = started.send(Err(StartError::Kernel { what: "making an event loop", error }));
-                return Ok(());
-            }
-        };
-        let stats = Arc::new(WorkerStats::new(driver.io().counters()));
-        let mut worker = Worker::new(self.plan, mailbox, stats.clone());
-        let _ = started.send(Ok((self.number, stats)));
-        drive(&mut driver, &mut worker)
+        if self.driver == io::Kind::Uring {
+            // A ring belongs to the thread that made it, so each worker tries for itself.
+            return match Uring::probe() {
+                Ok(ready) => {
+                    let driver = Uring::new(ready, self.options, self.listeners, self.clock, self.wake);
+                    begin(driver, self.number, self.plan, mailbox, started)
+                }
+                Err(why) => {
+                    let _ = started.send(Err(StartError::Uring(why)));
+                    Ok(())
+                }
+            };
+        }
+        let driver = Epoll::new(self.options, self.listeners, self.clock, self.wake);
+        begin(driver, self.number, self.plan, mailbox, started)
     }
+}
+
+/// Reports the start of a worker, or why there is none, and runs it.
+fn begin<D: Driver>(
+    driver: std::io::Result<D>,
+    number: usize,
+    plan: Plan,
+    mailbox: Mailbox,
+    started: &mpsc::Sender<Result<(usize, Arc<WorkerStats>), StartError>>,
+) -> std::io::Result<()> {
+    let mut driver = match driver {
+        Ok(driver) => driver,
+        Err(error) => {
+            let _ = started.send(Err(StartError::Kernel { what: "making an event loop", error }));
+            return Ok(());
+        }
+    };
+    let stats = Arc::new(WorkerStats::new(driver.io().counters()));
+    let mut worker = Worker::new(plan, mailbox, stats.clone());
+    let _ = started.send(Ok((number, stats)));
+    drive(&mut driver, &mut worker)
 }
 
 /// Runs a worker to its end.

@@ -330,10 +330,9 @@ impl Serialize for Secret {
     }
 }
 
-/// An enum whose variants are words in the config. `absent` words are known and refused with a reason of their own.
+/// An enum whose variants are words in the config.
 macro_rules! choice {
-    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }
-     $(absent $absent:literal = $why:literal)*) => {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
         pub enum $name { $($(#[$variant_doc])* $variant,)+ }
@@ -364,7 +363,6 @@ macro_rules! choice {
             fn from_str(text: &str) -> Result<Self, String> {
                 match text {
                     $($word => Ok(Self::$variant),)+
-                    $($absent => Err($crate::config::values::with_hint($why, $crate::config::values::one_of(Self::WORDS))),)*
                     _ => Err($crate::config::values::not_one_of(text, Self::WORDS)),
                 }
             }

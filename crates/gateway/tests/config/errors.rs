@@ -159,12 +159,12 @@ const REFUSED: [Refused; 26] = [
         hint: "\"64KiB\"",
     },
     Refused {
-        text: "[workers]\nio = 'uring'",
-        twin: ("uring", "epoll"),
+        text: "[workers]\nio = 'urinh'",
+        twin: ("urinh", "uring"),
         at: (2, 6),
         key: "workers.io",
-        message: "not built into this version",
-        hint: "\"auto\", \"epoll\"",
+        message: "\"urinh\" is not known here",
+        hint: "\"auto\", \"epoll\", \"uring\"",
     },
     Refused {
         text: "[workers]\ncount = 'all'",

@@ -31,7 +31,7 @@ fn a_weaker_source_is_checked_even_where_a_stronger_one_wins() {
 #[test]
 fn flags_are_checked_like_keys() {
     let listen = ["nowhere".to_owned()];
-    let flags = Flags { listen: &listen, api_listen: Some("127.0.0.1"), workers: Some("0"), io: Some("uring") };
+    let flags = Flags { listen: &listen, api_listen: Some("127.0.0.1"), workers: Some("0"), io: Some("urinh") };
     let problems = bad(load(Inputs { flags, ..Inputs::default() }), "four bad flags");
     let found: Vec<_> = problems.iter().map(|problem| (&problem.source, problem.key.as_str())).collect();
     assert_eq!(
@@ -44,7 +44,7 @@ fn flags_are_checked_like_keys() {
         ]
     );
     let listen = ["127.0.0.1:1".to_owned()];
-    let flags = Flags { listen: &listen, api_listen: Some("127.0.0.1:2"), workers: Some("1"), io: Some("auto") };
+    let flags = Flags { listen: &listen, api_listen: Some("127.0.0.1:2"), workers: Some("1"), io: Some("uring") };
     good(load(Inputs { flags, ..Inputs::default() }), "four good flags");
 }
 

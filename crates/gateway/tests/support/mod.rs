@@ -6,9 +6,9 @@
 //! reaches.
 
 pub(crate) mod client;
-mod epoll;
 mod gateway;
 mod machine;
+mod real;
 mod setup;
 mod sim;
 
@@ -17,6 +17,7 @@ pub(crate) use gateway::Gateway;
 pub(crate) use machine::Ended;
 pub(crate) use setup::Setup;
 
+use ::gateway::config::DriverChoice;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 /// Bad networks that a scenario meets if no seed is given.
@@ -41,6 +42,11 @@ macro_rules! on_every_driver {
             #[test]
             fn on_epoll() {
                 $crate::support::on_epoll(&$setup, super::$name);
+            }
+
+            #[test]
+            fn on_uring() {
+                $crate::support::on_uring(&$setup, super::$name);
             }
         }
     )+};
@@ -88,7 +94,17 @@ pub(crate) fn on_bad_networks(setup: &Setup, scenario: fn(&Gateway)) {
 }
 
 pub(crate) fn on_epoll(setup: &Setup, scenario: fn(&Gateway)) {
-    run(&Gateway::new(Box::new(epoll::Epoll::start(setup)), setup.hash()), scenario);
+    run(&Gateway::new(Box::new(real::Real::start(setup, DriverChoice::Epoll)), setup.hash()), scenario);
+}
+
+/// Where the kernel does not allow io_uring the scenario is skipped with its reason; CI must not skip.
+pub(crate) fn on_uring(setup: &Setup, scenario: fn(&Gateway)) {
+    if let Err(why) = io::uring::Uring::probe() {
+        assert!(std::env::var_os("CI").is_none(), "no io_uring here: {why}");
+        println!("skipped: {why}");
+        return;
+    }
+    run(&Gateway::new(Box::new(real::Real::start(setup, DriverChoice::Uring)), setup.hash()), scenario);
 }
 
 /// The seed given in the environment, or all of the usual ones.

@@ -156,9 +156,43 @@ fn fanout(bench: &mut Bench) -> Result<Outcome, String> {
     Ok(Outcome::of_command(&ran, "1,000,000 deliveries, none lost, doubled or out of order"))
 }
 
+/// The drivers that this machine's kernel allows. Where CI lacks one, that is a failure.
+fn drivers(bench: &mut Bench) -> Result<Vec<&'static str>, String> {
+    match start(bench, "uring-probe", &["--dev", "--io", "uring"]) {
+        Ok(_) => Ok(vec!["epoll", "uring"]),
+        Err(why) if bench.strict => Err(why),
+        Err(why) => {
+            println!("skipped on io_uring: {why}");
+            Ok(vec!["epoll"])
+        }
+    }
+}
+
+/// Does `work` once for each driver and adds up what came of it.
+fn on_each_driver(
+    bench: &mut Bench,
+    work: fn(&mut Bench, &'static str) -> Result<Outcome, String>,
+) -> Result<Outcome, String> {
+    let mut total = Outcome { tally: Tally::default(), closing: String::new(), succeeded: true };
+    for driver in drivers(bench)? {
+        println!("-- on {driver}");
+        let outcome = work(bench, driver)?;
+        total.tally += outcome.tally;
+        total.succeeded &= outcome.succeeded;
+        total.closing = format!("{}{driver}: {}; ", total.closing, outcome.closing);
+    }
+    total.closing = total.closing.trim_end_matches("; ").to_owned();
+    Ok(total)
+}
+
 fn conformance(bench: &mut Bench) -> Result<Outcome, String> {
+    on_each_driver(bench, conformance_on)
+}
+
+fn conformance_on(bench: &mut Bench, driver: &'static str) -> Result<Outcome, String> {
     let config = bench.project.root.join("deploy/conformance.toml");
-    let gateway = start(bench, "conformance", &["--dev", "--config", &config.to_string_lossy()])?;
+    let arguments = ["--dev", "--io", driver, "--config", &config.to_string_lossy()];
+    let gateway = start(bench, &format!("conformance-{driver}"), &arguments)?;
     let folder = bench.tools.of(Need::ConformanceSuite)?;
     let mut command = Command::new(bench.tools.of(Need::Python)?);
     command.arg(bench.project.xtask("conformance/run")).current_dir(&bench.project.root);
@@ -170,11 +204,11 @@ fn conformance(bench: &mut Bench) -> Result<Outcome, String> {
 }
 
 /// Two gateways for the client tests: one as a newcomer starts it, one configured like a deployment.
-fn sdk_gateways(bench: &mut Bench) -> Result<[Gateway; 2], String> {
+fn sdk_gateways(bench: &mut Bench, driver: &'static str) -> Result<[Gateway; 2], String> {
     let config = bench.project.xtask("sdk/gateway.toml");
     Ok([
-        start(bench, "sdk-dev", &["--dev"])?,
-        start(bench, "sdk-strict", &["serve", "--config", &config.to_string_lossy()])?,
+        start(bench, "sdk-dev", &["--dev", "--io", driver])?,
+        start(bench, "sdk-strict", &["serve", "--io", driver, "--config", &config.to_string_lossy()])?,
     ])
 }
 
@@ -184,7 +218,11 @@ fn tell_addresses(command: &mut Command, [dev, strict]: &[Gateway; 2]) {
 }
 
 fn sdk_js(bench: &mut Bench) -> Result<Outcome, String> {
-    let mut gateways = sdk_gateways(bench)?;
+    on_each_driver(bench, sdk_js_on)
+}
+
+fn sdk_js_on(bench: &mut Bench, driver: &'static str) -> Result<Outcome, String> {
+    let mut gateways = sdk_gateways(bench, driver)?;
     let mut command = Command::new(bench.tools.of(Need::Node)?);
     command.args(["--test", "--test-reporter=spec", "centrifuge.test.mjs"]);
     command.current_dir(bench.tools.of(Need::SdkModules)?);
@@ -194,7 +232,11 @@ fn sdk_js(bench: &mut Bench) -> Result<Outcome, String> {
 }
 
 fn sdk_python(bench: &mut Bench) -> Result<Outcome, String> {
-    let mut gateways = sdk_gateways(bench)?;
+    on_each_driver(bench, sdk_python_on)
+}
+
+fn sdk_python_on(bench: &mut Bench, driver: &'static str) -> Result<Outcome, String> {
+    let mut gateways = sdk_gateways(bench, driver)?;
     let mut command = Command::new(bench.tools.of(Need::PythonPackages)?);
     command.args(["-B", "-m", "pytest", "--color=no"]).current_dir(bench.project.xtask("sdk/python"));
     tell_addresses(&mut command, &gateways);

@@ -2,7 +2,7 @@
 
 use super::machine::{Ended, Machine};
 use super::setup::{SECRETS, Setup};
-use gateway::config::{Bytes, Config, Count, Time};
+use gateway::config::{Bytes, Config, Count, DriverChoice, Time};
 use gateway::letter::{Letter, Order};
 use gateway::mailbox::{Mailbox, Post as _};
 use gateway::stats::WorkerStats;
@@ -22,7 +22,7 @@ const RECEIVE_BUFFER_BYTES: usize = 32 * 1024;
 /// The mailbox of the control thread; clients have the numbers below.
 const MAIL: Token = Token(usize::MAX >> 1);
 
-pub(crate) struct Epoll {
+pub(crate) struct Real {
     workers: Workers,
     address: SocketAddr,
     clock: io::Clock,
@@ -44,16 +44,15 @@ struct Socketed {
     ended: Option<Ended>,
 }
 
-impl Epoll {
-    pub(crate) fn start(setup: &Setup) -> Self {
+impl Real {
+    pub(crate) fn start(setup: &Setup, driver: DriverChoice) -> Self {
         let clock = io::Clock::start();
-        let config = config(setup);
+        let config =
+            Config { workers: gateway::config::Workers { io: driver, ..config(setup).workers }, ..config(setup) };
         let layout = Layout {
             workers: usize::from(setup.workers),
             cores: Vec::new(),
             pinning: String::new(),
-            driver: "epoll",
-            driver_reason: String::new(),
             files_max: 1024,
             connections_per_worker: setup.connections_max,
         };
@@ -128,7 +127,7 @@ impl Socketed {
     }
 }
 
-impl Machine for Epoll {
+impl Machine for Real {
     fn connect(&mut self, _worker: usize) -> usize {
         let mut client = Socketed::default();
         match self.try_connect() {
@@ -228,7 +227,7 @@ impl Machine for Epoll {
     }
 }
 
-impl Drop for Epoll {
+impl Drop for Real {
     fn drop(&mut self) {
         for worker in 0..self.workers.stats.len() {
             // Refused only by the full mailbox of a worker that has ended.
