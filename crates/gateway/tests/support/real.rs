@@ -137,7 +137,10 @@ impl Machine for Real {
                 self.poll.registry().register(&mut stream, Token(self.clients.len()), interest).expect("registered");
                 client.stream = Some(stream);
             }
-            Err(error) if error.kind() == ErrorKind::ConnectionRefused => client.ended = Some(Ended::Refused),
+            // A listener that closes in the middle of a TCP handshake resets it; to the client that is a refusal too.
+            Err(error) if matches!(error.kind(), ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset) => {
+                client.ended = Some(Ended::Refused);
+            }
             Err(error) => panic!("cannot connect: {error}"),
         }
         self.clients.push(client);
