@@ -22,7 +22,7 @@ use crate::listener::{Listener, ListenerSocket, SocketFile};
 use crate::options::Options;
 use crate::refusal;
 use crate::state::{CONNECTIONS_MAX, Io, REFUSED_MAX};
-use crate::tick::{Core, Readiness, Sockets};
+use crate::tick::{Core, Readiness, Sockets, Waits};
 use crate::wake::WakeReceiver;
 
 /// How many events one wait fetches; more are fetched by the next, which does not wait.
@@ -107,58 +107,6 @@ impl Epoll {
         Ok(Epoll { core, events, clock, wake, spin, _not_send: std::marker::PhantomData })
     }
 
-    /// Waits for events, or not at all if there is work. Returns the moment for which it was going to wake by itself.
-    fn wait<H: Handler>(&mut self, handler: &H, wait_max: Option<Duration>) -> io::Result<Option<Duration>> {
-        let wake_at = self.core.wake_at();
-        let mut timeout = wait_max;
-        if let Some(at) = wake_at {
-            let left = at.saturating_sub(self.clock.now());
-            timeout = Some(timeout.map_or(left, |max| max.min(left)));
-        }
-        if timeout == Some(Duration::ZERO) {
-            self.poll(timeout)?;
-            return Ok(wake_at);
-        }
-        if !self.spin.is_zero() {
-            if self.spin_for_work(handler, timeout)? {
-                return Ok(wake_at);
-            }
-            // The spin was part of the wait; without this, deadlines and alarms would come late by it.
-            timeout = timeout.map(|timeout| timeout.saturating_sub(self.spin));
-        }
-        self.wake.begin_sleep();
-        let timeout = if handler.has_mail() { Some(Duration::ZERO) } else { timeout };
-        let result = self.poll(timeout);
-        self.wake.end_sleep();
-        result.map(|()| wake_at)
-    }
-
-    /// Polls without sleeping; true as soon as there is something to do.
-    fn spin_for_work<H: Handler>(&mut self, handler: &H, timeout: Option<Duration>) -> io::Result<bool> {
-        let until = self.clock.now() + timeout.map_or(self.spin, |timeout| timeout.min(self.spin));
-        loop {
-            self.poll(Some(Duration::ZERO))?;
-            if !self.events.is_empty() || handler.has_mail() {
-                return Ok(true);
-            }
-            if self.clock.now() >= until {
-                return Ok(false);
-            }
-            std::hint::spin_loop();
-        }
-    }
-
-    fn poll(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        match self.core.sockets.poll.poll(&mut self.events, timeout) {
-            // A signal: the tick does what there is to do, which may be nothing.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                self.events.clear();
-                Ok(())
-            }
-            result => result,
-        }
-    }
-
     fn announce_events(&mut self) {
         for event in &self.events {
             let token = event.token();
@@ -179,12 +127,46 @@ impl Epoll {
     }
 }
 
+impl Waits for Epoll {
+    fn look(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        match self.core.sockets.poll.poll(&mut self.events, timeout) {
+            // A signal: the tick does what there is to do, which may be nothing.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                self.events.clear();
+                Ok(())
+            }
+            result => result,
+        }
+    }
+
+    fn has_events(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    fn wake_at(&self) -> Option<Duration> {
+        self.core.wake_at()
+    }
+
+    fn wake(&self) -> &WakeReceiver {
+        &self.wake
+    }
+
+    fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    fn spin(&self) -> Duration {
+        self.spin
+    }
+}
+
 impl Driver for Epoll {
     fn tick<H: Handler>(&mut self, handler: &mut H, wait_max: Option<Duration>) -> io::Result<()> {
         let wake_at = self.wait(handler, wait_max)?;
         let began = self.clock.now();
         self.core.begin(began, wake_at);
         self.announce_events();
+        self.events.clear();
         self.core.phases(handler);
         self.core.io.counters.ticked(self.clock.now().saturating_sub(began));
         Ok(())

@@ -2,12 +2,14 @@
 
 mod accept;
 mod sockets;
+mod wait;
 
 use std::collections::VecDeque;
 use std::io;
 use std::time::Duration;
 
 pub(crate) use sockets::{Readiness, Sockets};
+pub(crate) use wait::Waits;
 
 use crate::batch::{Batch, SEND_BYTES_MAX};
 use crate::handler::{Class, Closed, ConnId, Flow, Handler, Peer, PeerAddress};

@@ -30,7 +30,7 @@ use crate::handler::{Driver, Handler, Kind};
 use crate::listener::Listener;
 use crate::options::Options;
 use crate::state::{CONNECTIONS_MAX, Io, REFUSED_MAX};
-use crate::tick::{Core, Readiness};
+use crate::tick::{Core, Readiness, Waits};
 use crate::wake::WakeReceiver;
 use listening::Listening;
 use ring::{News, Ring, Tag};
@@ -105,58 +105,6 @@ impl Uring {
         self.core.sockets.ring.poll_input(self.wake.as_fd(), Tag::new(ring::Kind::Wake, 0));
     }
 
-    /// Waits for news, or not at all if there is work. Returns the moment for which it was going to wake by itself.
-    fn wait<H: Handler>(&mut self, handler: &H, wait_max: Option<Duration>) -> io::Result<Option<Duration>> {
-        let wake_at = self.core.wake_at();
-        // They came back with the last tick's batches. What is queued to be submitted goes with the next ones, or with
-        // the next wait.
-        if self.core.sockets.ring.has_news() {
-            return Ok(wake_at);
-        }
-        let mut timeout = wait_max;
-        if let Some(at) = wake_at {
-            let left = at.saturating_sub(self.clock.now());
-            timeout = Some(timeout.map_or(left, |max| max.min(left)));
-        }
-        if timeout == Some(Duration::ZERO) {
-            self.enter(timeout)?;
-            return Ok(wake_at);
-        }
-        if !self.spin.is_zero() && self.spin_for_work(handler, timeout)? {
-            return Ok(wake_at);
-        }
-        self.wake.begin_sleep();
-        let timeout = if handler.has_mail() { Some(Duration::ZERO) } else { timeout };
-        let result = self.enter(timeout);
-        self.wake.end_sleep();
-        result.map(|()| wake_at)
-    }
-
-    /// Looks for news without sleeping; true as soon as there is something to do.
-    fn spin_for_work<H: Handler>(&mut self, handler: &H, timeout: Option<Duration>) -> io::Result<bool> {
-        let until = self.clock.now() + timeout.map_or(self.spin, |timeout| timeout.min(self.spin));
-        loop {
-            self.enter(Some(Duration::ZERO))?;
-            if self.core.sockets.ring.has_news() || handler.has_mail() {
-                return Ok(true);
-            }
-            if self.clock.now() >= until {
-                return Ok(false);
-            }
-            std::hint::spin_loop();
-        }
-    }
-
-    fn enter(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        let ring = &mut self.core.sockets.ring;
-        // Closes are done at once, so waiting for them is no wait.
-        let closes = ring.closes();
-        match timeout {
-            Some(Duration::ZERO) => ring.enter(closes, None),
-            timeout => ring.enter(closes.max(1), timeout),
-        }
-    }
-
     fn announce_news(&mut self) {
         while let Some(news) = self.core.sockets.ring.next_news() {
             let index = news.tag.index();
@@ -224,6 +172,40 @@ fn readiness(events: i32, output: bool) -> Readiness {
         writable: output,
         fin: any(libc::POLLRDHUP | libc::POLLHUP),
         failed: any(libc::POLLERR),
+    }
+}
+
+impl Waits for Uring {
+    fn look(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        let ring = &mut self.core.sockets.ring;
+        // Closes are done at once, so waiting for them is no wait.
+        let closes = ring.closes();
+        match timeout {
+            Some(Duration::ZERO) => ring.enter(closes, None),
+            timeout => ring.enter(closes.max(1), timeout),
+        }
+    }
+
+    /// News comes back with a tick's batches too. What is queued to be submitted goes with the next ones, or with the
+    /// next wait.
+    fn has_events(&self) -> bool {
+        self.core.sockets.ring.has_news()
+    }
+
+    fn wake_at(&self) -> Option<Duration> {
+        self.core.wake_at()
+    }
+
+    fn wake(&self) -> &WakeReceiver {
+        &self.wake
+    }
+
+    fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    fn spin(&self) -> Duration {
+        self.spin
     }
 }
 
