@@ -226,10 +226,20 @@ fn a_reload_lets_new_origins_in() {
         socket.read_exact(&mut status).expect("a status line");
         String::from_utf8_lossy(&status).into_owned()
     };
+    let counted = |gateway: &Running, name: &str| -> u64 {
+        let metrics = get(&gateway.api, "/metrics");
+        let ours = metrics.lines().filter(|line| line.starts_with(&format!("tidegate_{name}_total{{")));
+        ours.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    };
+    assert_eq!((counted(&gateway, "origins_refused"), counted(&gateway, "handshakes")), (0, 0));
     assert_eq!(handshake(&gateway), "HTTP/1.1 403");
+    // A worker's numbers are copied out at the end of its tick, which may be a little after its answer.
+    while counted(&gateway, "origins_refused") != 1 {}
+    assert_eq!(counted(&gateway, "handshakes"), 0);
     std::fs::write(file.path(), text("['https://app.example.com']")).expect("writable");
     gateway.signal("HUP");
     gateway.read_until("the new configuration is in force");
     // The order reaches the workers by letter; each answers by the new rule from its next tick on.
     while handshake(&gateway) != "HTTP/1.1 101" {}
+    while counted(&gateway, "handshakes") != 1 {}
 }

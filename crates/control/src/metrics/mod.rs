@@ -64,6 +64,12 @@ pub struct WorkerSample {
     pub letters_refused: u64,
     /// Messages dropped unsent: by a slow-client policy, or with the outbox of a connection that died.
     pub outbox_dropped: u64,
+    /// WebSocket handshakes answered with 101.
+    pub handshakes: u64,
+    /// Handshakes refused because of their Origin.
+    pub origins_refused: u64,
+    /// Panics caught inside a connection; each cost that connection and is a bug of ours.
+    pub panics: u64,
     /// Connections accepted.
     pub accepted: u64,
     /// Connections answered 503 because the worker was full.

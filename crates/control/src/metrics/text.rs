@@ -58,6 +58,9 @@ const COUNTERS: &[PerWorker] = &[
     ("letters_sent", None, "Letters handed to other threads", |w| w.letters_sent),
     ("letters_refused", None, "Letters refused because a mailbox was full", |w| w.letters_refused),
     ("outbox_dropped", None, "Messages dropped unsent", |w| w.outbox_dropped),
+    ("handshakes", None, "WebSocket handshakes answered with 101", |w| w.handshakes),
+    ("origins_refused", None, "Handshakes refused because of their Origin", |w| w.origins_refused),
+    ("panics", None, "Panics caught inside a connection", |w| w.panics),
 ];
 
 struct Writer<'e, 'o> {
