@@ -67,9 +67,9 @@
 //!   for all drivers.
 //! * [`epoll`], [`uring`]: the drivers on real sockets; [`sim`]: the driver on a simulated network.
 //! * `slots`, `deadlines`, [`batch`]: the columns per connection and the send buffer.
-//! * [`listener`], [`wake`], [`clock`], [`affinity`], [`counters`]: what surrounds a worker.
+//! * [`listener`], [`wake`], [`clock`], [`affinity`], [`descriptors`], [`counters`]: what surrounds a worker.
 //!
-//! `unsafe` is confined to [`affinity`], `connector`, `eventfd` and [`uring`].
+//! `unsafe` is confined to [`affinity`], `connector`, [`descriptors`], `eventfd` and [`uring`].
 #![deny(unsafe_code)]
 
 pub mod affinity;
@@ -78,6 +78,7 @@ pub mod clock;
 mod connector;
 pub mod counters;
 mod deadlines;
+pub mod descriptors;
 pub mod epoll;
 mod eventfd;
 pub mod handler;

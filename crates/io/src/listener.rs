@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -112,6 +112,15 @@ impl Listener {
     #[must_use]
     pub fn local_address(&self) -> &Address {
         &self.local
+    }
+
+    /// Its descriptor's number, for [`take_private_table`](crate::descriptors::take_private_table).
+    #[must_use]
+    pub fn fd(&self) -> RawFd {
+        match &self.socket {
+            ListenerSocket::Tcp(socket) => socket.as_raw_fd(),
+            ListenerSocket::Unix(socket) => socket.as_raw_fd(),
+        }
     }
 
     /// A second handle to the same socket: how several workers listen on one Unix socket, where SO_REUSEPORT does not

@@ -65,6 +65,13 @@ impl Wake {
         Ok(Wake { shared: Arc::new(Shared { sleeping: AtomicBool::new(false), event: EventFd::new()? }) })
     }
 
+    /// The number of its eventfd: what every thread with a private descriptor table keeps, see
+    /// [`take_private_table`](crate::descriptors::take_private_table).
+    #[must_use]
+    pub fn fd(&self) -> RawFd {
+        self.shared.event.as_raw_fd()
+    }
+
     /// The sleeper's side. For one sleeper only: of two, only one would be woken.
     #[must_use]
     pub fn receiver(&self) -> WakeReceiver {
