@@ -215,6 +215,7 @@ async fn the_workers_figures_arrive_under_their_worker() {
     assert_eq!(families["tidegate_ready"].value("tidegate_ready", &[]), 1.0);
     let reason = "asked for by `--io epoll`, a \"quoted\" \\ and\nbroken reason";
     families["tidegate_driver"].value("tidegate_driver_info", &[("driver", "epoll"), ("reason", reason)]);
+    families["tidegate_driver"].value("tidegate_driver_info", &[("driver", "uring"), ("reason", "it works")]);
 }
 
 #[tokio::test]

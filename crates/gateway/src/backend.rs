@@ -6,7 +6,7 @@ use crate::letter::{Disconnecting, Letter, List, Listed, Matching, Order, Publis
 use crate::mailbox::{Mailbox, Party, Post};
 use crate::stats::{Number, WorkerStats};
 use conn::Disconnect;
-use control::metrics::{Close, NodeSample, Side, TickLengths, WorkerSample};
+use control::metrics::{Close, DriverInUse, NodeSample, Side, TickLengths, WorkerSample};
 use control::{Backend, BackendError, DisconnectTarget, Glob, NodeInfo};
 use hub::{Channel, ChannelHash, Draft, Namespaces, Published};
 use std::collections::HashMap;
@@ -29,10 +29,8 @@ pub struct Identity {
     pub uid: String,
     /// Configured or host name.
     pub name: String,
-    /// The driver's name.
-    pub driver: &'static str,
-    /// Why it was chosen.
-    pub driver_reason: String,
+    /// What the workers run on.
+    pub drivers: Vec<DriverInUse>,
     /// Soft limit of open files.
     pub files_max: u64,
     /// Connections all workers take together.
@@ -238,8 +236,7 @@ impl Backend for Gateway {
         NodeSample {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             commit: env!("TIDEGATE_GIT_HASH").to_owned(),
-            driver: self.identity.driver,
-            driver_reason: self.identity.driver_reason.clone(),
+            drivers: self.identity.drivers.clone(),
             uptime: self.clock.now(),
             files_max: self.identity.files_max,
             connections_max: self.identity.connections_max,

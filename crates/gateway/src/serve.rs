@@ -5,8 +5,9 @@ use crate::cli::{Cli, Command, Dev, EXIT_RUNTIME, EXIT_USAGE, ServeArgs};
 use crate::config::{Config, LogFormat};
 use crate::lifecycle::{Lifecycle, Outcome, Signals};
 use crate::logging::Logs;
-use crate::topology::{self, Layout, Machine, Secrets, Start, StartError, Workers};
+use crate::topology::{self, Layout, Machine, Secrets, Start, StartError, Why, Workers};
 use crate::{commands, config};
+use control::metrics::DriverInUse;
 use control::{ApiKey, ApiSettings, ServeLimits};
 use hub::ChannelHash;
 use std::ffi::OsString;
@@ -97,7 +98,7 @@ fn start_and_run(config: &Config, reload: Reload, logs: &Logs) -> Result<Outcome
         let api = bind_api(config).await?;
         let settings = Arc::new(settings);
         let start = Start { config, layout: &layout, settings: settings.clone(), secrets, clock };
-        let Workers { mailbox, wake, stats, driver, driver_reason, listening, ended } = start.workers()?;
+        let Workers { mailbox, wake, stats, drivers, listening, ended } = start.workers()?;
         let reach = Reach {
             hash: ChannelHash::new(secrets.hash),
             clock,
@@ -107,10 +108,9 @@ fn start_and_run(config: &Config, reload: Reload, logs: &Logs) -> Result<Outcome
         let identity = Identity {
             uid: format!("{:032x}", secrets.node),
             name: if config.server.name.is_empty() { host_name() } else { config.server.name.clone() },
-            driver: driver.as_str(),
-            driver_reason: driver_reason.to_owned(),
+            drivers: drivers.into_iter().map(in_use).collect(),
             files_max: layout.files_max,
-            connections_max: layout.connections_max(),
+            connections_max: layout.connections_max,
         };
         let signals = Signals::listen().map_err(kernel("listening for signals"))?;
         announce(config, &layout, &identity, dev, &listening, &api);
@@ -193,6 +193,13 @@ fn api_limits(config: &Config) -> ServeLimits {
     ServeLimits { head_timeout: config.http.head_timeout.get(), ..ServeLimits::default() }
 }
 
+fn in_use(on: topology::InUse) -> DriverInUse {
+    if let Why::UringUnavailable(reason) = &on.why {
+        tracing::warn!(reason, "the workers run on epoll: io_uring cannot be used");
+    }
+    DriverInUse { driver: on.driver.as_str(), reason: on.why.to_string() }
+}
+
 fn host_name() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname").map_or_else(|_| "tidegate".into(), |name| name.trim().into())
 }
@@ -209,8 +216,11 @@ fn announce(
     let public: Vec<String> = public.iter().map(url).collect();
     let api: Vec<String> = api.iter().map(api_url).collect();
     if config.log.format == LogFormat::Json {
-        let (workers, driver, pinning) = (layout.workers, identity.driver, &layout.pinning);
-        tracing::info!(?public, ?api, workers, driver, pinning, "tidegate {} is listening", env!("CARGO_PKG_VERSION"));
+        for DriverInUse { driver, reason } in &identity.drivers {
+            tracing::info!(driver, reason, "the workers' event loops");
+        }
+        let (workers, pinning, clients) = (layout.workers, &layout.pinning, layout.connections_max);
+        tracing::info!(?public, ?api, workers, pinning, clients, "tidegate {} is listening", env!("CARGO_PKG_VERSION"));
         return;
     }
     eprint!("{}", banner(config, layout, identity, dev, &public, &api));
@@ -239,9 +249,12 @@ fn banner(
     for url in api {
         line(format_args!("listening api {url}"));
     }
-    line(format_args!("driver {} ({})", identity.driver, identity.driver_reason));
+    for DriverInUse { driver, reason } in &identity.drivers {
+        line(format_args!("driver {driver} ({reason})"));
+    }
     line(format_args!("workers {}, {}", layout.workers, layout.pinning));
-    line(format_args!("open files {}: room for {} clients", layout.files_max, layout.connections_max()));
+    let tables = if layout.private_tables { ", for each worker by itself" } else { "" };
+    line(format_args!("open files {}{tables}: room for {} clients", layout.files_max, layout.connections_max));
     if let (true, Some(url)) = (config.demo.enabled, public.first()) {
         line(format_args!("demo {url}/"));
     }

@@ -23,10 +23,8 @@ pub struct NodeSample {
     pub version: String,
     /// Commit it was built from, or "unknown".
     pub commit: String,
-    /// Driver of the workers: "epoll" or "io_uring".
-    pub driver: &'static str,
-    /// Why this driver was chosen.
-    pub driver_reason: String,
+    /// What the workers run on; one entry as a rule.
+    pub drivers: Vec<DriverInUse>,
     /// Since the process started.
     pub uptime: Duration,
     /// Soft limit of open files after it was raised.
@@ -37,6 +35,15 @@ pub struct NodeSample {
     pub log_lines_dropped: u64,
     /// One entry per worker, in their order.
     pub workers: Vec<WorkerSample>,
+}
+
+/// A driver that workers run on.
+#[derive(Clone, Debug, Default)]
+pub struct DriverInUse {
+    /// "epoll" or "uring".
+    pub driver: &'static str,
+    /// Why this one.
+    pub reason: String,
 }
 
 /// One worker at one moment.

@@ -69,16 +69,10 @@ struct Writer<'e, 'o> {
 
 impl Writer<'_, '_> {
     fn node(&mut self, sample: &NodeSample, ready: bool) -> fmt::Result {
-        self.info(
-            "build",
-            "The running binary",
-            &[("version", sample.version.as_str()), ("commit", sample.commit.as_str())],
-        )?;
-        self.info(
-            "driver",
-            "What the workers' event loops run on, and why",
-            &[("driver", sample.driver), ("reason", sample.driver_reason.as_str())],
-        )?;
+        let build = [("version", sample.version.as_str()), ("commit", sample.commit.as_str())];
+        self.info("build", "The running binary", [build])?;
+        let drivers = sample.drivers.iter().map(|on| [("driver", on.driver), ("reason", on.reason.as_str())]);
+        self.info("driver", "What the workers' event loops run on, and why", drivers)?;
         let uptime = ConstGauge::new(sample.uptime.as_secs_f64());
         self.one("uptime", Some(Unit::Seconds), "Time since the process started", &uptime)?;
         let ready = ConstGauge::new(u64::from(ready));
@@ -99,8 +93,15 @@ impl Writer<'_, '_> {
         metric.encode(self.encoder.encode_descriptor(name, help, unit.as_ref(), kind)?)
     }
 
-    fn info(&mut self, name: &str, help: &str, labels: &[(&'static str, &str); 2]) -> fmt::Result {
-        self.encoder.encode_descriptor(name, help, None, MetricType::Info)?.encode_info(labels)
+    /// A metric that only has labels, once for each set of them.
+    fn info<'l>(
+        &mut self,
+        name: &str,
+        help: &str,
+        sets: impl IntoIterator<Item = [(&'static str, &'l str); 2]>,
+    ) -> fmt::Result {
+        let mut family = self.encoder.encode_descriptor(name, help, None, MetricType::Info)?;
+        sets.into_iter().try_for_each(|labels| family.encode_info(&labels))
     }
 
     fn workers(&mut self, workers: &[WorkerSample]) -> fmt::Result {

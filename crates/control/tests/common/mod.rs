@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, Response, StatusCode};
-use control::metrics::{Close, NodeSample, Side, TickLengths, WorkerSample};
+use control::metrics::{Close, DriverInUse, NodeSample, Side, TickLengths, WorkerSample};
 use control::{ApiKey, ApiSettings, Backend, BackendError, DisconnectTarget, Glob, NodeInfo};
 use http_body_util::BodyExt;
 use hub::{Channel, Draft, Epoch, Namespace, Namespaces, Offset, Position, Published};
@@ -110,8 +110,13 @@ impl Backend for Fake {
         NodeSample {
             version: "0.1.0".into(),
             commit: "abc".into(),
-            driver: "epoll",
-            driver_reason: "asked for by `--io epoll`, a \"quoted\" \\ and\nbroken reason".into(),
+            drivers: vec![
+                DriverInUse {
+                    driver: "epoll",
+                    reason: "asked for by `--io epoll`, a \"quoted\" \\ and\nbroken reason".into(),
+                },
+                DriverInUse { driver: "uring", reason: "it works".into() },
+            ],
             uptime: Duration::from_millis(1500),
             files_max: 1024,
             connections_max: 900,

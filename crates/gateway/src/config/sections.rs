@@ -51,7 +51,7 @@ pub struct Server {
 choice! {
     /// Which driver the workers run on.
     DriverChoice {
-        /// The one that has run longest: epoll.
+        /// io_uring where it works, which is tried, else epoll.
         #[default]
         Auto = "auto",
         /// epoll.
@@ -74,6 +74,19 @@ choice! {
     }
 }
 
+choice! {
+    /// Whether each worker has a table of file descriptors of its own.
+    PrivateTables {
+        /// Where more connections are wanted than the limit of open files allows one table.
+        #[default]
+        Auto = "auto",
+        /// Always; the start fails where the kernel does not allow it.
+        On = "on",
+        /// Never.
+        Off = "off",
+    }
+}
+
 /// `[workers]`: the threads that own the client connections.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -88,6 +101,8 @@ pub struct Workers {
     pub cpus: Vec<u32>,
     /// Client connections of the whole process. Auto: what the limit of open files allows.
     pub connections_max: Count,
+    /// Whether the limit of open files counts for each of them by itself.
+    pub private_fd_tables: PrivateTables,
     /// How long a worker polls before it sleeps.
     pub spin: Time,
 }
@@ -100,6 +115,7 @@ impl Default for Workers {
             pin: Pin::Auto,
             cpus: Vec::new(),
             connections_max: Count::Auto,
+            private_fd_tables: PrivateTables::Auto,
             spin: Time::ZERO,
         }
     }

@@ -54,6 +54,9 @@ impl Real {
             cores: Vec::new(),
             pinning: String::new(),
             files_max: 1024,
+            // One driver with, one without, so that every scenario sees both.
+            private_tables: driver == DriverChoice::Uring,
+            connections_max: setup.connections_max as u64,
             connections_per_worker: setup.connections_max,
         };
         let settings = Arc::new(setup.settings.clone());

@@ -1,4 +1,5 @@
 //! Whether io_uring can be used here, found out by using it.
+#![allow(unsafe_code)]
 
 use std::fmt;
 use std::fs;
@@ -91,12 +92,24 @@ impl fmt::Debug for Ready {
 /// # Errors
 /// When io_uring cannot be used here. Nothing is left behind then, and epoll can be used.
 pub fn probe() -> Result<Ready, Unavailable> {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let release = release();
     if is_too_old(&release) {
-        return Err(Unavailable::KernelTooOld(release.trim().to_owned()));
+        return Err(Unavailable::KernelTooOld(release));
     }
     let ring = Ring::open().map_err(|error| refused(error, disabled()))?;
     try_out(ring)
+}
+
+/// The kernel's release as it tells this process, "6.1.0-13-amd64"; empty if it does not.
+fn release() -> String {
+    // SAFETY: utsname is arrays of characters, for which all zeroes is a value.
+    let mut names: libc::utsname = unsafe { std::mem::zeroed() };
+    // SAFETY: `names` is a valid utsname to write to.
+    if unsafe { libc::uname(&raw mut names) } != 0 {
+        return String::new();
+    }
+    let bytes = names.release.iter().map(|&c| c as u8).take_while(|&byte| byte != 0).collect::<Vec<u8>>();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// Of a release that is not understood nothing is assumed; the trial tells.
