@@ -12,5 +12,6 @@ mod drain;
 mod echo;
 mod heartbeat;
 mod http;
+mod neighbours;
 mod plain;
 mod slow_clients;
