@@ -121,6 +121,15 @@ impl Gateway {
         self.order_all(|| Order::Ready(ready)).await;
     }
 
+    /// Asks one worker for a sign of life. The answer comes from its event loop, through its mailbox.
+    ///
+    /// # Errors
+    /// `Busy` when its mailbox is full. A worker that hangs never answers: bound the wait.
+    pub async fn ping(&self, worker: Party) -> Result<(), BackendError> {
+        // The page behind the last channel: it costs the worker nothing.
+        self.ask(|answer| Ask::List { worker, cursor: u32::MAX, answer }).await.map(drop)
+    }
+
     /// The namespaces that publishing asks for, after a reload.
     pub fn set_namespaces(&self, namespaces: Namespaces) {
         *self.namespaces.write().expect("nobody panics while holding it") = Arc::new(namespaces);

@@ -17,6 +17,7 @@ pub mod letter;
 pub mod lifecycle;
 pub mod logging;
 pub mod mailbox;
+mod notify;
 pub mod serve;
 pub mod stats;
 pub mod topology;

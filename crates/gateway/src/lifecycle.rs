@@ -12,10 +12,13 @@ use crate::backend::Gateway;
 use crate::config::Config;
 use crate::letter::Order;
 use crate::logging;
+use crate::notify::Manager;
 use crate::serve::{Reload, api_settings};
 use crate::topology;
-use control::ApiSettings;
+use control::{ApiSettings, ServeLimits};
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
@@ -91,21 +94,32 @@ impl Signals {
 impl Lifecycle {
     /// Runs until the process should end.
     pub(crate) async fn run(mut self, api: watch::Sender<Arc<ApiSettings>>) -> Outcome {
+        let manager = Manager::from_env();
+        let gateway = self.gateway.clone();
+        let mut attending = pin!(manager.attend(&gateway));
         loop {
             let asked = tokio::select! {
                 asked = self.signals.next(self.reload.is_dev()) => asked,
                 ended = self.ended.recv() => return failed(ended),
+                never = &mut attending => match never {},
             };
             match asked {
-                Asked::Reload => self.reload(&api).await,
+                Asked::Reload => {
+                    manager.reloading().await;
+                    let outcome = self.reload(&api).await;
+                    manager.reloaded(&outcome).await;
+                }
                 Asked::Stop => return Outcome::Ended,
-                Asked::Drain => return self.drain_unless_hurried().await,
+                Asked::Drain => return self.drain_unless_hurried(&manager).await,
             }
         }
     }
 
-    async fn drain_unless_hurried(self) -> Outcome {
+    /// From here on the workers end one after the other, so the manager is given no more signs of life; to have been told
+    /// that we stop is why it wants none.
+    async fn drain_unless_hurried(self, manager: &Manager) -> Outcome {
         let Self { config, gateway, mut ended, mut signals, .. } = self;
+        manager.stopping(stop_bound(&config), gateway.connections()).await;
         tokio::select! {
             outcome = drain(&config, &gateway, &mut ended) => outcome,
             () = signals.impatient() => {
@@ -115,8 +129,9 @@ impl Lifecycle {
         }
     }
 
-    /// Reads the config again. What needs a restart is named, the rest is in force from now on.
-    async fn reload(&mut self, api: &watch::Sender<Arc<ApiSettings>>) {
+    /// Reads the config again. What needs a restart is named, the rest is in force from now on. An error says why
+    /// the old one stays.
+    async fn reload(&mut self, api: &watch::Sender<Arc<ApiSettings>>) -> Result<(), String> {
         let config = match self.reload.load() {
             Ok(config) => config,
             Err(problems) => {
@@ -124,14 +139,14 @@ impl Lifecycle {
                     tracing::error!("reload: {problem}");
                 }
                 tracing::error!("reload: the old configuration stays in force");
-                return;
+                return Err(problems.first().map_or_else(String::new, ToString::to_string));
             }
         };
         let settings = match topology::settings(&config, self.reload.is_dev()) {
             Ok(settings) => Arc::new(settings),
             Err(what) => {
                 tracing::error!("reload: {what}; the old configuration stays in force");
-                return;
+                return Err(what);
             }
         };
         for section in self.needs_restart(&config) {
@@ -143,6 +158,7 @@ impl Lifecycle {
         self.gateway.order_all(|| Order::Settings(settings.clone())).await;
         self.config = config;
         tracing::info!("reload: the new configuration is in force");
+        Ok(())
     }
 
     fn needs_restart(&self, new: &Config) -> Vec<&'static str> {
@@ -157,6 +173,12 @@ impl Lifecycle {
         ];
         changed.into_iter().filter_map(|(section, changed)| changed.then_some(section)).collect()
     }
+}
+
+/// Longest time from SIGTERM to the end of the process: what a service manager has to wait before it kills.
+pub fn stop_bound(config: &Config) -> Duration {
+    let ServeLimits { grace, linger, .. } = ServeLimits::default();
+    config.drain.notice.get() + topology::drain_bound(config) + grace + linger
 }
 
 async fn drain(config: &Config, gateway: &Gateway, ended: &mut UnboundedReceiver<Result<usize, String>>) -> Outcome {

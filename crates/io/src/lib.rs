@@ -69,7 +69,7 @@
 //! * `slots`, `deadlines`, [`batch`]: the columns per connection and the send buffer.
 //! * [`listener`], [`wake`], [`clock`], [`affinity`], [`descriptors`], [`counters`]: what surrounds a worker.
 //!
-//! `unsafe` is confined to [`affinity`], `connector`, [`descriptors`], `eventfd` and [`uring`].
+//! `unsafe` is confined to [`affinity`], [`clock::monotonic`], `connector`, [`descriptors`], `eventfd` and [`uring`].
 #![deny(unsafe_code)]
 
 pub mod affinity;

@@ -61,6 +61,10 @@ pub(crate) fn start_as(mut command: Command) -> Running {
 }
 
 impl Running {
+    pub(crate) fn process(&self) -> u32 {
+        self.child.id()
+    }
+
     pub(crate) fn signal(&self, name: &str) {
         let kill = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(kill.expect("kill runs").success());
