@@ -27,8 +27,8 @@ pub enum Request<'a> {
     Publish {
         /// The channel.
         channel: Cow<'a, str>,
-        /// JSON text, empty where it was absent.
-        data: &'a str,
+        /// JSON text without line breaks, empty where it was absent or is not JSON.
+        data: Cow<'a, str>,
     },
     /// Answer to our ping.
     Pong,

@@ -10,13 +10,15 @@
 //! then *live*. Publications that arrive while it is held are kept in `Waiting::held` and follow the announcement.
 
 use crate::command::{Command, Connect, Request, Subscribe};
-use crate::dialect::{centrifugo::json, plain};
+use crate::dialect::centrifugo::{Done, Format, Malformed};
+use crate::dialect::plain;
 use crate::disconnect::{ClientError, Disconnect};
 use crate::effect::{Effect, Note};
 use crate::encoded::Encoding;
 use crate::ids::ClientId;
 use crate::liveness::Liveness;
 use crate::moment::Moment;
+use crate::settings::Settings;
 use crate::shared::Cx;
 use crate::subscriptions::{Subscription, Subscriptions};
 use hub::namespace::{Lacks, Namespace};
@@ -31,7 +33,7 @@ const ANONYMOUS: bool = true;
 /// A client protocol with sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dialect {
-    CentrifugoJson,
+    Centrifugo(Format),
     Plain,
 }
 
@@ -103,9 +105,18 @@ impl Session {
         self.stage == Stage::Connected
     }
 
+    /// How replies are written. What the plain dialect says is JSON, too.
+    fn format(&self) -> Format {
+        match self.dialect {
+            Dialect::Centrifugo(format) => format,
+            Dialect::Plain => Format::Json,
+        }
+    }
+
     pub(crate) fn encoding(&self) -> Encoding {
         match self.dialect {
-            Dialect::CentrifugoJson => Encoding::CentrifugoJson,
+            Dialect::Centrifugo(Format::Json) => Encoding::CentrifugoJson,
+            Dialect::Centrifugo(Format::Protobuf) => Encoding::CentrifugoProtobuf,
             Dialect::Plain => Encoding::Plain,
         }
     }
@@ -123,8 +134,8 @@ impl Session {
         message: &'m [u8],
     ) -> Result<Progress<'m>, Disconnect> {
         match self.dialect {
-            Dialect::CentrifugoJson if message.is_empty() => Err(Disconnect::BAD_REQUEST),
-            Dialect::CentrifugoJson => self.commands(cx, liveness, message),
+            Dialect::Centrifugo(_) if message.is_empty() => Err(Disconnect::BAD_REQUEST),
+            Dialect::Centrifugo(_) => self.commands(cx, liveness, message),
             Dialect::Plain if self.stage == Stage::Unconnected => {
                 let request = plain::connect(message).ok_or(Disconnect::BAD_REQUEST)?;
                 self.connect_plain(cx, liveness, &request)?;
@@ -143,9 +154,10 @@ impl Session {
         message: &'m [u8],
     ) -> Result<Progress<'m>, Disconnect> {
         let mut rest = message;
-        while let Some(command) = json::next_command(&mut rest) {
+        let format = self.format();
+        while let Some(command) = format.next_command(&mut rest) {
             cx.shared.counters.commands += 1;
-            let command = command.map_err(|json::Malformed| Disconnect::BAD_REQUEST)?;
+            let command = command.map_err(|Malformed| Disconnect::BAD_REQUEST)?;
             self.command(cx, liveness, command)?;
             if self.holds_input() {
                 return Ok(Progress::Hold(rest));
@@ -166,7 +178,7 @@ impl Session {
             (_, _) if id == 0 => Err(Disconnect::BAD_REQUEST),
             (_, Request::Subscribe(subscribe)) => self.subscribe(cx, id, &subscribe),
             (_, Request::Unsubscribe { channel }) => self.unsubscribe(cx, id, &channel),
-            (_, Request::Publish { channel, data }) => self.publish(cx, id, &channel, data),
+            (_, Request::Publish { channel, data }) => self.publish(cx, id, &channel, &data),
             (_, Request::Unavailable(_)) => self.refuse(cx, id, ClientError::NOT_AVAILABLE),
         }
     }
@@ -193,9 +205,9 @@ impl Session {
         self.authenticate(cx, connect)?;
         self.become_connected(cx, liveness);
         let (client, native) = (self.client, self.native_ping);
-        cx.text(|out, settings| {
+        self.reply(cx, |format, out, settings| {
             let ping = (!native).then_some(settings.times.ping_interval.as_secs());
-            json::connected(out, id, client, &settings.version, ping);
+            format.connected(out, id, client, &settings.version, ping);
         })
     }
 
@@ -227,7 +239,18 @@ impl Session {
     }
 
     fn refuse(&self, cx: &mut Cx<'_>, id: u32, error: ClientError) -> Result<(), Disconnect> {
-        cx.text(|out, _| json::error(out, id, error))
+        self.reply(cx, |format, out, _| format.error(out, id, error))
+    }
+
+    /// The answer to a command that went well and has nothing to say.
+    fn done(&self, cx: &mut Cx<'_>, id: u32, done: Done) -> Result<(), Disconnect> {
+        self.reply(cx, |format, out, _| format.done(out, id, done))
+    }
+
+    /// Queues a message in the session's format.
+    fn reply(&self, cx: &mut Cx<'_>, fill: impl FnOnce(Format, &mut Vec<u8>, &Settings)) -> Result<(), Disconnect> {
+        let format = self.format();
+        cx.message(format.opcode(), |out, settings| fill(format, out, settings))
     }
 
     fn subscribe(&mut self, cx: &mut Cx<'_>, id: u32, request: &Subscribe<'_>) -> Result<(), Disconnect> {
@@ -351,13 +374,13 @@ impl Session {
         local: LocalId,
     ) -> Result<(), Disconnect> {
         match answer {
-            Ok(()) => cx.text(|out, _| json::empty_result(out, command, "subscribe"))?,
+            Ok(()) => self.done(cx, command, Done::Subscribe)?,
             Err(error) => self.refuse(cx, command, error)?,
         }
         let unsubscribe = self.waiting.as_mut().and_then(|w| w.unsubscribe.take_if(|(_, s)| *s == sequence));
         if let Some((id, _)) = unsubscribe {
             self.leave(cx, local);
-            cx.text(|out, _| json::empty_result(out, id, "unsubscribe"))?;
+            self.done(cx, id, Done::Unsubscribe)?;
         }
         self.drop_idle_waiting();
         Ok(())
@@ -419,7 +442,7 @@ impl Session {
         if let Some(local) = self.subscription(cx, channel) {
             self.leave(cx, local);
         }
-        cx.text(|out, _| json::empty_result(out, id, "unsubscribe"))
+        self.done(cx, id, Done::Unsubscribe)
     }
 
     fn leave(&mut self, cx: &mut Cx<'_>, local: LocalId) {
@@ -457,7 +480,7 @@ impl Session {
         answer: Result<(), ClientError>,
     ) -> Result<(), Disconnect> {
         match answer {
-            Ok(()) => cx.text(|out, _| json::empty_result(out, id, "publish")),
+            Ok(()) => self.done(cx, id, Done::Publish),
             Err(error) => self.refuse(cx, id, error),
         }
     }
@@ -465,8 +488,8 @@ impl Session {
     /// Writes the session's own ping, where it has one.
     pub(crate) fn ping(&self, cx: &mut Cx<'_>) -> Result<(), Disconnect> {
         match self.dialect {
-            Dialect::CentrifugoJson if self.native_ping => cx.frame(OpCode::Ping, b""),
-            Dialect::CentrifugoJson => cx.frame(OpCode::Text, json::PING),
+            Dialect::Centrifugo(_) if self.native_ping => cx.frame(OpCode::Ping, b""),
+            Dialect::Centrifugo(format) => cx.frame(format.opcode(), format.ping()),
             // The message tells the page; only the WebSocket ping is answered by a browser.
             Dialect::Plain => {
                 cx.frame(OpCode::Text, plain::PING)?;

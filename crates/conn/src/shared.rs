@@ -62,6 +62,8 @@ pub struct Counters {
     pub messages_out: u64,
     /// Publications queued for a subscriber each.
     pub deliveries: u64,
+    /// Publications made into frames: at most once per publication and encoding.
+    pub encodings: u64,
     /// Commands of the client protocols.
     pub commands: u64,
     /// WebSocket handshakes answered with 101.
@@ -116,15 +118,24 @@ pub(crate) struct Cx<'a> {
 }
 
 impl Cx<'_> {
-    /// Queues a text frame.
+    /// Queues a text message.
     ///
     /// # Errors
     /// [`Disconnect::SLOW`] when the outbox cannot take it. Below low water one reply always fits.
     pub(crate) fn text(&mut self, fill: impl FnOnce(&mut Vec<u8>, &Settings)) -> Result<(), Disconnect> {
+        self.message(OpCode::Text, fill)
+    }
+
+    /// Queues a message of that kind; see [`Cx::text`].
+    pub(crate) fn message(
+        &mut self,
+        opcode: OpCode,
+        fill: impl FnOnce(&mut Vec<u8>, &Settings),
+    ) -> Result<(), Disconnect> {
         let mut scratch = std::mem::take(&mut self.shared.scratch);
         scratch.clear();
         fill(&mut scratch, &self.shared.settings);
-        let queued = self.frame(OpCode::Text, &scratch);
+        let queued = self.frame(opcode, &scratch);
         self.shared.scratch = scratch;
         queued
     }

@@ -44,6 +44,8 @@ numbers! {
     HttpRequests,
     /// Frames queued for one client each.
     MessagesOut,
+    /// Publications made into frames: at most once per publication and encoding.
+    Encodings,
     /// Handshakes answered with 101.
     Handshakes,
     /// Handshakes refused for their Origin.
@@ -115,6 +117,7 @@ impl WorkerStats {
         set(Number::MessagesIn, counters.messages_in);
         set(Number::HttpRequests, counters.http_requests);
         set(Number::MessagesOut, counters.messages_out);
+        set(Number::Encodings, counters.encodings);
         set(Number::Handshakes, counters.handshakes);
         set(Number::OriginsRefused, counters.origins_refused);
         set(Number::LettersSent, totals.letters.sent);

@@ -4,6 +4,7 @@
 //! read as the next request.
 
 use crate::command::Connect;
+use crate::dialect::centrifugo::Format;
 use crate::dialect::plain;
 use crate::effect::Note;
 use crate::moment::Moment;
@@ -178,9 +179,9 @@ impl Cx<'_> {
             ));
         }
         let query = request.query().unwrap_or_default();
-        let subprotocol = match endpoint {
-            Endpoint::Centrifugo => centrifugo_subprotocol(&upgrade, query)?,
-            Endpoint::Plain | Endpoint::Echo => None,
+        let (format, subprotocol) = match endpoint {
+            Endpoint::Centrifugo => centrifugo_format(&upgrade, query)?,
+            Endpoint::Plain | Endpoint::Echo => (Format::Json, None),
         };
         let wanted = match endpoint {
             Endpoint::Plain => plain_connect(query)?,
@@ -193,7 +194,7 @@ impl Cx<'_> {
             Endpoint::Echo => Open::echo(self),
             Endpoint::Centrifugo => {
                 let client = self.shared.ids.next_client();
-                Open::session(self, Session::new(Dialect::CentrifugoJson, client, native_ping))
+                Open::session(self, Session::new(Dialect::Centrifugo(format), client, native_ping))
             }
             Endpoint::Plain => {
                 let client = self.shared.ids.next_client();
@@ -205,18 +206,24 @@ impl Cx<'_> {
     }
 }
 
-/// JSON is spoken without a subprotocol, or under its name where the client offers it.
-fn centrifugo_subprotocol(upgrade: &handshake::Upgrade<'_>, query: &str) -> Result<Option<&'static str>, Refusal> {
+/// Which format is spoken, and the subprotocol to answer with: one that the client offers, or none.
+///
+/// JSON is the default. Protobuf is asked for by its subprotocol or in the URL, as clients do that cannot offer one.
+fn centrifugo_format(upgrade: &handshake::Upgrade<'_>, query: &str) -> Result<(Format, Option<&'static str>), Refusal> {
+    const JSON: &str = "centrifuge-json";
+    const PROTOBUF: &str = "centrifuge-protobuf";
     let asked = |key: &str| http::query_param(query, key).as_deref() == Some("protobuf");
-    if upgrade.offers("centrifuge-json") {
-        return Ok(Some("centrifuge-json"));
+    let asked = asked("cf_protocol") || asked("format");
+    match (upgrade.offers(JSON), upgrade.offers(PROTOBUF)) {
+        (_, true) if asked => Ok((Format::Protobuf, Some(PROTOBUF))),
+        (true, false) if asked => {
+            Err(Refusal::bad_request("the URL asks for Protobuf and the subprotocol for JSON: leave out one of them"))
+        }
+        (true, _) => Ok((Format::Json, Some(JSON))),
+        (false, true) => Ok((Format::Protobuf, Some(PROTOBUF))),
+        (false, false) if asked => Ok((Format::Protobuf, None)),
+        (false, false) => Ok((Format::Json, None)),
     }
-    if upgrade.offers("centrifuge-protobuf") || asked("cf_protocol") || asked("format") {
-        return Err(Refusal::bad_request(
-            "this version speaks the JSON protocol only: connect without centrifuge-protobuf",
-        ));
-    }
-    Ok(None)
 }
 
 /// The connect request in the URL, if there is one; without one the client's first message is it.

@@ -3,6 +3,8 @@
 //! `TIDEGATE_SEED` replays a run whose seed a failure has named.
 
 mod output;
+#[path = "../schema/mod.rs"]
+mod schema;
 mod script;
 mod world;
 

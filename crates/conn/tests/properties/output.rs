@@ -1,5 +1,6 @@
 //! What a client got, and whether it had to be so.
 
+use crate::schema;
 use crate::script::Script;
 use crate::world::World;
 use serde_json::Value;
@@ -58,7 +59,11 @@ pub(crate) fn check_centrifugo(script: &Script, world: &World) {
     let Some(got) = read(world) else { return };
     let (mut answered, mut subscribed, mut last) = (HashSet::new(), HashSet::new(), HashMap::new());
     let mut pushes = 0;
-    for message in got.messages.iter().map(|message| parse(message)) {
+    let parse = |message: &Vec<u8>| match script.protobuf {
+        true => schema::replies(message).expect("messages are Protobuf"),
+        false => vec![parse(message)],
+    };
+    for message in got.messages.iter().flat_map(parse) {
         if message == serde_json::json!({}) {
             continue; // a ping
         }

@@ -1,5 +1,6 @@
 //! What a client says, drawn at random: the bytes of its whole life, handshake first.
 
+use crate::schema;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -16,6 +17,8 @@ const MASK: [u8; 4] = [9, 0x80, 0xff, 1];
 pub(crate) struct Script {
     /// Everything it sends.
     pub(crate) bytes: Vec<u8>,
+    /// Its commands and their replies are Protobuf.
+    pub(crate) protobuf: bool,
     /// Its commands by id, the first of which is 1. Of the Centrifugo dialect only.
     pub(crate) commands: Vec<Value>,
     /// Its messages, in order. Of an echo only.
@@ -59,12 +62,12 @@ fn request() -> impl Strategy<Value = Value> {
     ]
 }
 
-/// Well-behaved: connects, then sends messages of one or more commands.
+/// Well-behaved: connects, then sends messages of one or more commands, in JSON or in Protobuf.
 pub(crate) fn centrifugo() -> impl Strategy<Value = Script> {
     let message = (vec(request(), 1..6), prop::option::of(0..400usize));
-    vec(message, 0..25).prop_map(|messages| {
-        let mut script =
-            Script { bytes: handshake("/connection/websocket"), commands: Vec::new(), messages: Vec::new() };
+    (any::<bool>(), vec(message, 0..25)).prop_map(|(protobuf, messages)| {
+        let target = if protobuf { "/connection/websocket?format=protobuf" } else { "/connection/websocket" };
+        let mut script = Script { bytes: handshake(target), protobuf, commands: Vec::new(), messages: Vec::new() };
         let connect = vec![(vec![json!({"connect": {}})], None)];
         for (requests, cut) in connect.into_iter().chain(messages) {
             let mut lines = Vec::new();
@@ -73,7 +76,12 @@ pub(crate) fn centrifugo() -> impl Strategy<Value = Script> {
                 lines.push(request.to_string());
                 script.commands.push(request);
             }
-            put_message(&mut script.bytes, OpCode::Text, lines.join("\n").as_bytes(), cut);
+            let lines = lines.join("\n");
+            if protobuf {
+                put_message(&mut script.bytes, OpCode::Binary, &schema::commands(&lines), cut);
+            } else {
+                put_message(&mut script.bytes, OpCode::Text, lines.as_bytes(), cut);
+            }
         }
         script
     })
@@ -92,7 +100,7 @@ pub(crate) fn plain() -> impl Strategy<Value = Script> {
             bytes
         };
         noise.iter().for_each(|&len| put_message(&mut bytes, OpCode::Binary, &vec![b'n'; len], None));
-        Script { bytes, commands: Vec::new(), messages: Vec::new() }
+        Script { bytes, protobuf: false, commands: Vec::new(), messages: Vec::new() }
     })
 }
 
@@ -100,7 +108,8 @@ pub(crate) fn plain() -> impl Strategy<Value = Script> {
 pub(crate) fn echo() -> impl Strategy<Value = Script> {
     let message = (vec(any::<u8>(), 0..1500), prop::option::of(0..1500usize));
     vec(message, 0..25).prop_map(|messages| {
-        let mut script = Script { bytes: handshake("/echo"), commands: Vec::new(), messages: Vec::new() };
+        let bytes = handshake("/echo");
+        let mut script = Script { bytes, protobuf: false, commands: Vec::new(), messages: Vec::new() };
         for (payload, cut) in messages {
             put_message(&mut script.bytes, OpCode::Binary, &payload, cut);
             script.messages.push(payload);

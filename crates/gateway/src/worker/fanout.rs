@@ -47,6 +47,7 @@ impl<P: Post> Worker<P> {
             let outboxes = &mut self.shared.outboxes;
             let body = *bodies[usize::from(member.encoding)].get_or_insert_with(|| {
                 let encoding = Encoding::from_number(member.encoding).expect("members carry numbers of encodings");
+                self.shared.counters.encodings += 1;
                 outboxes.shared(|out| encoding.publication(publication, &mut fanout.scratch, out))
             });
             match connection.deliver(body, outboxes, &settings.limits) {

@@ -2,10 +2,11 @@
 
 use crate::checker::Received;
 use crate::planted::Log;
+use crate::schema;
 use io::sim::{Client, ClosedBy};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
-use wire::ws::{CloseCode, Event, Limits, OpCode, Reader, Role};
+use wire::ws::{CloseCode, Event, Limits, MessageKind, OpCode, Reader, Role};
 
 const LIMITS: Limits = Limits { message_bytes_max: 1 << 20, fragments_max: 1 };
 const MASK: [u8; 4] = [0x5a, 0x17, 0xc3, 0x08];
@@ -14,7 +15,15 @@ const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
     Centrifugo,
+    CentrifugoProtobuf,
     Plain,
+}
+
+impl Dialect {
+    /// Whether it has commands; the plain one only listens.
+    fn has_commands(self) -> bool {
+        self != Self::Plain
+    }
 }
 
 #[derive(Debug)]
@@ -37,6 +46,7 @@ pub struct Seen {
     pub unsubscribed: u64,
     pub left_while_pending: u64,
     pub publications: u64,
+    pub publications_in_protobuf: u64,
     pub publishes_refused: u64,
     pub pings: u64,
     pub closed_slow: u64,
@@ -65,6 +75,7 @@ impl SimClient {
     pub fn connect(socket: Client, dialect: Dialect, wanted: Vec<String>) -> Self {
         let target = match dialect {
             Dialect::Centrifugo => "/connection/websocket".to_owned(),
+            Dialect::CentrifugoProtobuf => "/connection/websocket?format=protobuf".to_owned(),
             Dialect::Plain => format!("/connection/uni_websocket?channels={}", wanted.join(",")),
         };
         let head = format!(
@@ -87,7 +98,7 @@ impl SimClient {
             memberships: BTreeMap::new(),
             publishing: BTreeSet::new(),
         };
-        if dialect == Dialect::Centrifugo {
+        if dialect.has_commands() {
             let id = client.command_id();
             client.send(&format!("{{\"id\":{id},\"connect\":{{}}}}"));
         }
@@ -99,14 +110,20 @@ impl SimClient {
         self.next_command
     }
 
+    /// Sends one command, given as JSON.
     fn send(&self, text: &str) {
         let mut out = Vec::new();
-        wire::ws::write_frame(&mut out, OpCode::Text, true, text.as_bytes(), Some(MASK));
+        match self.dialect {
+            Dialect::CentrifugoProtobuf => {
+                wire::ws::write_frame(&mut out, OpCode::Binary, true, &schema::commands(text), Some(MASK));
+            }
+            _ => wire::ws::write_frame(&mut out, OpCode::Text, true, text.as_bytes(), Some(MASK)),
+        }
         self.socket.write(&out);
     }
 
     fn speaks_commands(&self) -> bool {
-        self.dialect == Dialect::Centrifugo && self.close_code.is_none()
+        self.dialect.has_commands() && self.close_code.is_none()
     }
 
     /// Subscribes, or leaves where it is or will be subscribed.
@@ -185,9 +202,9 @@ impl SimClient {
             let event = reader.next(&mut input, &LIMITS).map_err(|error| format!("a bad frame: {error}"))?;
             match event {
                 None => break,
-                Some(Event::Message { payload, .. }) => {
-                    for line in payload.split(|&b| b == b'\n') {
-                        self.message(line, log, next_id, seen)?;
+                Some(Event::Message { kind, payload }) => {
+                    for message in self.messages(kind, payload)? {
+                        self.message(&message, log, next_id, seen)?;
                     }
                 }
                 Some(Event::Ping(payload)) => {
@@ -223,20 +240,29 @@ impl SimClient {
         if expected { Ok(()) } else { Err(format!("closed with {code} for no reason")) }
     }
 
-    fn message(&mut self, line: &[u8], log: &Log, next_id: u64, seen: &mut Seen) -> Result<(), String> {
-        let tree: Value = serde_json::from_slice(line).map_err(|error| format!("not JSON: {error}"))?;
-        if tree == serde_json::json!({}) {
-            if self.dialect == Dialect::Centrifugo {
+    /// The replies and pushes of one message.
+    fn messages(&self, kind: MessageKind, payload: &[u8]) -> Result<Vec<Value>, String> {
+        if self.dialect == Dialect::CentrifugoProtobuf && kind == MessageKind::Binary {
+            return schema::replies(payload).map_err(|error| format!("not Protobuf: {error}"));
+        }
+        let parse = |line| serde_json::from_slice(line).map_err(|error| format!("not JSON: {error}"));
+        payload.split(|&b| b == b'\n').map(parse).collect()
+    }
+
+    fn message(&mut self, tree: &Value, log: &Log, next_id: u64, seen: &mut Seen) -> Result<(), String> {
+        if *tree == serde_json::json!({}) {
+            if self.dialect.has_commands() {
                 seen.pings += 1;
                 self.send("{}");
             }
             return Ok(());
         }
-        let push = if self.dialect == Dialect::Plain { &tree } else { &tree["push"] };
+        let push = if self.dialect == Dialect::Plain { tree } else { &tree["push"] };
         if let Some(publication) = push.get("pub") {
             let channel = push["channel"].as_str().ok_or("a publication without a channel")?;
             let id = publication["data"]["n"].as_u64().ok_or("a publication that is not ours")?;
             seen.publications += 1;
+            seen.publications_in_protobuf += u64::from(self.dialect == Dialect::CentrifugoProtobuf);
             return match self.memberships.get_mut(channel) {
                 Some(Membership::Subscribed(received) | Membership::Leaving { received, .. }) => {
                     received.take(log, channel, id)
@@ -251,7 +277,7 @@ impl SimClient {
             return Ok(());
         }
         let id = tree["id"].as_u64().ok_or_else(|| format!("neither reply nor push: {tree}"))? as u32;
-        self.reply(id, &tree, log, next_id, seen)
+        self.reply(id, tree, log, next_id, seen)
     }
 
     fn plain_connected(&mut self, connected: &Value, next_id: u64, seen: &mut Seen) -> Result<(), String> {

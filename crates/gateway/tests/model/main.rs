@@ -1,7 +1,7 @@
 //! Whole workers on a simulated network, checked against a model: whoever was told *subscribed* gets every publication of
 //! the channel once and in order until it leaves, and nobody gets anything else.
 //!
-//! Each seed makes its own world: 1 to 4 workers with small mailboxes, two dialects, a hostile network, and some hundred
+//! Each seed makes its own world: 1 to 4 workers with small mailboxes, three dialects, a hostile network, and some hundred
 //! random operations. `TIDEGATE_SEED=N` runs one seed; `TIDEGATE_SEEDS=N` that many instead of 1,000.
 
 // A test binary has no API.
@@ -10,6 +10,8 @@
 mod checker;
 mod clients;
 mod planted;
+#[path = "../../../conn/tests/schema/mod.rs"]
+mod schema;
 mod world;
 
 use planted::Plant;

@@ -156,7 +156,8 @@ impl World {
         }
         let worker = self.random.usize(..self.workers.len());
         let socket = self.net.connect(worker, 0);
-        let dialect = if self.random.bool() { Dialect::Centrifugo } else { Dialect::Plain };
+        let dialects = [Dialect::Centrifugo, Dialect::CentrifugoProtobuf, Dialect::Plain];
+        let dialect = dialects[self.random.usize(..dialects.len())];
         let wanted = self.channels.iter().filter(|_| self.random.bool()).map(|c| c.to_string()).collect();
         let mut client = SimClient::connect(socket, dialect, wanted);
         // Pipelined behind connect, as SDKs do.
@@ -320,6 +321,7 @@ counters!(
     seen.unsubscribed,
     seen.left_while_pending,
     seen.publications,
+    seen.publications_in_protobuf,
     seen.publishes_refused,
     seen.pings,
     seen.closed_slow,

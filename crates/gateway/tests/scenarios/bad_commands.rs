@@ -1,19 +1,26 @@
 //! Messages that break the client protocols, each beside one that differs in a byte or two and is answered.
 
-use crate::support::client::text_frame;
-use crate::support::{Gateway, Setup, on_every_driver};
+use crate::support::client::{frame, text_frame};
+use crate::support::{Gateway, Setup, in_every_format, on_every_driver, schema};
+use prost::Message as _;
 use serde_json::{Value, json};
+use wire::ws::OpCode;
 
-on_every_driver! {
-    what_is_no_list_of_commands_is_told_3501: Setup::dev(),
+in_every_format! {
     commands_that_make_no_sense_are_told_3501: Setup::dev(),
     a_message_to_nobody_is_told_3508: Setup::dev(),
     a_command_before_connect_is_told_3501: Setup::dev(),
     a_second_connect_is_told_3501: Setup::dev(),
     a_pong_nobody_asked_for_is_told_3501: Setup::dev(),
+    commands_without_a_handler_are_answered_108_and_the_connection_stays: Setup::dev(),
+}
+
+on_every_driver! {
+    what_is_no_list_of_commands_is_told_3501: Setup::dev(),
+    what_is_no_list_of_commands_in_protobuf_is_told_3501: Setup::dev().in_protobuf(),
+    a_payload_that_is_no_json_is_refused_and_the_connection_stays: Setup::dev().in_protobuf(),
     commands_behind_a_bad_one_are_not_run: Setup::dev(),
     a_first_message_of_the_plain_dialect_must_be_a_connect_request: Setup::dev(),
-    commands_without_a_handler_are_answered_108_and_the_connection_stays: Setup::dev(),
 }
 
 /// Sends one message to a connected client and returns the first answer.
@@ -48,6 +55,61 @@ fn what_is_no_list_of_commands_is_told_3501(gateway: &Gateway) {
     for (good, bad) in pairs {
         assert!(answer(gateway, good)["id"].as_u64() >= Some(2), "{good}");
         expect_closed(gateway, bad, 3501, "bad request");
+    }
+}
+
+fn what_is_no_list_of_commands_in_protobuf_is_told_3501(gateway: &Gateway) {
+    let good = schema::commands(r#"{"id":2,"rpc":{}}"#);
+    assert_eq!(good, [4, 8, 2, 0x6a, 0]);
+    let bad: &[&[u8]] = &[
+        &[],
+        // Cut, with a byte too many, with a length that never ends.
+        &[4, 8, 2, 0x6a],
+        &[5, 8, 2, 0x6a, 0],
+        &[4, 8, 2, 0x6a, 1],
+        &[3, 8, 2, 0x6a, 0],
+        &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 8, 2, 0x6a, 0],
+        &[0x80; 11],
+        // Field number 0, a group, and a request that is a number.
+        &[4, 0, 2, 0x6a, 0],
+        &[4, 8, 2, 0x6b, 0],
+        &[4, 8, 2, 0x68, 0],
+        // A good command, then a bad one.
+        &[4, 8, 2, 0x6a],
+        // A channel name that is not UTF-8.
+        &[7, 8, 2, 0x2a, 3, 0x0a, 1, 0xff],
+    ];
+    let ask = |message: &[u8]| {
+        let client = gateway.centrifugo();
+        client.write(frame(OpCode::Binary, true, message));
+        client
+    };
+    for bad in bad {
+        ask(bad).expect_close(3501, "bad request");
+        assert_eq!(ask(&good).json()["id"], 2);
+    }
+    assert_eq!(ask(&[7, 8, 2, 0x2a, 3, 0x0a, 1, b'a']).json(), json!({"id": 2, "subscribe": {}}));
+    // The kind of the frame is not looked at.
+    let mut as_text = gateway.centrifugo();
+    as_text.write(frame(OpCode::Text, true, &good));
+    assert_eq!(as_text.json()["id"], 2);
+}
+
+fn a_payload_that_is_no_json_is_refused_and_the_connection_stays(gateway: &Gateway) {
+    let mut client = gateway.subscriber("c");
+    let publish = |client: &crate::support::Client, data: &[u8]| {
+        let publish = schema::PublishRequest { channel: "c".to_owned(), data: data.to_vec() };
+        let command = schema::Command { id: 3, publish: Some(publish), ..Default::default() };
+        client.write(frame(OpCode::Binary, true, &command.encode_length_delimited_to_vec()));
+    };
+    for (good, bad) in [("[1]", "[1"), ("1", ""), ("\"a\"", "\"a"), ("{}", "{}}"), ("\"\\n\"", "\"\n\"")] {
+        publish(&client, bad.as_bytes());
+        assert_eq!(client.json(), json!({"id": 3, "error": {"code": 107, "message": "bad request"}}), "{bad}");
+        publish(&client, good.as_bytes());
+        let both = [client.json(), client.json()];
+        assert!(both.contains(&json!({"id": 3, "publish": {}})), "{both:?}");
+        let push = both.iter().find(|message| message.get("push").is_some()).expect("its own publication");
+        assert_eq!(push["push"]["pub"]["data"].to_string(), good);
     }
 }
 
@@ -92,11 +154,11 @@ fn a_command_before_connect_is_told_3501(gateway: &Gateway) {
         r#"{"connect":{}}"#,
     ];
     for command in commands {
-        let mut client = gateway.websocket("/connection/websocket");
+        let mut client = gateway.unconnected();
         client.send_text(command);
         client.expect_close(3501, "bad request");
     }
-    let mut twin = gateway.websocket("/connection/websocket");
+    let mut twin = gateway.unconnected();
     twin.send_text("{\"id\":1,\"connect\":{}}\n{\"id\":2,\"rpc\":{}}");
     assert_eq!((&twin.json()["id"], &twin.json()["id"]), (&json!(1), &json!(2)));
 }
@@ -104,7 +166,7 @@ fn a_command_before_connect_is_told_3501(gateway: &Gateway) {
 fn a_second_connect_is_told_3501(gateway: &Gateway) {
     expect_closed(gateway, r#"{"id":2,"connect":{}}"#, 3501, "bad request");
     // In one frame with the first, too.
-    let mut client = gateway.websocket("/connection/websocket");
+    let mut client = gateway.unconnected();
     client.send_text("{\"id\":1,\"connect\":{}}\n{\"id\":2,\"connect\":{}}");
     assert_eq!(client.json()["id"], 1);
     client.expect_close(3501, "bad request");

@@ -1,27 +1,35 @@
 //! Centrifugo's protocol on a WebSocket: connect, subscribe, publish, unsubscribe, and what may come in which order.
 
-use crate::support::client::{push, text_frame, upgrade_request};
-use crate::support::{Client, Gateway, Seen, Setup, on_every_driver, on_the_simulator};
+use crate::support::client::{Format, frame, push, upgrade_request};
+use crate::support::schema;
+use crate::support::{Client, Gateway, Seen, Setup, in_every_format, on_every_driver, on_the_simulator};
 use gateway::letter::Refused;
+use gateway::stats::Number;
+use prost::Message as _;
 use serde_json::{Value, json};
 use std::time::Duration;
 use wire::ws::OpCode;
 
-on_every_driver! {
+in_every_format! {
     the_connect_reply_has_exactly_these_fields: Setup::dev(),
     commands_behind_connect_in_one_frame_are_run: Setup::dev(),
     a_publication_of_a_backend_reaches_subscribers_and_nobody_else: Setup::dev(),
     a_publication_of_a_client_names_it_and_reaches_itself_too: Setup::dev(),
-    a_payload_arrives_as_it_was_written: Setup::dev(),
     nothing_comes_after_unsubscribe: Setup::dev(),
     unsubscribing_without_a_subscription_is_answered: Setup::dev(),
     an_unsubscribe_behind_its_subscribe_waits_for_it_and_so_does_the_rest: Setup::dev(),
     no_publication_comes_before_the_subscribe_reply: Setup::dev(),
     what_finds_a_full_mailbox_is_refused_for_now: Setup::dev().mailbox(1, 1),
     refusals_in_a_row_need_no_deeper_stack: long_messages().mailbox(1, 1),
-    the_subprotocol_is_chosen_where_it_is_offered: Setup::dev(),
     publications_cross_workers_in_order: Setup::dev().workers(3),
     clients_publish_across_workers: Setup::dev().workers(3),
+}
+
+on_every_driver! {
+    a_payload_arrives_as_it_was_written: Setup::dev(),
+    the_format_is_chosen_in_the_handshake: Setup::dev(),
+    formats_meet_on_one_channel: Setup::dev().workers(2),
+    a_publication_is_encoded_once_for_each_encoding_that_someone_reads: Setup::dev(),
 }
 
 on_the_simulator! {
@@ -33,7 +41,7 @@ on_the_simulator! {
 fn the_connect_reply_has_exactly_these_fields(gateway: &Gateway) {
     let mut ids = Vec::new();
     for _ in 0..3 {
-        let mut client = gateway.websocket("/connection/websocket");
+        let mut client = gateway.unconnected();
         let mut reply =
             client.call(json!({"id": 7, "connect": {"name": "js", "version": "1", "data": {"any": 1}, "later": 1}}));
         let id = reply["connect"]["client"].take();
@@ -49,7 +57,7 @@ fn the_connect_reply_has_exactly_these_fields(gateway: &Gateway) {
 }
 
 fn commands_behind_connect_in_one_frame_are_run(gateway: &Gateway) {
-    let mut client = gateway.websocket("/connection/websocket");
+    let mut client = gateway.unconnected();
     let subscribe = |id: u32, channel: &str| json!({"id": id, "subscribe": {"channel": channel, "flag": 1}});
     client.send_text(&format!("{{\"id\":1,\"connect\":{{}}}}\n{}\n{}\n", subscribe(2, "a"), subscribe(3, "b")));
     assert_eq!(client.json()["id"], 1, "connect is answered first");
@@ -136,7 +144,7 @@ fn an_unsubscribe_behind_its_subscribe_waits_for_it_and_so_does_the_rest(gateway
     let unsubscribe = |id: u32| json!({"id": id, "unsubscribe": {"channel": "c"}}).to_string();
     let rpc = |id: u32| json!({"id": id, "rpc": {}}).to_string();
     let first = [subscribe(2), unsubscribe(3), rpc(4), subscribe(5), unsubscribe(6), subscribe(7)].join("\n");
-    client.write([text_frame(&first), text_frame(&unsubscribe(8)), text_frame(&rpc(9))].concat());
+    client.write([client.frame_of(&first), client.frame_of(&unsubscribe(8)), client.frame_of(&rpc(9))].concat());
     for id in 2..=9 {
         let reply = client.json();
         assert_eq!(reply["id"], id, "in the order of the commands: {reply}");
@@ -233,31 +241,118 @@ fn refusals_in_a_row_need_no_deeper_stack(gateway: &Gateway) {
     client.expect_silence(1);
 }
 
-fn the_subprotocol_is_chosen_where_it_is_offered(gateway: &Gateway) {
-    for (offered, chosen) in [
-        (None, None),
-        (Some("centrifuge-json"), Some("centrifuge-json")),
-        (Some("other, centrifuge-json"), Some("centrifuge-json")),
-        (Some("centrifuge-protobuf, centrifuge-json"), Some("centrifuge-json")),
-        (Some("other"), None),
+fn the_format_is_chosen_in_the_handshake(gateway: &Gateway) {
+    const URL: &str = "/connection/websocket";
+    let (json, protobuf) = (Some("centrifuge-json"), Some("centrifuge-protobuf"));
+    let either = Some("centrifuge-protobuf, centrifuge-json");
+    for (query, offered, chosen, is_binary) in [
+        ("", None, None, false),
+        ("", json, json, false),
+        ("", Some("other, centrifuge-json"), json, false),
+        ("", Some("other"), None, false),
+        ("", protobuf, protobuf, true),
+        ("", either, json, false),
+        ("?format=protobuf", None, None, true),
+        ("?cf_protocol=protobuf", None, None, true),
+        ("?cf_protocol=protobuf", protobuf, protobuf, true),
+        ("?cf_protocol=protobuf", either, protobuf, true),
+        ("?cf_protocol=protobuf", Some("other"), None, true),
+        ("?cf_protocol=json&format=json", None, None, false),
+        ("?cf_protocol=protobuf1", None, None, false),
     ] {
         let mut client = gateway.client();
-        let answer = client.upgrade("/connection/websocket", offered);
-        assert_eq!(answer.header("Sec-WebSocket-Protocol"), chosen, "{offered:?}");
-        assert!(client.call(json!({"id": 1, "connect": {}}))["connect"].is_object());
+        let answer = client.upgrade(&format!("{URL}{query}"), offered);
+        assert_eq!(answer.header("Sec-WebSocket-Protocol"), chosen, "{query} {offered:?}");
+        let connect = r#"{"id":1,"connect":{}}"#;
+        match is_binary {
+            true => client.write(frame(OpCode::Binary, true, &schema::commands(connect))),
+            false => client.send_text(connect),
+        }
+        match client.next() {
+            Seen::Text(text) => assert!(!is_binary && text.contains("connect"), "{query} {offered:?}: {text}"),
+            Seen::Binary(reply) => {
+                assert!(is_binary, "{query} {offered:?}");
+                assert!(schema::replies(&reply).expect("Protobuf")[0]["connect"].is_object());
+            }
+            other => panic!("{query} {offered:?}: {other:?}"),
+        }
     }
-    // What this version cannot speak is refused before the handshake.
-    for (target, offered) in [
-        ("/connection/websocket", Some("centrifuge-protobuf")),
-        ("/connection/websocket?cf_protocol=protobuf", None),
-        ("/connection/websocket?format=protobuf", None),
-    ] {
-        let mut client = gateway.client();
-        client.write(upgrade_request(target, offered, &[]));
-        assert_eq!(client.response().status, 400, "{target}");
-        client.end();
+    // Asking for both is refused before the handshake.
+    let mut client = gateway.client();
+    client.write(upgrade_request(&format!("{URL}?format=protobuf"), json, &[]));
+    assert_eq!(client.response().status, 400);
+    client.end();
+}
+
+/// What one client publishes in its format reaches each of the others in theirs.
+fn formats_meet_on_one_channel(gateway: &Gateway) {
+    let subscribe = json!({"id": 2, "subscribe": {"channel": "c"}});
+    let mut clients: Vec<Client> = (0..4)
+        .map(|i| {
+            let mut client = gateway.connected_of(i / 2, if i % 2 == 0 { Format::Json } else { Format::Protobuf });
+            assert_eq!(client.call(subscribe.clone()), json!({"id": 2, "subscribe": {}}));
+            client
+        })
+        .collect();
+    let mut plain = gateway.plain("channels=c");
+    for publisher in 0..clients.len() {
+        let name = clients[publisher].name.clone();
+        let data = json!({"from": publisher, "text": "ü\u{2028}\n\"", "many": [1, -2.5e3, null]});
+        clients[publisher].send(&json!({"id": 3, "publish": {"channel": "c", "data": data}}));
+        let expected = json!({"channel": "c", "pub": {"data": data, "info": {"client": name}}});
+        for (number, client) in clients.iter_mut().enumerate() {
+            let mut got = client.json();
+            if number == publisher {
+                let next = client.json();
+                let (reply, push) = if got.get("push").is_some() { (next, got) } else { (got, next) };
+                assert_eq!(reply, json!({"id": 3, "publish": {}}));
+                got = push;
+            }
+            assert_eq!(got, json!({"push": expected}), "client {number}");
+        }
+        assert_eq!(plain.json(), expected);
     }
-    gateway.websocket("/connection/websocket?cf_protocol=json&format=json");
+    // Of a backend, too; and a payload over many lines is one line to those who read lines.
+    let text = "{\n  \"a\":\r\n  [1]\n}";
+    clients[1].write(frame(OpCode::Binary, true, &publish_raw("c", text.as_bytes())));
+    for client in &mut clients {
+        let got = client.json();
+        let got = if got["id"] == 4 { client.json() } else { got };
+        assert_eq!(got["push"]["pub"]["data"], json!({"a": [1]}));
+    }
+    assert_eq!(plain.json()["pub"]["data"], json!({"a": [1]}));
+}
+
+fn a_publication_is_encoded_once_for_each_encoding_that_someone_reads(gateway: &Gateway) {
+    let mut json: Vec<Client> = (0..5).map(|_| gateway.connected_of(0, Format::Json)).collect();
+    let mut protobuf: Vec<Client> = (0..5).map(|_| gateway.connected_of(0, Format::Protobuf)).collect();
+    let mut plain: Vec<Client> = (0..5).map(|_| gateway.plain("channels=all,plain-only")).collect();
+    let mut encodings = 0;
+    let mut expect = |channel: &str, readers: &mut [&mut Vec<Client>]| {
+        for _ in 0..3 {
+            gateway.publish(channel, &json!("x")).expect("published");
+            let clients = readers.iter_mut().flat_map(|clients| clients.iter_mut());
+            clients.for_each(|client| assert!(client.json().to_string().contains("\"x\"")));
+        }
+        encodings += 3 * readers.len() as u64;
+        gateway.until("it is counted", || gateway.sum(Number::Encodings) >= encodings);
+        assert_eq!(gateway.sum(Number::Encodings), encodings, "{channel}");
+    };
+    expect("nobody", &mut []);
+    expect("plain-only", &mut [&mut plain]);
+    json.iter_mut().for_each(|client| client.subscribe(2, "all"));
+    expect("all", &mut [&mut plain, &mut json]);
+    protobuf.iter_mut().for_each(|client| client.subscribe(2, "all"));
+    expect("all", &mut [&mut plain, &mut json, &mut protobuf]);
+    json.clear();
+    gateway.until("they have gone", || gateway.sum(Number::Sessions) == 10);
+    expect("all", &mut [&mut plain, &mut protobuf]);
+}
+
+/// A publish command with a payload that may be no JSON.
+fn publish_raw(channel: &str, data: &[u8]) -> Vec<u8> {
+    let publish = schema::PublishRequest { channel: channel.to_owned(), data: data.to_vec() };
+    schema::Command { id: 4, publish: Some(publish), ..Default::default() }.encode_length_delimited_to_vec()
 }
 
 /// Subscribers of one channel on every worker, and one of another channel.
@@ -311,7 +406,7 @@ fn a_client_that_dies_while_it_subscribes_leaves_nothing(gateway: &Gateway) {
         let mut client = gateway.centrifugo_of(0);
         gateway.freeze(1, true);
         client.send(&json!({"id": 2, "subscribe": {"channel": channel}}));
-        client.write(crate::support::client::frame(OpCode::Ping, true, b""));
+        client.write(frame(OpCode::Ping, true, b""));
         assert_eq!(client.next(), Seen::Pong(Vec::new()), "the command was read");
         kill(&client);
         gateway.pass(Duration::from_millis(500));

@@ -1,21 +1,24 @@
 //! Pings and pongs of each protocol, and clients that are late with something.
 
-use crate::support::client::frame;
-use crate::support::{Client, Ended, Gateway, Seen, Setup, on_every_driver};
+use crate::support::client::{Format, frame};
+use crate::support::{Client, Ended, Gateway, Seen, Setup, in_every_format, on_every_driver};
 use conn::Side;
 use serde_json::json;
 use std::time::Duration;
 use wire::ws::OpCode;
 
-on_every_driver! {
+in_every_format! {
     a_client_that_answers_is_pinged_again_and_again: quick_pings(),
     a_client_that_does_not_answer_is_closed_with_3012: quick_pings(),
-    native_pings_replace_the_messages_where_asked_for: quick_pings(),
     a_native_pong_is_no_answer_to_a_message: quick_pings(),
+    each_ping_admits_one_pong: quick_pings(),
+}
+
+on_every_driver! {
+    native_pings_replace_the_messages_where_asked_for: quick_pings(),
     a_plain_client_is_pinged_in_both_ways: quick_pings(),
     a_plain_client_that_does_not_answer_is_told_why_it_goes: quick_pings(),
     an_echo_client_is_pinged_natively: quick_pings(),
-    each_ping_admits_one_pong: quick_pings(),
     a_client_that_never_connects_is_stale: Setup::dev().with(|s| s.times.stale_close_delay = SHORT),
     a_client_that_does_not_answer_our_close_is_dropped: Setup::dev().with(|s| s.times.close_timeout = SHORT),
 }
@@ -59,6 +62,21 @@ fn message_ping() -> Seen {
     Seen::Text("{}".into())
 }
 
+/// The ping of a client that [`Gateway::centrifugo`] makes, and its pong.
+fn ping_in(format: Format) -> Seen {
+    match format {
+        Format::Json => message_ping(),
+        Format::Protobuf => Seen::Binary(vec![0]),
+    }
+}
+
+fn pong_in(format: Format) -> Vec<u8> {
+    match format {
+        Format::Json => message_pong(),
+        Format::Protobuf => frame(OpCode::Binary, true, &[0]),
+    }
+}
+
 fn native_ping() -> Seen {
     Seen::Ping(Vec::new())
 }
@@ -73,13 +91,13 @@ fn native_pong() -> Vec<u8> {
 
 fn a_client_that_answers_is_pinged_again_and_again(gateway: &Gateway) {
     let mut client = gateway.centrifugo();
-    expect_cadence(&times_of_pings(gateway, &mut client, &[message_ping()], &message_pong()));
+    expect_cadence(&times_of_pings(gateway, &mut client, &[ping_in(gateway.format())], &pong_in(gateway.format())));
     client.expect_silence(2);
 }
 
 fn a_client_that_does_not_answer_is_closed_with_3012(gateway: &Gateway) {
     let mut client = gateway.centrifugo();
-    assert_eq!(client.next(), message_ping());
+    assert_eq!(client.next(), ping_in(gateway.format()));
     let pinged = gateway.now();
     // Talking is not answering.
     client.expect_silence(2);
@@ -110,7 +128,7 @@ fn native_pings_replace_the_messages_where_asked_for(gateway: &Gateway) {
 
 fn a_native_pong_is_no_answer_to_a_message(gateway: &Gateway) {
     let mut client = gateway.centrifugo();
-    assert_eq!(client.next(), message_ping());
+    assert_eq!(client.next(), ping_in(gateway.format()));
     client.write(native_pong());
     assert_eq!(client.next(), Seen::Close(Some(3012), "no pong".into()));
 }
@@ -140,8 +158,8 @@ fn an_echo_client_is_pinged_natively(gateway: &Gateway) {
 
 fn each_ping_admits_one_pong(gateway: &Gateway) {
     let mut client = gateway.centrifugo();
-    assert_eq!(client.next(), message_ping());
-    client.write([message_pong(), message_pong()].concat());
+    assert_eq!(client.next(), ping_in(gateway.format()));
+    client.write([pong_in(gateway.format()), pong_in(gateway.format())].concat());
     client.expect_close(3501, "bad request");
 }
 

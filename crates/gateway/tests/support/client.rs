@@ -2,6 +2,7 @@
 
 use super::gateway::PATIENCE;
 use super::machine::{Ended, Machine};
+use super::schema;
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -22,6 +23,13 @@ const CONNECT_TIME: Duration = Duration::from_millis(200);
 
 /// Clients take whatever comes: it is the gateway that is tested.
 const WIDE: Limits = Limits { message_bytes_max: 64 << 20, fragments_max: u32::MAX };
+
+/// How a client of Centrifugo's protocol writes. What a scenario says and sees is JSON either way.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Format {
+    Json,
+    Protobuf,
+}
 
 /// What a WebSocket client saw.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -64,6 +72,7 @@ pub(crate) struct Client {
     received: Vec<u8>,
     reader: Option<Reader>,
     seen: VecDeque<Seen>,
+    pub(super) format: Format,
     /// Its id in the session protocols.
     pub(crate) name: String,
 }
@@ -79,7 +88,8 @@ impl Drop for Client {
 
 impl Client {
     pub(super) fn new(machine: Rc<RefCell<Box<dyn Machine>>>, id: usize) -> Self {
-        Self { machine, id, received: Vec::new(), reader: None, seen: VecDeque::new(), name: String::new() }
+        let (received, seen) = (Vec::new(), VecDeque::new());
+        Self { machine, id, received, reader: None, seen, format: Format::Json, name: String::new() }
     }
 
     pub(crate) fn write(&self, bytes: impl AsRef<[u8]>) {
@@ -228,8 +238,17 @@ impl Client {
         }
     }
 
+    /// The next message, of whatever protocol: one reply or push.
     pub(crate) fn json(&mut self) -> Value {
-        serde_json::from_str(&self.text()).expect("JSON")
+        match (self.format, self.next()) {
+            (Format::Json, Seen::Text(text)) => serde_json::from_str(&text).expect("JSON"),
+            (Format::Protobuf, Seen::Binary(message)) => {
+                let mut replies = schema::replies(&message).expect("Protobuf");
+                assert_eq!(replies.len(), 1, "one reply a message: {replies:?}");
+                replies.remove(0)
+            }
+            (format, other) => panic!("{other:?} instead of a message in {format:?}"),
+        }
     }
 
     /// Sends a command and takes the next message for its answer.
@@ -259,8 +278,17 @@ impl Client {
         self.send_text(&message.to_string());
     }
 
+    /// Sends a message. To a client that speaks Protobuf `text` is commands, one a line.
     pub(crate) fn send_text(&self, text: &str) {
-        self.write(frame(OpCode::Text, true, text.as_bytes()));
+        self.write(self.frame_of(text));
+    }
+
+    /// The frame of such a message.
+    pub(crate) fn frame_of(&self, text: &str) -> Vec<u8> {
+        match self.format {
+            Format::Json => text_frame(text),
+            Format::Protobuf => frame(OpCode::Binary, true, &schema::commands(text)),
+        }
     }
 
     /// The close frame must come next, then the end of the connection as soon as it is answered.

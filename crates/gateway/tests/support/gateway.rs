@@ -1,7 +1,8 @@
 //! A running gateway as a scenario sees it: clients from one side, the control thread's letters from the other.
 
-use super::client::Client;
+use super::client::{Client, Format};
 use super::machine::Machine;
+use super::setup::Setup;
 use conn::Disconnect;
 use gateway::letter::{Disconnecting, Letter, Matching, Order, Publish, Refused, Ticket};
 use gateway::mailbox::Post as _;
@@ -22,12 +23,14 @@ const LOOK: Duration = Duration::from_millis(5);
 pub(crate) struct Gateway {
     machine: Rc<RefCell<Box<dyn Machine>>>,
     hash: ChannelHash,
+    format: Format,
     tickets: Cell<u64>,
 }
 
 impl Gateway {
-    pub(super) fn new(machine: Box<dyn Machine>, hash: ChannelHash) -> Self {
-        Self { machine: Rc::new(RefCell::new(machine)), hash, tickets: Cell::new(0) }
+    pub(super) fn new(machine: Box<dyn Machine>, setup: &Setup) -> Self {
+        let machine = Rc::new(RefCell::new(machine));
+        Self { machine, hash: setup.hash(), format: setup.format, tickets: Cell::new(0) }
     }
 
     /// A connection on which nothing was said yet.
@@ -52,13 +55,38 @@ impl Gateway {
         client
     }
 
-    /// A client of Centrifugo's protocol that has connected.
+    /// What clients of Centrifugo's protocol speak here.
+    pub(crate) fn format(&self) -> Format {
+        self.format
+    }
+
+    /// A client of Centrifugo's protocol after its handshake, in the format of the setup.
+    pub(crate) fn unconnected(&self) -> Client {
+        self.unconnected_of(0, self.format)
+    }
+
+    fn unconnected_of(&self, worker: usize, format: Format) -> Client {
+        let target = match format {
+            Format::Json => "/connection/websocket",
+            Format::Protobuf => "/connection/websocket?cf_protocol=protobuf",
+        };
+        let mut client = self.websocket_of(worker, target);
+        client.format = format;
+        client
+    }
+
+    /// One that has connected.
     pub(crate) fn centrifugo(&self) -> Client {
         self.centrifugo_of(0)
     }
 
     pub(crate) fn centrifugo_of(&self, worker: usize) -> Client {
-        let mut client = self.websocket_of(worker, "/connection/websocket");
+        self.connected_of(worker, self.format)
+    }
+
+    /// The same in a format of its own.
+    pub(crate) fn connected_of(&self, worker: usize, format: Format) -> Client {
+        let mut client = self.unconnected_of(worker, format);
         let reply = client.call(json!({"id": 1, "connect": {}}));
         client.name = reply["connect"]["client"].as_str().expect("a client id").to_owned();
         client

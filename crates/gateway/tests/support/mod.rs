@@ -9,6 +9,8 @@ pub(crate) mod client;
 mod gateway;
 mod machine;
 mod real;
+#[path = "../../../conn/tests/schema/mod.rs"]
+pub(crate) mod schema;
 mod setup;
 mod sim;
 
@@ -52,6 +54,19 @@ macro_rules! on_every_driver {
     )+};
 }
 
+/// Makes tests of scenarios, as `on_every_driver` does, of clients that speak JSON and again of some that speak Protobuf.
+macro_rules! in_every_format {
+    ($($name:ident: $setup:expr),+ $(,)?) => {
+        $crate::support::on_every_driver! { $($name: $setup),+ }
+
+        mod in_protobuf {
+            use super::*;
+
+            $crate::support::on_every_driver! { $($name: $setup.in_protobuf()),+ }
+        }
+    };
+}
+
 /// Makes tests of scenarios that need to hold time or a worker still, which only the simulator can.
 macro_rules! on_the_simulator {
     ($($name:ident: $setup:expr),+ $(,)?) => {$(
@@ -71,7 +86,7 @@ macro_rules! on_the_simulator {
     )+};
 }
 
-pub(crate) use {on_every_driver, on_the_simulator};
+pub(crate) use {in_every_format, on_every_driver, on_the_simulator};
 
 /// Runs a scenario and looks whether anything is left behind.
 fn run(gateway: &Gateway, scenario: fn(&Gateway)) {
@@ -80,12 +95,12 @@ fn run(gateway: &Gateway, scenario: fn(&Gateway)) {
 }
 
 pub(crate) fn on_simulator(setup: &Setup, scenario: fn(&Gateway)) {
-    run(&Gateway::new(Box::new(sim::Sim::start(setup, None)), setup.hash()), scenario);
+    run(&Gateway::new(Box::new(sim::Sim::start(setup, None)), setup), scenario);
 }
 
 pub(crate) fn on_bad_networks(setup: &Setup, scenario: fn(&Gateway)) {
     for seed in seeds() {
-        let gateway = Gateway::new(Box::new(sim::Sim::start(setup, Some(seed))), setup.hash());
+        let gateway = Gateway::new(Box::new(sim::Sim::start(setup, Some(seed))), setup);
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(&gateway, scenario))) {
             eprintln!("replay with TIDEGATE_SEED={seed}");
             resume_unwind(panic);
@@ -94,7 +109,7 @@ pub(crate) fn on_bad_networks(setup: &Setup, scenario: fn(&Gateway)) {
 }
 
 pub(crate) fn on_epoll(setup: &Setup, scenario: fn(&Gateway)) {
-    run(&Gateway::new(Box::new(real::Real::start(setup, DriverChoice::Epoll)), setup.hash()), scenario);
+    run(&Gateway::new(Box::new(real::Real::start(setup, DriverChoice::Epoll)), setup), scenario);
 }
 
 /// Where the kernel does not allow io_uring the scenario is skipped with its reason; CI must not skip.
@@ -104,7 +119,7 @@ pub(crate) fn on_uring(setup: &Setup, scenario: fn(&Gateway)) {
         println!("skipped: {why}");
         return;
     }
-    run(&Gateway::new(Box::new(real::Real::start(setup, DriverChoice::Uring)), setup.hash()), scenario);
+    run(&Gateway::new(Box::new(real::Real::start(setup, DriverChoice::Uring)), setup), scenario);
 }
 
 /// The seed given in the environment, or all of the usual ones.

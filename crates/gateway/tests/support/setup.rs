@@ -1,5 +1,6 @@
 //! What a scenario wants of its gateway.
 
+use super::client::Format;
 use conn::Settings;
 use gateway::config::{Inputs, load};
 use gateway::mailbox::Sizes;
@@ -13,6 +14,8 @@ use std::time::Duration;
 #[derive(Clone, Debug)]
 pub(crate) struct Setup {
     pub(crate) workers: u16,
+    /// What clients of Centrifugo's protocol speak.
+    pub(crate) format: Format,
     pub(crate) settings: Settings,
     pub(crate) mailbox: Sizes,
     pub(crate) home_channels_max: usize,
@@ -66,6 +69,7 @@ impl Setup {
     fn of(settings: Settings) -> Self {
         Self {
             workers: 1,
+            format: Format::Json,
             settings,
             mailbox: Sizes { letters: 1024, answers: 512, bytes: 4 * 1024 * 1024 },
             home_channels_max: 10_000,
@@ -76,6 +80,11 @@ impl Setup {
 
     pub(crate) fn workers(self, workers: u16) -> Self {
         Self { workers, ..self }
+    }
+
+    /// The same with clients that speak Protobuf.
+    pub(crate) fn in_protobuf(self) -> Self {
+        Self { format: Format::Protobuf, ..self }
     }
 
     /// The same with some settings changed.

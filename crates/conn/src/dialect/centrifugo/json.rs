@@ -4,6 +4,7 @@
 //! end to end: they are borrowed from the message as they stand and never become a tree.
 
 use super::super::{json_publication, json_string, put};
+use super::{Done, Malformed};
 use crate::command::{Command, Connect, Request, Subscribe};
 use crate::disconnect::ClientError;
 use crate::ids::ClientId;
@@ -11,12 +12,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 
-/// The message is not a list of commands: disconnect 3501.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Malformed;
-
 /// Takes the next command off the front of a message. `None` at its end.
-pub(crate) fn next_command<'a>(message: &mut &'a [u8]) -> Option<Result<Command<'a>, Malformed>> {
+pub(super) fn next_command<'a>(message: &mut &'a [u8]) -> Option<Result<Command<'a>, Malformed>> {
     if message.is_empty() {
         return None;
     }
@@ -106,7 +103,7 @@ impl<'a> RawCommand<'a> {
         } else if let Some(unsubscribe) = self.unsubscribe {
             Request::Unsubscribe { channel: unsubscribe.channel }
         } else if let Some(publish) = self.publish {
-            Request::Publish { channel: publish.channel, data: publish.data.map_or("", RawValue::get) }
+            Request::Publish { channel: publish.channel, data: Cow::Borrowed(publish.data.map_or("", RawValue::get)) }
         } else if let Some(name) = self.unavailable() {
             Request::Unavailable(name)
         } else if self.send.is_some() {
@@ -136,10 +133,10 @@ impl<'a> RawCommand<'a> {
 }
 
 /// The ping, and the shape of the pong: an empty object.
-pub(crate) const PING: &[u8] = b"{}";
+pub(super) const PING: &[u8] = b"{}";
 
 /// `{"id":1,"connect":{…}}`. `ping_seconds` is `None` where native WebSocket pings are used: then neither field is sent.
-pub(crate) fn connected(out: &mut Vec<u8>, id: u32, client: ClientId, version: &str, ping_seconds: Option<u64>) {
+pub(super) fn connected(out: &mut Vec<u8>, id: u32, client: ClientId, version: &str, ping_seconds: Option<u64>) {
     put(out, format_args!("{{\"id\":{id},\"connect\":{{\"client\":\"{client}\",\"version\":"));
     json_string(out, version);
     if let Some(seconds) = ping_seconds {
@@ -149,12 +146,17 @@ pub(crate) fn connected(out: &mut Vec<u8>, id: u32, client: ClientId, version: &
 }
 
 /// `{"id":2,"subscribe":{}}`: an answer whose result has nothing to say.
-pub(crate) fn empty_result(out: &mut Vec<u8>, id: u32, field: &str) {
+pub(super) fn done(out: &mut Vec<u8>, id: u32, done: Done) {
+    let field = match done {
+        Done::Subscribe => "subscribe",
+        Done::Unsubscribe => "unsubscribe",
+        Done::Publish => "publish",
+    };
     put(out, format_args!("{{\"id\":{id},\"{field}\":{{}}}}"));
 }
 
 /// `{"id":2,"error":{"code":103,"message":"permission denied"}}`
-pub(crate) fn error(out: &mut Vec<u8>, id: u32, error: ClientError) {
+pub(super) fn error(out: &mut Vec<u8>, id: u32, error: ClientError) {
     put(out, format_args!("{{\"id\":{id},\"error\":{{\"code\":{},\"message\":\"{}\"", error.code, error.message));
     if error.temporary {
         out.extend_from_slice(b",\"temporary\":true");
@@ -163,7 +165,7 @@ pub(crate) fn error(out: &mut Vec<u8>, id: u32, error: ClientError) {
 }
 
 /// `{"push":{"channel":"c","pub":{"data":…}}}`
-pub(crate) fn publication(out: &mut Vec<u8>, publication: &hub::Publication) {
+pub(super) fn publication(out: &mut Vec<u8>, publication: &hub::Publication) {
     out.extend_from_slice(b"{\"push\":{\"channel\":");
     json_string(out, &publication.channel);
     out.extend_from_slice(b",\"pub\":{");
@@ -212,7 +214,7 @@ mod tests {
     fn a_null_request_is_absent_and_a_null_payload_is_a_payload() {
         assert!(matches!(one("{\"connect\":null}").unwrap().request, Request::Pong));
         let data = |text| match one(text).unwrap().request {
-            Request::Publish { data, .. } => data.to_owned(),
+            Request::Publish { data, .. } => data.into_owned(),
             other => panic!("{other:?}"),
         };
         assert_eq!(data("{\"id\":1,\"publish\":{\"channel\":\"a\",\"data\":null}}"), "null");
@@ -239,7 +241,7 @@ mod tests {
         error(&mut out, 7, ClientError::INTERNAL);
         assert_eq!(out, br#"{"id":7,"error":{"code":100,"message":"internal server error","temporary":true}}"#);
         out.clear();
-        empty_result(&mut out, 2, "subscribe");
+        done(&mut out, 2, Done::Subscribe);
         assert_eq!(out, br#"{"id":2,"subscribe":{}}"#);
     }
 }

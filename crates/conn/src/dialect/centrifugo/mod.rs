@@ -1,3 +1,95 @@
-//! Centrifugo's bidirectional client protocol, version 2. JSON here; Protobuf will stand beside it.
+//! Centrifugo's bidirectional client protocol, version 2, in its two formats: JSON in text messages, Protobuf in binary
+//! ones. Sessions do not know which; they ask their [`Format`].
 
-pub(crate) mod json;
+mod json;
+mod protobuf;
+
+use crate::command::Command;
+use crate::disconnect::ClientError;
+use crate::ids::ClientId;
+use wire::ws::OpCode;
+
+/// The message is not a list of commands: disconnect 3501.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Malformed;
+
+/// A command whose result has nothing to say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Done {
+    Subscribe,
+    Unsubscribe,
+    Publish,
+}
+
+/// How commands, replies and pushes are written. Chosen in the handshake, for the life of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    Json,
+    Protobuf,
+}
+
+impl Format {
+    /// What messages to the client are. The kind of a client's own messages is not looked at.
+    pub(crate) fn opcode(self) -> OpCode {
+        match self {
+            Self::Json => OpCode::Text,
+            Self::Protobuf => OpCode::Binary,
+        }
+    }
+
+    /// Takes the next command off the front of a message. `None` at its end.
+    pub(crate) fn next_command<'a>(self, message: &mut &'a [u8]) -> Option<Result<Command<'a>, Malformed>> {
+        match self {
+            Self::Json => json::next_command(message),
+            Self::Protobuf => protobuf::next_command(message),
+        }
+    }
+
+    /// The ping, and the shape of the pong: a message without any field.
+    pub(crate) fn ping(self) -> &'static [u8] {
+        match self {
+            Self::Json => json::PING,
+            Self::Protobuf => protobuf::PING,
+        }
+    }
+
+    /// The reply to connect. `ping_seconds` is `None` where native WebSocket pings are used: then neither `ping` nor
+    /// `pong` is sent.
+    pub(crate) fn connected(
+        self,
+        out: &mut Vec<u8>,
+        id: u32,
+        client: ClientId,
+        version: &str,
+        ping_seconds: Option<u64>,
+    ) {
+        match self {
+            Self::Json => json::connected(out, id, client, version, ping_seconds),
+            Self::Protobuf => protobuf::connected(out, id, client, version, ping_seconds),
+        }
+    }
+
+    /// A reply whose result is empty.
+    pub(crate) fn done(self, out: &mut Vec<u8>, id: u32, done: Done) {
+        match self {
+            Self::Json => json::done(out, id, done),
+            Self::Protobuf => protobuf::done(out, id, done),
+        }
+    }
+
+    /// A reply that is an error.
+    pub(crate) fn error(self, out: &mut Vec<u8>, id: u32, error: ClientError) {
+        match self {
+            Self::Json => json::error(out, id, error),
+            Self::Protobuf => protobuf::error(out, id, error),
+        }
+    }
+
+    /// The push of a publication. Nothing in it may differ between two subscribers.
+    pub(crate) fn publication(self, out: &mut Vec<u8>, publication: &hub::Publication) {
+        match self {
+            Self::Json => json::publication(out, publication),
+            Self::Protobuf => protobuf::publication(out, publication),
+        }
+    }
+}

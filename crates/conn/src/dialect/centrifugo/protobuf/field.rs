@@ -1,0 +1,71 @@
+//! The numbers of the fields, as in `client.proto`: those that the gateway reads or writes.
+
+/// Makes a module of numbers of each message, and a table of all of them for the comparison with the schema.
+macro_rules! fields {
+    ($($message:ident { $($field:ident = $number:literal),+ $(,)? })+) => {
+        $(pub(in super::super) mod $message {
+            $(pub(in super::super::super) const $field: u32 = $number;)+
+        })+
+
+        #[cfg(test)]
+        pub(super) const ALL: &[(&str, &str, u32)] =
+            &[$($((stringify!($message), stringify!($field), $number)),+),+];
+    };
+}
+
+fields! {
+    error { CODE = 1, MESSAGE = 2, TEMPORARY = 3 }
+    command {
+        ID = 1, CONNECT = 4, SUBSCRIBE = 5, UNSUBSCRIBE = 6, PUBLISH = 7, PRESENCE = 8, PRESENCE_STATS = 9, HISTORY = 10,
+        PING = 11, SEND = 12, RPC = 13, REFRESH = 14, SUB_REFRESH = 15,
+    }
+    reply { ID = 1, ERROR = 2, PUSH = 4, CONNECT = 5, SUBSCRIBE = 6, UNSUBSCRIBE = 7, PUBLISH = 8 }
+    push { CHANNEL = 2, PUB = 4 }
+    client_info { USER = 1, CLIENT = 2, CONN_INFO = 3, CHAN_INFO = 4 }
+    publication { DATA = 4, INFO = 5, TAGS = 7 }
+    connect_request { TOKEN = 1 }
+    connect_result { CLIENT = 1, VERSION = 2, PING = 7, PONG = 8 }
+    subscribe_request { CHANNEL = 1, TOKEN = 2, DELTA = 12, TF = 13, TYPE = 15 }
+    unsubscribe_request { CHANNEL = 1 }
+    publish_request { CHANNEL = 1, DATA = 2 }
+}
+
+/// Key and value of a map's entries, in every map.
+pub(super) const MAP_KEY: u32 = 1;
+pub(super) const MAP_VALUE: u32 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashMap;
+
+    /// `message` and field names without underscores in lower case, so that both spellings meet.
+    fn plain(name: &str) -> String {
+        name.replace('_', "").to_lowercase()
+    }
+
+    fn schema() -> HashMap<(String, String), u32> {
+        let mut fields = HashMap::new();
+        let mut message = String::new();
+        for line in include_str!("../client.proto").lines().map(str::trim) {
+            if let Some(rest) = line.strip_prefix("message ").filter(|_| line.contains('{')) {
+                message = plain(rest.split_whitespace().next().expect("a name"));
+            } else if let Some((declared, number)) = line.strip_suffix(';').and_then(|line| line.rsplit_once(" = "))
+                && let Ok(number) = number.parse()
+            {
+                let name = declared.rsplit(' ').next().expect("a name");
+                assert!(fields.insert((message.clone(), plain(name)), number).is_none(), "{message}.{name} twice");
+            }
+        }
+        fields
+    }
+
+    #[test]
+    fn the_numbers_are_those_of_the_schema() {
+        let schema = schema();
+        assert!(schema.len() > 100, "the schema was read: {}", schema.len());
+        for &(message, field, number) in ALL {
+            assert_eq!(schema.get(&(plain(message), plain(field))), Some(&number), "{message}.{field}");
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! What is read and written here against what `prost` reads and writes.
+
+use super::*;
+use proptest::collection::{btree_map, vec};
+use proptest::prelude::*;
+use prost::Message as _;
+use serde_json::json;
+
+#[path = "../../../../tests/schema/mod.rs"]
+#[allow(dead_code, reason = "other tests use the rest of it")]
+mod schema;
+
+fn one(mut message: &[u8]) -> Result<Command<'_>, Malformed> {
+    let command = next_command(&mut message).expect("one command");
+    assert!(command.is_err() || message.is_empty(), "{} bytes are left", message.len());
+    command
+}
+
+/// What a command asks for, in words that can be compared.
+fn told(command: &Command<'_>) -> String {
+    format!("{command:?}")
+}
+
+/// The same of what `prost` has read.
+fn expected(read: &schema::Command) -> String {
+    let borrowed = |text: &'_ str| Cow::<str>::Owned(text.to_owned());
+    let request = if let Some(connect) = &read.connect {
+        Request::Connect(Connect { token: borrowed(&connect.token), channels: Vec::new() })
+    } else if let Some(s) = &read.subscribe {
+        let (channel, token, delta) = (borrowed(&s.channel), borrowed(&s.token), borrowed(&s.delta));
+        Request::Subscribe(Subscribe { channel, token, delta, filtered: s.tf.is_some(), kind: s.kind })
+    } else if let Some(unsubscribe) = &read.unsubscribe {
+        Request::Unsubscribe { channel: borrowed(&unsubscribe.channel) }
+    } else if let Some(publish) = &read.publish {
+        Request::Publish { channel: borrowed(&publish.channel), data: one_line(&publish.data) }
+    } else if read.presence.is_some() {
+        Request::Unavailable("presence")
+    } else if read.presence_stats.is_some() {
+        Request::Unavailable("presence_stats")
+    } else if read.history.is_some() {
+        Request::Unavailable("history")
+    } else if read.rpc.is_some() {
+        Request::Unavailable("rpc")
+    } else if read.send.is_some() {
+        Request::Send
+    } else if read.refresh.is_some() {
+        Request::Unavailable("refresh")
+    } else if read.sub_refresh.is_some() {
+        Request::Unavailable("sub_refresh")
+    } else if read.ping.is_none() && read.id == 0 {
+        Request::Pong
+    } else {
+        Request::Unknown
+    };
+    told(&Command { id: read.id, request })
+}
+
+fn channel() -> impl Strategy<Value = Option<schema::Channel>> {
+    prop::option::weighted(0.2, ".{0,5}".prop_map(|channel| schema::Channel { channel }))
+}
+
+fn subscribe() -> impl Strategy<Value = schema::SubscribeRequest> {
+    let words = (".{0,9}", ".{0,9}", ".{0,9}", prop_oneof![Just(""), Just("fossil"), Just("other")]);
+    (words, any::<bool>(), any::<u64>(), any::<i64>(), any::<i32>(), any::<bool>()).prop_map(
+        |((channel, token, epoch, delta), recover, offset, flag, kind, filtered)| schema::SubscribeRequest {
+            channel,
+            token,
+            epoch,
+            delta: delta.to_owned(),
+            recover,
+            offset,
+            flag,
+            kind,
+            tf: filtered.then(schema::Empty::default),
+            ..Default::default()
+        },
+    )
+}
+
+fn publish() -> impl Strategy<Value = schema::PublishRequest> {
+    let data = prop_oneof![vec(any::<u8>(), 0..20), "[\\[\\]{}\",: \n\r1a]{0,12}".prop_map(String::into_bytes)];
+    (".{0,9}", data).prop_map(|(channel, data)| schema::PublishRequest { channel, data })
+}
+
+prop_compose! {
+    /// Any command, with several requests where luck wants it.
+    fn any_command()(
+        id in prop_oneof![Just(0), 1..9u32, any::<u32>()],
+        connect in prop::option::weighted(0.2, ".{0,200}"),
+        subscribe in prop::option::weighted(0.4, subscribe()),
+        publish in prop::option::weighted(0.4, publish()),
+        channels in [channel(), channel(), channel(), channel()],
+        rest in any::<[bool; 5]>(),
+    ) -> schema::Command {
+        let [unsubscribe, presence, presence_stats, history] = channels;
+        let data = |on: bool| on.then(schema::Data::default);
+        schema::Command {
+            id,
+            connect: connect.map(|token| schema::ConnectRequest { token, ..Default::default() }),
+            subscribe,
+            unsubscribe,
+            publish,
+            presence,
+            presence_stats,
+            history,
+            ping: rest[0].then(schema::Empty::default),
+            send: data(rest[1]),
+            rpc: data(rest[2]),
+            refresh: rest[3].then(schema::ConnectRequest::default),
+            sub_refresh: rest[4].then(schema::Channel::default),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 500, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_command_is_read_as_prost_reads_it(written in any_command()) {
+        let message = written.encode_length_delimited_to_vec();
+        prop_assert_eq!(told(&one(&message).expect("well formed")), expected(&written));
+    }
+
+    #[test]
+    fn a_command_cut_anywhere_is_malformed_and_whole_it_is_not(written in any_command()) {
+        let message = written.encode_length_delimited_to_vec();
+        for end in 1..message.len() {
+            prop_assert!(one(&message[..end]).is_err(), "cut to {} of {} bytes", end, message.len());
+        }
+        prop_assert!(one(&message).is_ok());
+    }
+
+    /// Whatever is accepted means the same to both. What only one accepts is bytes that nobody sends: groups, and bad texts
+    /// in fields that are not looked at here.
+    #[test]
+    fn commands_with_damage_are_read_as_prost_reads_them_or_not_at_all(
+        written in any_command(),
+        edits in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+    ) {
+        let mut body = written.encode_to_vec();
+        for (at, byte) in edits {
+            if !body.is_empty() {
+                let at = at.index(body.len());
+                body[at] = byte;
+            }
+        }
+        if let (Ok(ours), Ok(theirs)) = (command(&body), schema::Command::decode(&body[..])) {
+            prop_assert_eq!(told(&ours), expected(&theirs));
+        }
+    }
+
+    #[test]
+    fn arbitrary_bytes_are_commands_or_malformed_and_every_step_gets_further(bytes in vec(any::<u8>(), 0..200)) {
+        let mut rest = &bytes[..];
+        loop {
+            let before = rest.len();
+            match next_command(&mut rest) {
+                None => break prop_assert!(rest.is_empty()),
+                Some(Err(Malformed)) => break,
+                Some(Ok(_)) => prop_assert!(rest.len() < before),
+            }
+        }
+    }
+
+    #[test]
+    fn a_publication_is_written_as_prost_reads_it(
+        name in "[ -~]{1,40}",
+        text in ".{0,300}",
+        info in prop::option::of((".{0,5}", ".{1,36}", prop::option::of(0..1000u32), prop::option::of(0..1000u32))),
+        tags in btree_map(".{0,5}", ".{0,150}", 0..4),
+    ) {
+        let mut push = json!({"channel": &name, "pub": {"data": &text}});
+        let mut draft = hub::Draft::new(hub::Channel::new(&name), json!(text).to_string().into_bytes());
+        if let Some((user, client, conn, chan)) = info {
+            push["pub"]["info"] = json!({"client": client});
+            let fields = &mut push["pub"]["info"];
+            if !user.is_empty() { fields["user"] = json!(user); }
+            if let Some(conn) = conn { fields["conn_info"] = json!([conn]); }
+            if let Some(chan) = chan { fields["chan_info"] = json!([chan]); }
+            let raw = |number: Option<u32>| number.map(|n| format!("[{n}]").into_bytes().into());
+            let info =
+                hub::ClientInfo { user: user.into(), client: client.into(), conn_info: raw(conn), chan_info: raw(chan) };
+            draft.info = Some(Box::new(info));
+        }
+        if !tags.is_empty() {
+            push["pub"]["tags"] = json!(tags);
+            draft.tags = Some(Box::new(tags));
+        }
+        let mut out = Vec::new();
+        publication(&mut out, &numbered(draft));
+        prop_assert_eq!(schema::replies(&out).expect("Protobuf"), [json!({"push": push})]);
+    }
+}
+
+fn numbered(draft: hub::Draft) -> hub::Publication {
+    let position = hub::Position { offset: hub::Offset(1), epoch: hub::Epoch::from_seed(1) };
+    let hub::Draft { channel, data, info, tags } = draft;
+    hub::Publication { channel, data, info, tags, position }
+}
+
+#[test]
+fn replies_are_written_as_prost_reads_them() {
+    let client = crate::ids::IdSource::new([1; 16], 0).next_client();
+    let mut out = Vec::new();
+    connected(&mut out, 1, client, "tidegate 1", Some(25));
+    connected(&mut out, u32::MAX, client, "v", None);
+    done(&mut out, 2, Done::Subscribe);
+    done(&mut out, 3, Done::Unsubscribe);
+    done(&mut out, 4, Done::Publish);
+    error(&mut out, 5, ClientError::INTERNAL);
+    error(&mut out, 6, ClientError::PERMISSION_DENIED);
+    out.extend_from_slice(PING);
+    let client = client.to_string();
+    let expected = [
+        json!({"id": 1, "connect": {"client": client, "version": "tidegate 1", "ping": 25, "pong": true}}),
+        json!({"id": u32::MAX, "connect": {"client": client, "version": "v"}}),
+        json!({"id": 2, "subscribe": {}}),
+        json!({"id": 3, "unsubscribe": {}}),
+        json!({"id": 4, "publish": {}}),
+        json!({"id": 5, "error": {"code": 100, "message": "internal server error", "temporary": true}}),
+        json!({"id": 6, "error": {"code": 103, "message": "permission denied"}}),
+        json!({}),
+    ];
+    assert_eq!(schema::replies(&out).expect("Protobuf"), expected);
+}
+
+#[test]
+fn several_commands_in_one_message_are_split_and_the_empty_one_is_a_pong() {
+    let message = schema::commands("{\"id\":1,\"connect\":{}}\n{}\n{\"id\":2,\"subscribe\":{\"channel\":\"a\"}}");
+    let mut rest = &message[..];
+    let told: Vec<String> =
+        std::iter::from_fn(|| next_command(&mut rest)).map(|command| told(&command.expect("well formed"))).collect();
+    assert_eq!(told.len(), 3);
+    assert!(told[1].contains("Pong"), "{told:?}");
+    assert!(matches!(one(PING).expect("a pong").request, Request::Pong));
+}
+
+#[test]
+fn a_payload_is_json_on_one_line_or_nothing() {
+    for (data, line) in [
+        ("{\n  \"a\": [1,\r\n 2]\n}", "{  \"a\": [1, 2]}"),
+        ("\n1\n", "1"),
+        ("\"a\\nb\"", "\"a\\nb\""),
+        ("null", "null"),
+        ("{\"x\" : 1.0}", "{\"x\" : 1.0}"),
+        // No JSON, each with a byte more or less than a good one.
+        ("", ""),
+        ("1 1", ""),
+        ("\"a\nb\"", ""),
+        ("{\"a\":}", ""),
+        ("[1,2", ""),
+    ] {
+        assert_eq!(one_line(data.as_bytes()), line, "{data:?}");
+    }
+    assert_eq!(one_line(b"\"\xff\""), "", "not UTF-8");
+    assert_eq!(one_line("\"ÿ\"".as_bytes()), "\"ÿ\"");
+    let deep = [vec![b'['; 100_000], vec![b']'; 100_000]].concat();
+    assert_eq!(one_line(&deep).len(), deep.len(), "depth costs no stack");
+}

@@ -1,0 +1,157 @@
+//! The client protocol as the tests' clients speak it: the schema once more, read and written by the crate `prost`, which
+//! shares no line with the gateway's own code. What a test says and sees is JSON in both formats.
+
+use prost::Message as _;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::collections::BTreeMap;
+
+fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+/// A `bytes` field that holds JSON text.
+mod json_text {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, ser::Error as _};
+    use serde_json::Value;
+
+    pub(crate) fn serialize<S: Serializer>(text: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+        serde_json::from_slice::<Value>(text).map_err(S::Error::custom)?.serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+        Ok(Value::deserialize(deserializer)?.to_string().into_bytes())
+    }
+}
+
+macro_rules! messages {
+    ($($name:ident { $($(#[$attribute:meta])* $field:ident: $kind:ty,)* })+) => {$(
+        #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
+        #[serde(default)]
+        pub(crate) struct $name {
+            $($(#[$attribute])* #[serde(skip_serializing_if = "is_zero")] pub(crate) $field: $kind,)*
+        }
+    )+};
+}
+
+messages! {
+    Error {
+        #[prost(uint32, tag = "1")] code: u32,
+        #[prost(string, tag = "2")] message: String,
+        #[prost(bool, tag = "3")] temporary: bool,
+    }
+    Command {
+        #[prost(uint32, tag = "1")] id: u32,
+        #[prost(message, optional, tag = "4")] connect: Option<ConnectRequest>,
+        #[prost(message, optional, tag = "5")] subscribe: Option<SubscribeRequest>,
+        #[prost(message, optional, tag = "6")] unsubscribe: Option<Channel>,
+        #[prost(message, optional, tag = "7")] publish: Option<PublishRequest>,
+        #[prost(message, optional, tag = "8")] presence: Option<Channel>,
+        #[prost(message, optional, tag = "9")] presence_stats: Option<Channel>,
+        #[prost(message, optional, tag = "10")] history: Option<Channel>,
+        #[prost(message, optional, tag = "11")] ping: Option<Empty>,
+        #[prost(message, optional, tag = "12")] send: Option<Data>,
+        #[prost(message, optional, tag = "13")] rpc: Option<Data>,
+        #[prost(message, optional, tag = "14")] refresh: Option<ConnectRequest>,
+        #[prost(message, optional, tag = "15")] sub_refresh: Option<Channel>,
+    }
+    Reply {
+        #[prost(uint32, tag = "1")] id: u32,
+        #[prost(message, optional, tag = "2")] error: Option<Error>,
+        #[prost(message, optional, tag = "4")] push: Option<Push>,
+        #[prost(message, optional, tag = "5")] connect: Option<ConnectResult>,
+        #[prost(message, optional, tag = "6")] subscribe: Option<SubscribeResult>,
+        #[prost(message, optional, tag = "7")] unsubscribe: Option<Empty>,
+        #[prost(message, optional, tag = "8")] publish: Option<Empty>,
+    }
+    Push {
+        #[prost(string, tag = "2")] channel: String,
+        #[prost(message, optional, tag = "4")] #[serde(rename = "pub")] publication: Option<Publication>,
+        #[prost(message, optional, tag = "7")] unsubscribe: Option<Unsubscribe>,
+    }
+    ClientInfo {
+        #[prost(string, tag = "1")] user: String,
+        #[prost(string, tag = "2")] client: String,
+        #[prost(bytes = "vec", tag = "3")] #[serde(with = "json_text")] conn_info: Vec<u8>,
+        #[prost(bytes = "vec", tag = "4")] #[serde(with = "json_text")] chan_info: Vec<u8>,
+    }
+    Publication {
+        #[prost(bytes = "vec", tag = "4")] #[serde(with = "json_text")] data: Vec<u8>,
+        #[prost(message, optional, tag = "5")] info: Option<ClientInfo>,
+        #[prost(uint64, tag = "6")] offset: u64,
+        #[prost(btree_map = "string, string", tag = "7")] tags: BTreeMap<String, String>,
+        #[prost(bool, tag = "8")] delta: bool,
+        #[prost(int64, tag = "9")] time: i64,
+    }
+    Unsubscribe {
+        #[prost(uint32, tag = "2")] code: u32,
+        #[prost(string, tag = "3")] reason: String,
+    }
+    ConnectRequest {
+        #[prost(string, tag = "1")] token: String,
+        #[prost(bytes = "vec", tag = "2")] #[serde(with = "json_text")] data: Vec<u8>,
+        #[prost(string, tag = "4")] name: String,
+        #[prost(string, tag = "5")] version: String,
+    }
+    ConnectResult {
+        #[prost(string, tag = "1")] client: String,
+        #[prost(string, tag = "2")] version: String,
+        #[prost(uint32, tag = "7")] ping: u32,
+        #[prost(bool, tag = "8")] pong: bool,
+    }
+    SubscribeRequest {
+        #[prost(string, tag = "1")] channel: String,
+        #[prost(string, tag = "2")] token: String,
+        #[prost(bool, tag = "3")] recover: bool,
+        #[prost(string, tag = "6")] epoch: String,
+        #[prost(uint64, tag = "7")] offset: u64,
+        #[prost(bytes = "vec", tag = "8")] #[serde(with = "json_text")] data: Vec<u8>,
+        #[prost(bool, tag = "9")] positioned: bool,
+        #[prost(bool, tag = "10")] recoverable: bool,
+        #[prost(string, tag = "12")] delta: String,
+        #[prost(message, optional, tag = "13")] tf: Option<Empty>,
+        #[prost(int64, tag = "14")] flag: i64,
+        #[prost(int32, tag = "15")] #[serde(rename = "type")] kind: i32,
+    }
+    SubscribeResult {
+        #[prost(bool, tag = "3")] recoverable: bool,
+        #[prost(string, tag = "6")] epoch: String,
+        #[prost(message, repeated, tag = "7")] publications: Vec<Publication>,
+        #[prost(bool, tag = "8")] recovered: bool,
+        #[prost(uint64, tag = "9")] offset: u64,
+        #[prost(bool, tag = "10")] positioned: bool,
+        #[prost(bool, tag = "12")] was_recovering: bool,
+        #[prost(bool, tag = "13")] delta: bool,
+    }
+    PublishRequest {
+        #[prost(string, tag = "1")] channel: String,
+        #[prost(bytes = "vec", tag = "2")] #[serde(with = "json_text")] data: Vec<u8>,
+    }
+    Channel {
+        #[prost(string, tag = "1")] channel: String,
+    }
+    Data {
+        #[prost(bytes = "vec", tag = "1")] #[serde(with = "json_text")] data: Vec<u8>,
+    }
+    Empty {}
+}
+
+/// Commands, one JSON object a line, as one message in Protobuf.
+pub(crate) fn commands(lines: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    for line in lines.lines() {
+        let command: Command = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        command.encode_length_delimited(&mut out).expect("memory has room");
+    }
+    out
+}
+
+/// The replies of one message in Protobuf, as JSON objects.
+pub(crate) fn replies(mut message: &[u8]) -> Result<Vec<Value>, prost::DecodeError> {
+    let mut replies = Vec::new();
+    while !message.is_empty() {
+        let reply = Reply::decode_length_delimited(&mut message)?;
+        replies.push(serde_json::to_value(reply).expect("a reply is an object"));
+    }
+    Ok(replies)
+}
