@@ -1,13 +1,16 @@
-// The unmodified npm client `centrifuge` against a running gateway.
+// The unmodified npm client `centrifuge` against a running gateway, in its JSON and in its Protobuf build.
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { WebSocket } from 'ws';
-import { Inbox, connect, data, fence, fresh, gateway, refusal, subscribe, within } from './support.mjs';
+import { FORMATS, Inbox, connect, data, fence, fresh, gateway, isPing, pack } from './support.mjs';
+import { refusal, subscribe, within } from './support.mjs';
 
-for (const kind of ['dev', 'strict']) {
-  test(`${kind}: every client receives what the API publishes, whole and in order`, async (t) => {
-    const at = gateway(kind);
+const BOTH = ['dev', 'strict'].flatMap((kind) => FORMATS.map((format) => [kind, format]));
+
+for (const [kind, format] of BOTH) {
+  test(`${kind}, ${format}: every client receives what the API publishes, whole and in order`, async (t) => {
+    const at = gateway(kind, format);
     const channel = fresh('news:');
     const clients = [await connect(t, at), await connect(t, at), await connect(t, at)];
     const subscriptions = await Promise.all(clients.map((client) => subscribe(client, channel)));
@@ -29,8 +32,8 @@ for (const kind of ['dev', 'strict']) {
     for (const seen of await fence(at, ...subscriptions)) assert.equal(seen.length, published.length);
   });
 
-  test(`${kind}: one broadcast reaches all its channels, tags come along`, async (t) => {
-    const at = gateway(kind);
+  test(`${kind}, ${format}: one broadcast reaches all its channels, tags come along`, async (t) => {
+    const at = gateway(kind, format);
     const client = await connect(t, at);
     const a = await subscribe(client, fresh('news:'));
     const b = await subscribe(client, fresh('news:'));
@@ -47,8 +50,8 @@ for (const kind of ['dev', 'strict']) {
     }
   });
 
-  test(`${kind}: clients of another channel receive nothing`, async (t) => {
-    const at = gateway(kind);
+  test(`${kind}, ${format}: clients of another channel receive nothing`, async (t) => {
+    const at = gateway(kind, format);
     const reader = await connect(t, at);
     const stranger = await connect(t, at);
     const news = await subscribe(reader, fresh('news:'));
@@ -60,8 +63,8 @@ for (const kind of ['dev', 'strict']) {
     assert.equal(data(news.inbox).length, 20);
   });
 
-  test(`${kind}: nothing comes after unsubscribe, and all comes again after a new subscribe`, async (t) => {
-    const at = gateway(kind);
+  test(`${kind}, ${format}: nothing comes after unsubscribe, and all comes again after a new subscribe`, async (t) => {
+    const at = gateway(kind, format);
     const client = await connect(t, at);
     const witness = await connect(t, at);
     const leaving = await subscribe(client, fresh('news:'));
@@ -69,12 +72,12 @@ for (const kind of ['dev', 'strict']) {
     const marker = await subscribe(client, fresh('news:'));
     // Behind the SDK's back, which drops publications of a subscription that it has ended.
     const frames = new Inbox();
-    client._transport._transport.addEventListener('message', (event) => frames.push(String(event.data)));
+    client._transport._transport.addEventListener('message', (event) => frames.push(Buffer.from(event.data).toString()));
     await at.publish(leaving.channel, 'before');
     await leaving.inbox.count(1, 'publications');
     leaving.unsubscribe();
     // The reply to a later command: the server has dealt with the unsubscribe when it is here.
-    await within(client.rpc('fence', {}).catch((error) => assert.equal(error.code, 108)), 'reply');
+    await within(client.rpc('fence', pack(at, {})).catch((error) => assert.equal(error.code, 108)), 'reply');
     await at.publish(leaving.channel, 'after');
     await staying.inbox.find((publication) => publication.data === 'after', 'publication for the witness');
     await fence(at, marker);
@@ -88,15 +91,15 @@ for (const kind of ['dev', 'strict']) {
     assert.deepEqual(data(leaving.inbox), ['before', 'again']);
   });
 
-  test(`${kind}: what a client publishes reaches the others and itself, with its name on it`, async (t) => {
-    const at = gateway(kind);
+  test(`${kind}, ${format}: what a client publishes reaches the others and itself, with its name on it`, async (t) => {
+    const at = gateway(kind, format);
     const author = await connect(t, at);
     const reader = await connect(t, at);
     const own = await subscribe(author, fresh('chat:'));
     const theirs = await subscribe(reader, own.channel);
     const { client: id } = await author.states.find(({ state }) => state === 'connected', 'connected');
-    await within(own.publish({ text: 'hello' }), 'reply to publish');
-    await within(author.publish(own.channel, { text: 'again' }), 'reply to publish');
+    await within(own.publish(pack(at, { text: 'hello' })), 'reply to publish');
+    await within(author.publish(own.channel, pack(at, { text: 'again' })), 'reply to publish');
     for (const { inbox } of [own, theirs]) {
       await inbox.count(2, 'publications');
       assert.deepEqual(data(inbox), [{ text: 'hello' }, { text: 'again' }]);
@@ -104,8 +107,8 @@ for (const kind of ['dev', 'strict']) {
     }
   });
 
-  test(`${kind}: a client that the server sends away with a 3xxx code below 3500 comes back and goes on`, async (t) => {
-    const at = gateway(kind);
+  test(`${kind}, ${format}: a client that the server sends away with a 3xxx code below 3500 comes back and goes on`, async (t) => {
+    const at = gateway(kind, format);
     const client = await connect(t, at);
     const bystander = await connect(t, at);
     const news = await subscribe(client, fresh('news:'));
@@ -122,8 +125,8 @@ for (const kind of ['dev', 'strict']) {
     assert.equal(bystander.states.all.length, 2, 'the other client was not touched: connecting, connected');
   });
 
-  test(`${kind}: a client that is disconnected for good stays away`, async (t) => {
-    const at = gateway(kind);
+  test(`${kind}, ${format}: a client that is disconnected for good stays away`, async (t) => {
+    const at = gateway(kind, format);
     const client = await connect(t, at);
     const { client: id } = await client.states.find(({ state }) => state === 'connected', 'connected');
     await at.call('disconnect', { user: '', client: id });
@@ -149,73 +152,75 @@ test('a wrong or missing API key gets 401 and delivers nothing; the right one de
   assert.deepEqual((await fence(at, news))[0], []);
 });
 
-test('subscribing where it is not allowed is refused with 103, in an unknown namespace with 102', async (t) => {
-  const at = gateway('strict');
-  const client = await connect(t, at);
-  assert.deepEqual(await refusal(client, fresh('closed:')), { code: 103, reason: 'permission denied' });
-  assert.deepEqual(await refusal(client, fresh('plain')), { code: 103, reason: 'permission denied' });
-  assert.deepEqual(await refusal(client, fresh('nowhere:')), { code: 102, reason: 'unknown channel' });
-  assert.equal((await refusal(client, `news:${'x'.repeat(300)}`)).code, 107);
-  // An error ends the subscription, not the connection.
-  await subscribe(client, fresh('news:'));
-  assert.equal(client.states.all.filter(({ state }) => state === 'connected').length, 1);
-});
+for (const format of FORMATS) {
+  test(`${format}: subscribing where it is not allowed is refused with 103, in an unknown namespace with 102`, async (t) => {
+    const at = gateway('strict', format);
+    const client = await connect(t, at);
+    assert.deepEqual(await refusal(client, fresh('closed:')), { code: 103, reason: 'permission denied' });
+    assert.deepEqual(await refusal(client, fresh('plain')), { code: 103, reason: 'permission denied' });
+    assert.deepEqual(await refusal(client, fresh('nowhere:')), { code: 102, reason: 'unknown channel' });
+    assert.equal((await refusal(client, `news:${'x'.repeat(300)}`)).code, 107);
+    // An error ends the subscription, not the connection.
+    await subscribe(client, fresh('news:'));
+    assert.equal(client.states.all.filter(({ state }) => state === 'connected').length, 1);
+  });
 
-test('publishing where it is not allowed is refused with 103 and delivers nothing', async (t) => {
-  const at = gateway('strict');
-  const client = await connect(t, at);
-  const news = await subscribe(client, fresh('news:'));
-  const codeOf = (channel) => within(client.publish(channel, 'x').then(() => 0, ({ code }) => code), 'reply to publish');
-  assert.equal(await codeOf(news.channel), 103);
-  assert.equal(await codeOf(fresh('nowhere:')), 102);
-  assert.deepEqual((await fence(at, news))[0], []);
-});
+  test(`${format}: publishing where it is not allowed is refused with 103 and delivers nothing`, async (t) => {
+    const at = gateway('strict', format);
+    const client = await connect(t, at);
+    const news = await subscribe(client, fresh('news:'));
+    const codeOf = (channel) => within(client.publish(channel, pack(at, 'x')).then(() => 0, ({ code }) => code), 'reply to publish');
+    assert.equal(await codeOf(news.channel), 103);
+    assert.equal(await codeOf(fresh('nowhere:')), 102);
+    assert.deepEqual((await fence(at, news))[0], []);
+  });
 
-test('in a namespace for subscribers a client may publish once it has subscribed', async (t) => {
-  const at = gateway('strict');
-  const client = await connect(t, at);
-  const channel = fresh('members:');
-  const codeOf = () => within(client.publish(channel, 'x').then(() => 0, ({ code }) => code), 'reply to publish');
-  assert.equal(await codeOf(), 103);
-  const members = await subscribe(client, channel);
-  assert.equal(await codeOf(), 0);
-  await members.inbox.count(1, 'publications');
-  assert.deepEqual((await fence(at, members))[0], ['x']);
-});
+  test(`${format}: in a namespace for subscribers a client may publish once it has subscribed`, async (t) => {
+    const at = gateway('strict', format);
+    const client = await connect(t, at);
+    const channel = fresh('members:');
+    const codeOf = () => within(client.publish(channel, pack(at, 'x')).then(() => 0, ({ code }) => code), 'reply to publish');
+    assert.equal(await codeOf(), 103);
+    const members = await subscribe(client, channel);
+    assert.equal(await codeOf(), 0);
+    await members.inbox.count(1, 'publications');
+    assert.deepEqual((await fence(at, members))[0], ['x']);
+  });
 
-test('what the gateway does not have yet is answered with 108, not with silence', async (t) => {
-  const client = await connect(t, gateway('strict'));
-  const news = await subscribe(client, fresh('news:'));
-  const codeOf = (call) => within(call.then(() => 0, ({ code }) => code), 'reply');
-  assert.equal(await codeOf(client.rpc('anything', {})), 108);
-  assert.equal(await codeOf(news.history({ limit: 1 })), 108);
-  assert.equal(await codeOf(news.presence()), 108);
-  assert.equal(await codeOf(news.presenceStats()), 108);
-});
+  test(`${format}: what the gateway does not have yet is answered with 108, not with silence`, async (t) => {
+    const client = await connect(t, gateway('strict', format));
+    const news = await subscribe(client, fresh('news:'));
+    const codeOf = (call) => within(call.then(() => 0, ({ code }) => code), 'reply');
+    assert.equal(await codeOf(client.rpc('anything', pack(client.at, {}))), 108);
+    assert.equal(await codeOf(news.history({ limit: 1 })), 108);
+    assert.equal(await codeOf(news.presence()), 108);
+    assert.equal(await codeOf(news.presenceStats()), 108);
+  });
 
-test('the client answers the server’s pings and stays connected', async (t) => {
-  const at = gateway('strict');
-  const pings = new Inbox();
-  const pongs = new Inbox();
-  class Counting extends WebSocket {
-    constructor(...args) {
-      super(...args);
-      this.addEventListener('message', (event) => event.data === '{}' && pings.push(event.data));
+  test(`${format}: the client answers the server’s pings and stays connected`, async (t) => {
+    const at = gateway('strict', format);
+    const pings = new Inbox();
+    const pongs = new Inbox();
+    class Counting extends WebSocket {
+      constructor(...args) {
+        super(...args);
+        this.addEventListener('message', (event) => isPing(event.data) && pings.push(event.data));
+      }
+
+      send(text, ...rest) {
+        if (isPing(text)) pongs.push(text);
+        super.send(text, ...rest);
+      }
     }
-
-    send(text, ...rest) {
-      if (text === '{}') pongs.push(text);
-      super.send(text, ...rest);
-    }
-  }
-  const client = await connect(t, at, { websocket: Counting });
-  const news = await subscribe(client, fresh('news:'));
-  await pings.count(4, 'pings');
-  await pongs.count(4, 'pongs');
-  // 1.5 s after a ping without a pong the connection would be gone; four pings later it is the same one.
-  assert.deepEqual(await fence(at, news), [[]]);
-  assert.equal(client.states.all.filter(({ state }) => state === 'connected').length, 1);
-});
+    const client = await connect(t, at, { websocket: Counting });
+    const news = await subscribe(client, fresh('news:'));
+    await pings.count(4, 'pings');
+    await pongs.count(4, 'pongs');
+    // 1.5 s after a ping without a pong the connection would be gone; four pings later it is the same one.
+    assert.deepEqual(await fence(at, news), [[]]);
+    assert.equal(client.states.all.filter(({ state }) => state === 'connected').length, 1);
+  });
+}
 
 test('a client that never answers a ping is closed with 3012', async (t) => {
   const at = gateway('strict');

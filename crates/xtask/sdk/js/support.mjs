@@ -2,6 +2,7 @@
 
 import assert from 'node:assert/strict';
 import { Centrifuge } from 'centrifuge';
+import { Centrifuge as CentrifugeProtobuf } from 'centrifuge/build/protobuf';
 import { WebSocket } from 'ws';
 
 // Longest wait for anything; a healthy gateway answers in milliseconds, a ping takes two seconds.
@@ -14,12 +15,16 @@ function address(variable) {
   return url;
 }
 
-// `dev` is a gateway started with `--dev` and nothing else; `strict` is one with gateway.toml.
-export function gateway(kind) {
+export const FORMATS = ['json', 'protobuf'];
+
+// `dev` is a gateway started with `--dev` and nothing else; `strict` is one with gateway.toml. `format` is what the clients
+// that are connected to it speak.
+export function gateway(kind, format = 'json') {
   const url = address(`TIDEGATE_TEST_${kind.toUpperCase()}_URL`);
   const api = address(`TIDEGATE_TEST_${kind.toUpperCase()}_API`);
   return {
     kind,
+    format,
     websocket: `${url.replace('http', 'ws')}/connection/websocket`,
     // The raw answer of the server API, as curl would get it.
     async post(method, body, key = kind === 'strict' ? API_KEY : undefined) {
@@ -39,6 +44,20 @@ export function gateway(kind) {
       return this.call('publish', { channel, data });
     },
   };
+}
+
+// A payload as the client library takes it and gives it back: in Protobuf bytes, which for this gateway are JSON text.
+export function pack(at, value) {
+  return at.format === 'protobuf' ? new TextEncoder().encode(JSON.stringify(value)) : value;
+}
+
+function unpack(at, payload) {
+  return at.format === 'protobuf' ? JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(payload)) : payload;
+}
+
+// Whether a message is the ping, or the pong, of its format.
+export function isPing(message) {
+  return typeof message === 'string' ? message === '{}' : Buffer.from(message).equals(Buffer.of(0));
 }
 
 let names = 0;
@@ -102,12 +121,13 @@ export class Inbox {
 
 // A client of the npm package that is closed when the test `t` ends.
 export async function connect(t, at, options = {}) {
-  const client = new Centrifuge(at.websocket, {
+  const client = new (at.format === 'protobuf' ? CentrifugeProtobuf : Centrifuge)(at.websocket, {
     websocket: WebSocket,
     minReconnectDelay: 20,
     maxReconnectDelay: 200,
     ...options,
   });
+  client.at = at;
   client.states = new Inbox();
   client.on('connecting', ({ code, reason }) => client.states.push({ state: 'connecting', code, reason }));
   client.on('connected', (context) => client.states.push({ state: 'connected', ...context }));
@@ -122,7 +142,9 @@ export async function connect(t, at, options = {}) {
 export async function subscribe(client, channel) {
   const subscription = client.newSubscription(channel);
   subscription.inbox = new Inbox();
-  subscription.on('publication', (publication) => subscription.inbox.push(publication));
+  subscription.on('publication', (publication) => {
+    subscription.inbox.push({ ...publication, data: unpack(client.at, publication.data) });
+  });
   subscription.subscribe();
   await within(subscription.ready(), `subscribed to ${channel}`);
   return subscription;

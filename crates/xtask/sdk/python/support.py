@@ -38,10 +38,13 @@ def scenario(function):
 
 
 class Gateway:
-    """`dev` is a gateway started with `--dev` and nothing else; `strict` is one with gateway.toml."""
+    """`dev` is a gateway started with `--dev` and nothing else; `strict` is one with gateway.toml.
 
-    def __init__(self, kind):
-        self.kind = kind
+    `form` is what the clients that are connected to it speak: "json" or "protobuf".
+    """
+
+    def __init__(self, kind, form="json"):
+        self.kind, self.form = kind, form
         self.url, self.api = (self._address(f"TIDEGATE_TEST_{kind.upper()}_{end}") for end in ("URL", "API"))
         base = self.url.replace("http", "ws", 1)
         self.websocket = f"{base}/connection/websocket"
@@ -78,6 +81,10 @@ class Gateway:
 
     async def publish(self, channel, data):
         return await self.call("publish", {"channel": channel, "data": data})
+
+    def pack(self, value):
+        """A payload as the client library takes it: in Protobuf bytes, which for this gateway are JSON text."""
+        return json.dumps(value).encode() if self.form == "protobuf" else value
 
 
 class Inbox:
@@ -145,7 +152,14 @@ class Publications(SubscriptionEventHandler):
 @asynccontextmanager
 async def connected(gateway):
     """A connected client of centrifuge-python; `client.events.inbox` holds its states."""
-    client = Client(gateway.websocket, events=States(), proxy=None, min_reconnect_delay=0.02, max_reconnect_delay=0.2)
+    client = Client(
+        gateway.websocket,
+        events=States(),
+        proxy=None,
+        min_reconnect_delay=0.02,
+        max_reconnect_delay=0.2,
+        use_protobuf=gateway.form == "protobuf",
+    )
     await client.connect()
     try:
         await client.ready(timeout=DEADLINE)
@@ -171,8 +185,13 @@ async def refusal(client, channel):
     return (await events.ended.count(1, f"refusal of {channel}"))[0]
 
 
+def payload(publication):
+    """What a publication carries, in both formats."""
+    return json.loads(publication.data) if isinstance(publication.data, bytes) else publication.data
+
+
 def data(inbox):
-    return [publication.data for publication in inbox.all]
+    return [payload(publication) for publication in inbox.all]
 
 
 async def fence(gateway, *subscriptions):
@@ -186,6 +205,6 @@ async def fence(gateway, *subscriptions):
         await gateway.publish(subscription.channel, sentinel)
     seen = []
     for subscription in subscriptions:
-        await subscription.seen.find(lambda publication: publication.data == sentinel, "fence")
+        await subscription.seen.find(lambda publication: payload(publication) == sentinel, "fence")
         seen.append([item for item in data(subscription.seen) if item != sentinel])
     return seen

@@ -1,17 +1,26 @@
-"""The unmodified Python client `centrifuge-python` against a running gateway."""
+"""The unmodified Python client `centrifuge-python` against a running gateway, in JSON and in Protobuf."""
+
+import re
+from pathlib import Path
 
 import pytest
 from centrifuge import ReplyError
+from centrifuge.protocol import client_pb2
 
-from support import API_KEY, Gateway, Inbox, connected, data, fence, fresh, refusal, scenario, subscribe
+from support import API_KEY, Gateway, Inbox, connected, data, fence, fresh, payload, refusal, scenario, subscribe
 
-both = pytest.mark.parametrize("kind", ["dev", "strict"])
+either_format = pytest.mark.parametrize("form", ["json", "protobuf"])
+
+
+def both(test):
+    """On both gateways and in both formats."""
+    return pytest.mark.parametrize("kind", ["dev", "strict"])(either_format(test))
 
 
 @both
 @scenario
-async def test_every_client_receives_what_the_api_publishes_whole_and_in_order(kind):
-    at = Gateway(kind)
+async def test_every_client_receives_what_the_api_publishes_whole_and_in_order(kind, form):
+    at = Gateway(kind, form)
     published = [
         {"text": "plain"},
         "só um texto — 文字 🌊 \u2028",
@@ -34,8 +43,8 @@ async def test_every_client_receives_what_the_api_publishes_whole_and_in_order(k
 
 @both
 @scenario
-async def test_clients_of_another_channel_receive_nothing(kind):
-    at = Gateway(kind)
+async def test_clients_of_another_channel_receive_nothing(kind, form):
+    at = Gateway(kind, form)
     async with connected(at) as reader, connected(at) as stranger:
         news = await subscribe(reader, fresh("news:"))
         # One letter more than the channel that is published to.
@@ -49,8 +58,8 @@ async def test_clients_of_another_channel_receive_nothing(kind):
 
 @both
 @scenario
-async def test_nothing_comes_after_unsubscribe_and_all_comes_again_after_a_new_subscribe(kind):
-    at = Gateway(kind)
+async def test_nothing_comes_after_unsubscribe_and_all_comes_again_after_a_new_subscribe(kind, form):
+    at = Gateway(kind, form)
     async with connected(at) as client, connected(at) as witness:
         leaving = await subscribe(client, fresh("news:"))
         staying = await subscribe(witness, leaving.channel)
@@ -60,9 +69,9 @@ async def test_nothing_comes_after_unsubscribe_and_all_comes_again_after_a_new_s
         await leaving.unsubscribe()
         # The reply to a later command: the server has dealt with the unsubscribe when it is here.
         with pytest.raises(ReplyError):
-            await client.rpc("fence", {})
+            await client.rpc("fence", at.pack({}))
         await at.publish(leaving.channel, "after")
-        await staying.seen.find(lambda publication: publication.data == "after", "publication for the witness")
+        await staying.seen.find(lambda publication: payload(publication) == "after", "publication for the witness")
         await fence(at, marker)
         assert data(leaving.seen) == ["before"]
 
@@ -75,14 +84,14 @@ async def test_nothing_comes_after_unsubscribe_and_all_comes_again_after_a_new_s
 
 @both
 @scenario
-async def test_what_a_client_publishes_reaches_the_others_and_itself_with_its_name_on_it(kind):
-    at = Gateway(kind)
+async def test_what_a_client_publishes_reaches_the_others_and_itself_with_its_name_on_it(kind, form):
+    at = Gateway(kind, form)
     async with connected(at) as author, connected(at) as reader:
         own = await subscribe(author, fresh("chat:"))
         theirs = await subscribe(reader, own.channel)
         _, name = await author.events.inbox.find(lambda state: state[0] == "connected", "connected")
-        await own.publish({"text": "hello"})
-        await author.publish(own.channel, {"text": "again"})
+        await own.publish(at.pack({"text": "hello"}))
+        await author.publish(own.channel, at.pack({"text": "again"}))
         for subscription in (own, theirs):
             await subscription.seen.count(2, "publications")
             assert data(subscription.seen) == [{"text": "hello"}, {"text": "again"}]
@@ -91,8 +100,8 @@ async def test_what_a_client_publishes_reaches_the_others_and_itself_with_its_na
 
 @both
 @scenario
-async def test_a_client_sent_away_with_a_3xxx_code_below_3500_comes_back_and_goes_on(kind):
-    at = Gateway(kind)
+async def test_a_client_sent_away_with_a_3xxx_code_below_3500_comes_back_and_goes_on(kind, form):
+    at = Gateway(kind, form)
     async with connected(at) as client:
         news = await subscribe(client, fresh("news:"))
         states = client.events.inbox
@@ -103,13 +112,13 @@ async def test_a_client_sent_away_with_a_3xxx_code_below_3500_comes_back_and_goe
         await states.find(lambda state: state[0] == "connected" and state[1] != first, "return")
         await news.ready(timeout=20)
         await at.publish(news.channel, "welcome back")
-        await news.seen.find(lambda publication: publication.data == "welcome back", "publication after the return")
+        await news.seen.find(lambda publication: payload(publication) == "welcome back", "publication after the return")
 
 
 @both
 @scenario
-async def test_a_client_that_is_disconnected_for_good_stays_away(kind):
-    at = Gateway(kind)
+async def test_a_client_that_is_disconnected_for_good_stays_away(kind, form):
+    at = Gateway(kind, form)
     async with connected(at) as client:
         states = client.events.inbox
         _, name = await states.find(lambda state: state[0] == "connected", "connected")
@@ -129,9 +138,10 @@ async def test_a_wrong_or_missing_api_key_gets_401_and_delivers_nothing():
         assert await fence(at, news) == [[]]
 
 
+@either_format
 @scenario
-async def test_refusals_reach_the_client_with_their_codes():
-    at = Gateway("strict")
+async def test_refusals_reach_the_client_with_their_codes(form):
+    at = Gateway("strict", form)
     async with connected(at) as client:
         assert await refusal(client, fresh("closed:")) == 103
         assert await refusal(client, fresh("plain")) == 103
@@ -139,18 +149,19 @@ async def test_refusals_reach_the_client_with_their_codes():
         news = await subscribe(client, fresh("news:"))
         for channel, code in ((news.channel, 103), (fresh("nowhere:"), 102)):
             with pytest.raises(ReplyError) as refused:
-                await client.publish(channel, "x")
+                await client.publish(channel, at.pack("x"))
             assert refused.value.code == code, channel
-        for call in (news.history(limit=1), news.presence(), news.presence_stats(), client.rpc("anything", {})):
+        for call in (news.history(limit=1), news.presence(), news.presence_stats(), client.rpc("anything", at.pack({}))):
             with pytest.raises(ReplyError) as refused:
                 await call
             assert refused.value.code == 108
         assert await fence(at, news) == [[]]
 
 
+@either_format
 @scenario
-async def test_the_client_answers_pings_and_stays_connected():
-    at = Gateway("strict")
+async def test_the_client_answers_pings_and_stays_connected(form):
+    at = Gateway("strict", form)
     async with connected(at) as client:
         news = await subscribe(client, fresh("news:"))
         # The client has no event for a ping, so its handler is watched.
@@ -165,3 +176,21 @@ async def test_the_client_answers_pings_and_stays_connected():
         assert await fence(at, news) == [[]]
         connections = [state for state in client.events.inbox.all if state[0] == "connected"]
         assert len(connections) == 1
+
+
+def test_the_schema_has_the_numbers_of_the_client():
+    """client.proto against the descriptors that the client brings along: every field of ours is one of theirs."""
+    text = (Path(__file__).parents[3] / "conn/src/dialect/centrifugo/client.proto").read_text()
+    theirs = {
+        (message.name, field.name): field.number
+        for message in client_pb2.DESCRIPTOR.message_types_by_name.values()
+        for field in message.fields
+    }
+    ours = {}
+    for message, body in re.findall(r"message (\w+) \{(.*?)\}", text, re.DOTALL):
+        for field, number in re.findall(r"(\w+) = (\d+);", body):
+            ours[message, field] = int(number)
+    assert len(ours) > 100
+    # Newer than this client; the npm one knows it.
+    assert ours.pop(("SubscribeRequest", "type")) == 15
+    assert {key: theirs.get(key) for key in ours} == ours
