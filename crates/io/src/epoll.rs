@@ -315,7 +315,8 @@ impl Sockets for EpollSockets {
         }
     }
 
-    fn close(&mut self, index: u32, reset: bool) -> bool {
+    fn close(&mut self, id: ConnId, reset: bool) -> bool {
+        let index = id.index();
         // None for a connect that failed or never began. The close also ends the registration.
         if let Some(socket) = self.sockets.get_mut(index as usize).and_then(Option::take)
             && reset

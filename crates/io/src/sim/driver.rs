@@ -277,7 +277,8 @@ impl Sockets for SimSockets {
         }
     }
 
-    fn close(&mut self, index: u32, reset: bool) -> bool {
+    fn close(&mut self, id: ConnId, reset: bool) -> bool {
+        let index = id.index();
         if let Some(side) = self.sides.get_mut(index as usize).and_then(Option::take) {
             self.world.borrow_mut().close(side, reset);
         }

@@ -457,14 +457,14 @@ impl<S: Sockets> Core<S> {
         while let Some((index, why)) = self.io.ending.pop_front() {
             let slot = self.io.slots.at(index);
             let (reset, refused) = (slot.has(flag::RESET), slot.has(flag::REFUSED));
-            let busy = self.sockets.close(index, reset);
+            let id = self.io.slots.id(index);
+            let busy = self.sockets.close(id, reset);
             if refused {
                 self.io.refused -= 1;
             } else {
                 self.io.open -= 1;
                 self.io.counters.closed.add(1);
                 self.io.counters.connections.set(self.io.open as u64);
-                let id = self.io.slots.id(index);
                 handler.closed(&mut self.io, id, why);
             }
             // Only now: whatever the handler opened meanwhile must not have got this slot.

@@ -68,7 +68,7 @@ pub(crate) trait Sockets {
     fn shutdown(&mut self, index: u32);
     /// Closes, with RST or as the kernel does. An outstanding send still completes. True: the kernel holds the slot's
     /// operations for some time, and [`Core::idle`](super::Core::idle) follows.
-    fn close(&mut self, index: u32, reset: bool) -> bool;
+    fn close(&mut self, id: ConnId, reset: bool) -> bool;
     /// The error that the kernel holds for the socket, taken from it.
     fn take_error(&mut self, index: u32) -> Option<io::Error>;
     /// The handler is done with these received bytes of the pool.

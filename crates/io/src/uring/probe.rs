@@ -176,13 +176,13 @@ fn try_out(mut ring: Ring) -> Result<Ready, Unavailable> {
     if ring.result(1).map_err(|error| error.kind()) != Err(io::ErrorKind::WouldBlock) {
         return Err(Unavailable::Failed("RECV of nothing", io::ErrorKind::InvalidData.into()));
     }
-    take_off(&mut ring, far)?;
+    take_off(&mut ring, far, tag)?;
     Ok(Ready { ring })
 }
 
 /// Closes the tried socket, which also takes the poll off.
-fn take_off(ring: &mut Ring, socket: UnixStream) -> Result<(), Unavailable> {
-    ring.cancel_and_close(socket.into(), 0);
+fn take_off(ring: &mut Ring, socket: UnixStream, tag: Tag) -> Result<(), Unavailable> {
+    ring.cancel_and_close(socket.into(), &[tag], 0);
     let (mut closed, mut polls) = (false, true);
     while !closed || polls {
         ring.enter(1, Some(PATIENCE)).map_err(|error| Unavailable::Failed("CLOSE", error))?;

@@ -186,16 +186,20 @@ impl Ring {
         self.push_harmless(opcode::AsyncCancel::new(tag.0).build(), Tag::new(Kind::Cancel, 0));
     }
 
-    /// Takes the polls off a socket and closes it; a plain close would send no FIN while an operation holds the file. The
-    /// close is reported with `index`.
-    pub(super) fn cancel_and_close(&mut self, socket: OwnedFd, index: u32) {
+    /// Takes the polls of these tags off a socket and closes it; a plain close would send no FIN while an operation holds the
+    /// file. The close is reported with `index`.
+    ///
+    /// By tag and not by descriptor: the kernel finds a tag in a table of hashes, and looks at every operation that is armed
+    /// to find a descriptor. With 10,000 connections on a ring that made a close cost more than all else of a connection.
+    pub(super) fn cancel_and_close(&mut self, socket: OwnedFd, polls: &[Tag], index: u32) {
         let fd = socket.into_raw_fd();
         self.closes += 1;
-        self.reserve(2); // a link does not reach into the next submission
-        let polls = CancelBuilder::fd(Fd(fd)).all();
-        // Hard: the close is to be done also if there was nothing to cancel.
-        let cancel = opcode::AsyncCancel2::new(polls).build().flags(Flags::IO_HARDLINK);
-        self.push_harmless(cancel, Tag::new(Kind::Cancel, 0));
+        self.reserve(polls.len() + 1); // a link does not reach into the next submission
+        for poll in polls {
+            // Hard: the close is to be done also if there was nothing to cancel.
+            let cancel = opcode::AsyncCancel::new(poll.0).build().flags(Flags::IO_HARDLINK);
+            self.push_harmless(cancel, Tag::new(Kind::Cancel, 0));
+        }
         debug_assert!(u64::try_from(fd).is_ok_and(|fd| fd <= MIDDLE));
         self.push_harmless(opcode::Close::new(Fd(fd)).build(), Tag::with(Kind::Close, fd as u32, index));
     }

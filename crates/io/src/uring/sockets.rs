@@ -258,15 +258,17 @@ impl Sockets for UringSockets {
         }
     }
 
-    fn close(&mut self, index: u32, reset: bool) -> bool {
+    fn close(&mut self, id: ConnId, reset: bool) -> bool {
         // None for a connect that failed or never began.
-        let Some(held) = self.held.get_mut(index as usize) else { return false };
+        let Some(held) = self.held.get_mut(id.index() as usize) else { return false };
         let Some(socket) = held.socket.take() else { return false };
         if reset {
             let _ = SockRef::from(&socket).set_linger(Some(Duration::ZERO));
         }
         held.operations += 1;
-        self.ring.cancel_and_close(socket, index);
+        let polls = [Tag::of(Kind::Poll, id), Tag::of(Kind::PollOut, id)];
+        let armed = if held.polls_output { &polls[..] } else { &polls[..1] };
+        self.ring.cancel_and_close(socket, armed, id.index());
         true
     }
 
