@@ -1,14 +1,20 @@
 //! Where a server listens, from a URL.
 
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::str::FromStr;
 
-/// The port of a URL that names none.
-const PORT_DEFAULT: u16 = 80;
+/// What the front of a URL says.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Scheme {
+    /// `ws://` or `http://`, which are the same until the upgrade.
+    Http,
+    /// `nats://`
+    Nats,
+}
 
 /// A URL, taken apart and its name resolved, once for all clients.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Endpoint {
+    pub(crate) scheme: Scheme,
     /// Where to connect to.
     pub(crate) address: SocketAddr,
     /// The `Host` header: host and port as they stand in the URL.
@@ -29,25 +35,35 @@ impl Endpoint {
     }
 }
 
-impl FromStr for Endpoint {
-    type Err = String;
-
-    fn from_str(url: &str) -> Result<Endpoint, String> {
-        let rest = match url.split_once("://") {
-            Some(("ws" | "http", rest)) => rest,
-            Some(("wss" | "https", _)) => return Err("TLS is not spoken here: give the address behind it".to_owned()),
-            _ => return Err("write ws://127.0.0.1:8000".to_owned()),
-        };
-        let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-        if authority.is_empty() || authority.contains('@') || !rest.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
-            return Err("write ws://127.0.0.1:8000".to_owned());
-        }
-        let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-        let named = if has_port { authority.to_owned() } else { format!("{authority}:{PORT_DEFAULT}") };
-        let mut addresses = named.to_socket_addrs().map_err(|error| format!("{authority}: {error}"))?;
-        let address = addresses.next().ok_or_else(|| format!("{authority} has no address"))?;
-        Ok(Endpoint { address, host: authority.to_owned(), target: target.to_owned() })
+/// A place to open WebSockets to.
+pub(crate) fn of_clients(url: &str) -> Result<Endpoint, String> {
+    match url.split_once("://") {
+        Some(("ws" | "http", rest)) => take_apart(Scheme::Http, rest, 80),
+        Some(("wss" | "https", _)) => Err("TLS is not spoken here: give the address behind it".to_owned()),
+        _ => Err("write ws://127.0.0.1:8000".to_owned()),
     }
+}
+
+/// A place to publish to.
+pub(crate) fn of_api(url: &str) -> Result<Endpoint, String> {
+    match url.split_once("://") {
+        Some(("http", rest)) => take_apart(Scheme::Http, rest, 80),
+        Some(("nats", rest)) => take_apart(Scheme::Nats, rest, 4222),
+        Some(("https" | "tls", _)) => Err("TLS is not spoken here: give the address behind it".to_owned()),
+        _ => Err("write http://127.0.0.1:9000 or nats://127.0.0.1:4222".to_owned()),
+    }
+}
+
+fn take_apart(scheme: Scheme, rest: &str, port_default: u16) -> Result<Endpoint, String> {
+    let (authority, target) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    if authority.is_empty() || authority.contains('@') || !rest.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
+        return Err("behind the scheme write HOST:PORT and perhaps a path".to_owned());
+    }
+    let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+    let named = if has_port { authority.to_owned() } else { format!("{authority}:{port_default}") };
+    let mut addresses = named.to_socket_addrs().map_err(|error| format!("{authority}: {error}"))?;
+    let address = addresses.next().ok_or_else(|| format!("{authority} has no address"))?;
+    Ok(Endpoint { scheme, address, host: authority.to_owned(), target: target.to_owned() })
 }
 
 #[cfg(test)]
@@ -56,17 +72,20 @@ mod tests {
 
     #[test]
     fn a_url_is_an_address_a_host_and_a_target() {
-        let endpoint: Endpoint = "ws://127.0.0.1:8000/echo?a=b".parse().unwrap();
+        let endpoint = of_clients("ws://127.0.0.1:8000/echo?a=b").unwrap();
         assert_eq!(endpoint.address, "127.0.0.1:8000".parse().unwrap());
         assert_eq!((&*endpoint.host, &*endpoint.target), ("127.0.0.1:8000", "/echo?a=b"));
-        let endpoint: Endpoint = "http://[::1]".parse().unwrap();
+        let endpoint = of_clients("http://[::1]").unwrap();
         assert_eq!(endpoint.address, "[::1]:80".parse().unwrap());
         assert_eq!((&*endpoint.host, &*endpoint.target), ("[::1]", ""));
+        let endpoint = of_api("nats://127.0.0.1").unwrap();
+        assert_eq!((endpoint.scheme, endpoint.address), (Scheme::Nats, "127.0.0.1:4222".parse().unwrap()));
+        assert_eq!(of_api("http://127.0.0.1").unwrap().scheme, Scheme::Http);
     }
 
     #[test]
     fn a_path_of_its_own_wins_over_the_usual_one() {
-        let target = |url: &str| url.parse::<Endpoint>().unwrap().or_path("/usual").target;
+        let target = |url: &str| of_clients(url).unwrap().or_path("/usual").target;
         assert_eq!(target("ws://127.0.0.1:1"), "/usual");
         assert_eq!(target("ws://127.0.0.1:1/"), "/usual");
         assert_eq!(target("ws://127.0.0.1:1?x=1"), "/usual?x=1");
@@ -83,10 +102,11 @@ mod tests {
             "ws://127.0.0.1:1/a b",
             "ws://127.0.0.1:1/#f",
         ] {
-            assert!(url.parse::<Endpoint>().is_err(), "{url}");
+            assert!(of_clients(url).is_err() && of_api(url).is_err(), "{url}");
         }
         for url in ["ws://127.0.0.1:8000", "ws://127.0.0.1:1/a%20b", "ws://127.0.0.1:1/f"] {
-            assert!(url.parse::<Endpoint>().is_ok(), "{url}");
+            assert!(of_clients(url).is_ok() && of_api(&url.replace("ws", "http")).is_ok(), "{url}");
         }
+        assert!(of_clients("nats://127.0.0.1:4222").is_err() && of_api("nats://127.0.0.1:4222").is_ok());
     }
 }

@@ -6,14 +6,16 @@
 //! # How it runs
 //!
 //! The main thread conducts ([`scenario`]): it starts fleets, tells them what to do next and draws the progress. A fleet
-//! ([`fleet`]) is one thread with one epoll loop that drives any number of clients; what these do with what they receive is
-//! a [`fleet::Script`]. Publishers ([`publisher`]) are threads of their own, so that a publication leaves in time while
-//! the clients' loop is busy receiving the one before. Probes are small fleets beside the large one, for the same reason.
+//! ([`fleet`]) is dealt out to as many event loops as its open files ask for ([`loops`]), each a thread with a table of
+//! descriptors of its own; the conductor sees them as one [`crew`]. What the clients of a loop do with what they receive is
+//! a [`fleet::Script`]; loops share nothing, and what their scripts saw is put together at the end. Publishers
+//! ([`publisher`]) are threads of their own, so that a publication leaves in time while the clients' loops are busy
+//! receiving the one before. Probes are small fleets beside the large one, for the same reason.
 //!
 //! # Map
 //!
 //! * [`cli`], [`endpoint`]: what was asked for. [`sources`]: the addresses that clients connect from.
-//! * [`payload`], [`track`], [`latency`]: what a payload carries, and how its arrival is judged.
+//! * [`payload`], [`track`], [`latency`]: what a payload carries, and how its arrival is judged. [`timeline`]: when.
 //! * [`dialect`]: what a client says and hears on each kind of endpoint.
 //! * [`server`], [`progress`], [`report`]: what is shown.
 #![forbid(unsafe_code)]
@@ -24,6 +26,7 @@ mod dialect;
 mod endpoint;
 mod fleet;
 mod latency;
+mod loops;
 mod payload;
 mod progress;
 mod publisher;
@@ -32,6 +35,7 @@ mod report;
 mod scenario;
 mod server;
 mod sources;
+mod timeline;
 mod track;
 
 use clap::Parser;

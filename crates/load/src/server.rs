@@ -36,12 +36,36 @@ impl Server {
         Ok(Usage { rss_bytes: self.rss_bytes()?, cpu: self.cpu()? })
     }
 
+    /// About what it uses now, at a price that allows to ask often. Memory may lag by some pages per core; CPU comes in
+    /// hundredths of a second, and keeps what threads used that have ended.
+    pub(crate) fn glance(&self) -> io::Result<Usage> {
+        Ok(Usage { rss_bytes: self.rss_bytes_roughly()?, cpu: self.cpu_roughly()? })
+    }
+
+    /// The command line it was started with.
+    pub(crate) fn command(&self) -> Option<String> {
+        let bytes = fs::read(self.folder.join("cmdline")).ok()?;
+        let text = String::from_utf8_lossy(&bytes);
+        Some(text.split('\0').filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" "))
+    }
+
+    /// The cores it may run on, as the kernel writes lists of them.
+    pub(crate) fn cores(&self) -> Option<String> {
+        let status = fs::read_to_string(self.folder.join("status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+        Some(line.trim().to_owned())
+    }
+
     fn rss_bytes(&self) -> io::Result<u64> {
         // `status` sums counters that lag by some pages per core; the roll-up walks the page tables and is exact.
         let rolled = fs::read_to_string(self.folder.join("smaps_rollup")).ok();
         if let Some(kib) = rolled.and_then(|text| kib(&text, "Rss:")) {
             return Ok(kib * 1024);
         }
+        self.rss_bytes_roughly()
+    }
+
+    fn rss_bytes_roughly(&self) -> io::Result<u64> {
         let status = fs::read_to_string(self.folder.join("status"))?;
         kib(&status, "VmRSS:").map(|kib| kib * 1024).ok_or_else(|| io::Error::other("no VmRSS in its status"))
     }
@@ -54,11 +78,12 @@ impl Server {
             let nanoseconds = text.split_ascii_whitespace().next().and_then(|word| word.parse().ok());
             total += Duration::from_nanos(nanoseconds.unwrap_or(0));
         }
-        if total.is_zero() {
-            let stat = fs::read_to_string(self.folder.join("stat"))?;
-            total = cpu_of_stat(&stat).ok_or_else(|| io::Error::other("no CPU time in its stat"))?;
-        }
-        Ok(total)
+        if total.is_zero() { self.cpu_roughly() } else { Ok(total) }
+    }
+
+    fn cpu_roughly(&self) -> io::Result<Duration> {
+        let stat = fs::read_to_string(self.folder.join("stat"))?;
+        cpu_of_stat(&stat).ok_or_else(|| io::Error::other("no CPU time in its stat"))
     }
 }
 
@@ -87,6 +112,17 @@ mod tests {
         assert!(memory.contains(&1));
         assert!(after.rss_bytes >= before.rss_bytes + (60 << 20), "{before:?} {after:?}");
         assert!(after.cpu >= before.cpu);
+        let glance = server.glance().unwrap();
+        assert!(glance.rss_bytes >= 60 << 20 && glance.cpu + Duration::from_millis(50) >= before.cpu, "{glance:?}");
+        drop(memory);
+    }
+
+    #[test]
+    fn what_a_process_is_and_where_it_may_run_is_known() {
+        let ourselves = Server::new(std::process::id());
+        assert!(ourselves.command().unwrap().contains("tidegate_load"));
+        assert!(ourselves.cores().unwrap().starts_with(|c: char| c.is_ascii_digit()));
+        assert_eq!(Server::new(u32::MAX).command(), None);
     }
 
     #[test]

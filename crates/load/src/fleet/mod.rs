@@ -1,14 +1,16 @@
-//! Many clients on one event loop. A [`Script`] decides what they do.
+//! Many clients, dealt out to event loops. A [`Script`] decides what those of one loop do.
 
 mod alarm;
 mod letters;
 mod net;
 
-pub(crate) use letters::{Event, Gauges, Letter, Letters};
+pub(crate) use letters::{Census, Event, Gauges, Letter, Letters, Reading};
 pub(crate) use net::{ClientNo, Net, Tally};
 
 use crate::dialect::{Dialect, Heard, Subscriptions};
 use crate::endpoint::Endpoint;
+use crate::loops::{Loops, Share};
+use crate::timeline::Timeline;
 use alarm::Alarm;
 use io::epoll::Epoll;
 use io::{Batch, Class, Clock, Closed, ConnId, Counters, Driver, Flow, Handler, Io, Options, Peer};
@@ -16,7 +18,6 @@ use net::{State, Upgrade};
 use std::borrow::Cow;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 use wire::http::HeadLimits;
@@ -30,15 +31,15 @@ const OUT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 const _: () = assert!(OUT_BYTES_MAX >= 2 * MESSAGE_BYTES_MAX, "one whole message must always fit");
 
-/// Clients that are on their way at one time. The kernel queues 4,096 for a usual listener, and a connection that finds the
+/// Clients of a fleet that are on their way at one time. The kernel queues 4,096 for a usual listener, and a connection that finds the
 /// queue full waits a second.
 const PENDING_MAX: usize = 1_000;
 
 /// How long a client waits for the server's close frame, and then for its FIN.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Clients are opened in bursts so far apart, at high rates.
-const OPEN_CHECK: Duration = Duration::from_millis(1);
+/// Clients are opened and closed in bursts so far apart, at high rates.
+const TURN_CHECK: Duration = Duration::from_millis(1);
 
 /// How often it is looked whether everything awaited has come.
 const SETTLED_CHECK: Duration = Duration::from_millis(10);
@@ -55,7 +56,9 @@ pub(crate) struct Plan {
     pub(crate) dialect: Dialect,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) clients: u32,
-    /// Connections opened per second at the start. `None`: the script opens them.
+    pub(crate) loops: Loops,
+    /// Connections opened per second at the start, and closed per second at the end, by all loops together. `None`: the
+    /// script opens them, and they close all at once.
     pub(crate) open_rate: Option<f64>,
     /// From a client's connect until it is ready.
     pub(crate) timeout: Duration,
@@ -65,18 +68,32 @@ pub(crate) struct Plan {
     pub(crate) source: Ipv4Addr,
     /// Ports in use at one time, those in TIME_WAIT included.
     pub(crate) ports: usize,
+    /// Where plots are wanted.
+    pub(crate) timeline: Option<Arc<Timeline>>,
+}
+
+/// What a loop has in common with its conductor.
+#[derive(Debug)]
+pub(crate) struct Post {
+    pub(crate) clock: Clock,
+    /// When the fleet began, the same for all its loops.
+    pub(crate) started: Duration,
+    pub(crate) letters: Letters,
+    pub(crate) events: Sender<(u32, Event)>,
+    pub(crate) gauges: Arc<Gauges>,
+    pub(crate) census: Arc<Census>,
 }
 
 /// Something for a script.
 #[derive(Debug)]
 pub(crate) enum Item<'m> {
-    /// A message, where there is no dialect.
+    /// A message, where there is no protocol that would say what it is.
     Message(&'m [u8]),
     /// A publication: its channel and its data.
     Publication(Cow<'m, str>, &'m [u8]),
 }
 
-/// What the clients of a fleet do. `now` is always the time of the call, since the clock's origin.
+/// What the clients of one loop do. `now` is always the time of the call, since the clock's origin.
 pub(crate) trait Script: Send + 'static {
     /// A client has become ready.
     fn ready(&mut self, _net: &mut Net, _io: &mut Io, _now: Duration, _no: ClientNo) {}
@@ -84,12 +101,14 @@ pub(crate) trait Script: Send + 'static {
     fn received(&mut self, _net: &mut Net, _io: &mut Io, _now: Duration, _no: ClientNo, _item: Item<'_>) {}
     /// A client has no connection any more, ready or not.
     fn gone(&mut self, _net: &mut Net, _no: ClientNo) {}
-    /// The measured part begins.
-    fn go(&mut self, _net: &mut Net, _io: &mut Io, _now: Duration) {}
+    /// The measured part began at `at`, which all loops are told alike.
+    fn go(&mut self, _net: &mut Net, _io: &mut Io, _at: Duration) {}
     /// Does what is due, and says when the next is.
     fn poll(&mut self, _net: &mut Net, _io: &mut Io, _now: Duration) -> Option<Duration> {
         None
     }
+    /// The measured part has ended.
+    fn measured(&mut self, _net: &Net) {}
     /// Nothing new is to be begun.
     fn finish(&mut self) {}
     /// After `finish`: whether nothing is awaited any more.
@@ -98,7 +117,7 @@ pub(crate) trait Script: Send + 'static {
     }
 }
 
-/// What remains of a fleet.
+/// What remains of a loop.
 #[derive(Debug)]
 pub(crate) struct Outcome<S> {
     pub(crate) tally: Tally,
@@ -113,7 +132,6 @@ enum Phase {
     Opening {
         /// Clients opened so far.
         begun: u32,
-        started: Duration,
     },
     Open,
     Finishing {
@@ -121,17 +139,24 @@ enum Phase {
     },
     Settled,
     Closing {
+        /// Clients told to leave so far.
+        begun: u32,
+        /// When the first one was.
+        started: Duration,
+        /// When those that have not left by then are given up.
         until: Duration,
     },
 }
 
 struct Fleet<S> {
     net: Net,
+    share: Share,
     script: S,
     phase: Phase,
     clock: Clock,
+    started: Duration,
     letters: Letters,
-    events: Sender<Event>,
+    events: Sender<(u32, Event)>,
     alarm: Alarm,
     /// When the script has something to do.
     due: Option<Duration>,
@@ -141,31 +166,29 @@ struct Fleet<S> {
     counters: Arc<Counters>,
 }
 
-/// Runs a fleet until [`Letter::Close`] is done. To be called on the fleet's thread.
+/// Runs one loop of a fleet until [`Letter::Close`] is done. To be called first thing on the loop's thread.
 ///
 /// # Errors
-/// When the kernel refuses the event loop.
-pub(crate) fn run<S: Script>(
-    plan: Arc<Plan>,
-    script: S,
-    clock: Clock,
-    letters: Letters,
-    events: Sender<Event>,
-    gauges: Arc<Gauges>,
-) -> std::io::Result<Outcome<S>> {
-    let options = Options { connections_max: plan.clients as usize, linger: CLOSE_TIMEOUT, ..Options::default() };
+/// When the kernel refuses the event loop or its table of descriptors.
+pub(crate) fn run<S: Script>(plan: Arc<Plan>, share: Share, script: S, post: Post) -> std::io::Result<Outcome<S>> {
+    let Post { clock, started, letters, events, gauges, census } = post;
+    if plan.loops.private {
+        // Before anything is opened here. The alarm's thread, started from this one, shares the new table.
+        io::descriptors::take_private_table(&[letters.wake.fd()])?;
+    }
+    let connections_max = share.len(plan.clients) as usize;
+    let options = Options { connections_max, linger: CLOSE_TIMEOUT, ..Options::default() };
     let mut driver = Epoll::new(options, Vec::new(), clock, letters.wake.receiver())?;
     let alarm = Alarm::start(clock, letters.wake.clone())?;
-    let phase = match plan.open_rate {
-        Some(_) => Phase::Opening { begun: 0, started: clock.now() },
-        None => Phase::Open,
-    };
+    let phase = if plan.open_rate.is_some() { Phase::Opening { begun: 0 } } else { Phase::Open };
     let limits = ws::Limits { message_bytes_max: MESSAGE_BYTES_MAX, ..ws::Limits::default() };
     let mut fleet = Fleet {
-        net: Net::new(plan, gauges),
+        net: Net::new(plan, share, gauges, census),
+        share,
         script,
         phase,
         clock,
+        started,
         letters,
         events,
         alarm,
@@ -184,19 +207,19 @@ pub(crate) fn run<S: Script>(
         driver.tick(&mut fleet, None)?;
     }
     driver.shutdown(&mut fleet);
-    let pings = fleet.net.clients.iter().map(|client| client.pings).collect();
-    Ok(Outcome { tally: fleet.net.tally, pings, script: fleet.script })
+    let (tally, pings) = fleet.net.finish();
+    Ok(Outcome { tally, pings, script: fleet.script })
 }
 
 impl<S: Script> Fleet<S> {
     fn tell(&self, event: Event) {
         // Nobody listens any more when the conductor has given up; then the letter to close follows.
-        let _ = self.events.send(event);
+        let _ = self.events.send((self.share.number, event));
     }
 
     fn is_over(&self, io: &Io) -> bool {
         match self.phase {
-            Phase::Closing { until } => io.connections() == 0 || io.now() >= until,
+            Phase::Closing { until, .. } => io.connections() == 0 || io.now() >= until,
             _ => false,
         }
     }
@@ -204,40 +227,59 @@ impl<S: Script> Fleet<S> {
     fn read_letters(&mut self, io: &mut Io, now: Duration) {
         while let Some(letter) = self.letters.take() {
             match letter {
-                Letter::Go => self.script.go(&mut self.net, io, now),
+                Letter::Go { at } => self.script.go(&mut self.net, io, at),
+                Letter::Measured => self.script.measured(&self.net),
                 Letter::Finish => {
                     self.script.finish();
                     self.phase = Phase::Finishing { until: now + self.net.plan.drain };
                 }
-                Letter::Close => {
-                    // Those on their way are of no interest any more, and no fault of anybody.
-                    for no in 0..self.net.len() {
-                        self.net.close(io, no);
-                        self.net.abandon(io, no);
-                    }
-                    self.phase = Phase::Closing { until: now + 2 * CLOSE_TIMEOUT };
+                Letter::Close { at } => {
+                    self.phase = Phase::Closing { begun: 0, started: at, until: Duration::MAX };
                 }
             }
         }
     }
 
+    /// When the client with this number in the loop has its turn, of a turn of all that began at `from`.
+    fn turn(&self, from: Duration, begun: u32) -> Duration {
+        let rate = self.net.plan.open_rate.unwrap_or(f64::INFINITY);
+        from + Duration::from_secs_f64(f64::from(self.share.global(begun)) / rate)
+    }
+
     /// Opens as many clients as are due.
     fn open_more(&mut self, io: &mut Io, now: Duration) {
-        let Phase::Opening { begun, started } = &mut self.phase else { return };
-        let rate = self.net.plan.open_rate.unwrap_or(f64::MAX);
-        let due = (now.saturating_sub(*started).as_secs_f64() * rate) as u64 + 1;
-        while u64::from(*begun) < due && *begun < self.net.len() && self.net.pending < PENDING_MAX {
-            self.net.open(io, *begun, now);
-            *begun += 1;
+        let Phase::Opening { mut begun } = self.phase else { return };
+        let pending_max = PENDING_MAX.div_ceil(self.share.of as usize);
+        while begun < self.net.len() && self.turn(self.started, begun) <= now && self.net.pending < pending_max {
+            self.net.open(io, begun, now);
+            begun += 1;
         }
-        if *begun < self.net.len() {
-            let next = *started + Duration::from_secs_f64(f64::from(*begun) / rate);
-            // It has passed where too many are on their way.
-            io.alarm(next.max(now + OPEN_CHECK));
+        self.phase = Phase::Opening { begun };
+        if begun < self.net.len() {
+            // Its turn has passed where too many are on their way.
+            io.alarm(self.turn(self.started, begun).max(now + TURN_CHECK));
         } else if self.net.pending == 0 {
             self.phase = Phase::Open;
             self.tell(Event::Opened);
         }
+    }
+
+    /// Lets as many clients leave as are due: in the order and at the rate in which they came, so that all have stayed for
+    /// the same time and the server meets no more at once than before.
+    fn close_more(&mut self, io: &mut Io, now: Duration) {
+        let Phase::Closing { mut begun, started, mut until } = self.phase else { return };
+        while begun < self.net.len() && (self.net.is_gone(begun) || self.turn(started, begun) <= now) {
+            self.net.close(io, begun);
+            // Those on their way are of no interest any more, and no fault of anybody.
+            self.net.abandon(io, begun);
+            begun += 1;
+        }
+        if begun < self.net.len() {
+            io.alarm(self.turn(started, begun).max(now + TURN_CHECK));
+        } else if until == Duration::MAX {
+            until = now + 2 * CLOSE_TIMEOUT;
+        }
+        self.phase = Phase::Closing { begun, started, until };
     }
 
     fn check(&mut self, io: &mut Io, now: Duration) {
@@ -257,7 +299,7 @@ impl<S: Script> Fleet<S> {
                 }
                 io.alarm(self.settled_check);
             }
-            Phase::Closing { until } => io.alarm(until),
+            Phase::Closing { until, .. } if until != Duration::MAX => io.alarm(until),
             _ => {}
         }
     }
@@ -292,7 +334,8 @@ impl<S: Script> Fleet<S> {
     fn greet(&mut self, io: &mut Io, now: Duration, no: ClientNo) {
         let plan = Arc::clone(&self.net.plan);
         let net = &mut self.net;
-        let replies = plan.dialect.greeting(&plan.subscriptions, no, |text| net.send(io, no, text.as_bytes()));
+        let client = net.global(no);
+        let replies = plan.dialect.greeting(&plan.subscriptions, client, |text| net.send(io, no, text.as_bytes()));
         self.net.clients[no as usize].state = State::Greeting { replies };
         if replies == 0 {
             self.become_ready(io, now, no);
@@ -322,7 +365,9 @@ impl<S: Script> Fleet<S> {
         match event {
             ws::Event::Message { payload, .. } => {
                 let dialect = self.net.plan.dialect;
-                dialect.listen(payload, |heard| self.heard(io, now, no, heard));
+                let mut rest = self.net.take_rest(no);
+                dialect.listen(payload, &mut rest, |heard| self.heard(io, now, no, heard));
+                self.net.keep_rest(no, rest);
             }
             ws::Event::Ping(payload) => {
                 if self.net.pinged(no) {
@@ -338,16 +383,17 @@ impl<S: Script> Fleet<S> {
         let state = &mut self.net.clients[no as usize].state;
         match heard {
             Heard::Message(message) => {
-                self.net.gauges.received.fetch_add(1, Relaxed);
+                self.net.gauges.received.add(1);
                 self.script.received(&mut self.net, io, now, no, Item::Message(message));
             }
             Heard::Publication { channel, data } => {
-                self.net.gauges.received.fetch_add(1, Relaxed);
+                self.net.gauges.received.add(1);
                 self.script.received(&mut self.net, io, now, no, Item::Publication(channel, data));
             }
             Heard::Ping { answer } => {
                 if self.net.pinged(no) && answer {
-                    self.net.send(io, no, b"{}");
+                    let pong = self.net.plan.dialect.pong();
+                    self.net.send(io, no, pong.as_bytes());
                 }
             }
             Heard::Connected(channels) if channels < self.net.plan.subscriptions.count() => {
@@ -373,7 +419,7 @@ impl<S: Script> Handler for Fleet<S> {
         let no = self.net.owner(id);
         let key = self.net.key();
         let plan = Arc::clone(&self.net.plan);
-        let target = plan.dialect.target(&plan.endpoint.target, &plan.subscriptions, no);
+        let target = plan.dialect.target(&plan.endpoint.target, &plan.subscriptions, self.net.global(no));
         let client = &mut self.net.clients[no as usize];
         if matches!(client.state, State::Connecting) {
             client.state = State::Upgrading(Box::new(Upgrade { key, head: Vec::new() }));
@@ -429,6 +475,7 @@ impl<S: Script> Handler for Fleet<S> {
         let now = self.clock.now();
         self.read_letters(io, now);
         self.open_more(io, now);
+        self.close_more(io, now);
         self.play(io, now);
         self.check(io, now);
     }
@@ -438,15 +485,15 @@ impl<S: Script> Handler for Fleet<S> {
     }
 
     fn ticked(&mut self, io: &mut Io) {
-        if self.net.pending == 0 && matches!(self.phase, Phase::Opening { begun, .. } if begun == self.net.len()) {
+        if self.net.pending == 0 && matches!(self.phase, Phase::Opening { begun } if begun == self.net.len()) {
             // Nothing else may happen that would start another tick.
             io.again();
         }
         let (tally, gauges) = (&self.net.tally, &self.net.gauges);
-        gauges.opened.store(tally.opened, Relaxed);
-        gauges.ready.store(self.net.ready as u64, Relaxed);
-        gauges.failed.store(tally.failed, Relaxed);
-        gauges.lost.store(tally.lost, Relaxed);
-        gauges.busy_ns.store(self.counters.tick_nanoseconds.load(), Relaxed);
+        gauges.opened.set(tally.opened);
+        gauges.ready.set(self.net.ready as u64);
+        gauges.failed.set(tally.failed);
+        gauges.lost.set(tally.lost);
+        gauges.busy_ns.set(self.counters.tick_nanoseconds.load());
     }
 }

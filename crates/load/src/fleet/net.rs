@@ -7,21 +7,23 @@
 //!                      +---------------+---------------+---------- fault ----+------------------+--------------+
 //! ```
 
-use super::letters::Gauges;
+use super::letters::{Census, Gauges};
 use super::{CLOSE_TIMEOUT, OUT_BYTES_MAX, Plan};
-use crate::latency::Latencies;
+use crate::latency::{Latencies, Recorder};
+use crate::loops::Share;
 use crate::reasons::Reasons;
 use crate::sources::Sources;
+use crate::timeline::Series;
 use io::{Class, Closed, ConnId, How, Io, Target};
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use wire::ws::{self, CloseCode, OpCode, Reader, Role};
 
 /// Sent bytes that are kept in front of the unsent ones before these are moved.
 const OUT_BYTES_SENT_MAX: usize = 1024 * 1024;
 
-/// Names a client of a fleet, from 0.
+/// Names a client of a loop, from 0. [`Net::global`] names it in the whole fleet.
 pub(crate) type ClientNo = u32;
 
 /// Where a client is in its life.
@@ -81,8 +83,10 @@ impl Default for Client {
     }
 }
 
+const _: () = assert!(size_of::<Client>() <= 120, "a million clients: 120 B is 120 MB");
+
 /// What became of the clients.
-#[derive(Clone, Debug)]
+#[derive(Clone, Default, Debug)]
 pub(crate) struct Tally {
     /// Became ready.
     pub(crate) opened: u64,
@@ -94,24 +98,39 @@ pub(crate) struct Tally {
     pub(crate) closed: u64,
     /// Did not answer our close frame in time or as they should.
     pub(crate) unclean: u64,
-    /// The most that were ready at one time.
-    pub(crate) ready_max: u64,
     /// Why clients failed or were lost.
     pub(crate) reasons: Reasons,
     /// From the moment a client was to be opened until it was ready.
     pub(crate) opening: Latencies,
 }
 
-/// All clients of one fleet.
+impl Tally {
+    pub(crate) fn merge(&mut self, other: Tally) {
+        self.opened += other.opened;
+        self.failed += other.failed;
+        self.lost += other.lost;
+        self.closed += other.closed;
+        self.unclean += other.unclean;
+        self.reasons.merge(&other.reasons);
+        self.opening.merge(&other.opening);
+    }
+}
+
+/// All clients of one loop.
 #[derive(Debug)]
 pub(crate) struct Net {
     pub(super) plan: Arc<Plan>,
+    share: Share,
     pub(super) clients: Vec<Client>,
     /// By slot of the driver.
     owners: Vec<ClientNo>,
     sources: Sources,
     pub(super) tally: Tally,
+    opening: Recorder,
     pub(super) gauges: Arc<Gauges>,
+    census: Arc<Census>,
+    /// What dialects keep for the next message of a client; few have any at one time.
+    rests: HashMap<ClientNo, Vec<u8>>,
     /// Connecting, upgrading or greeting.
     pub(super) pending: usize,
     /// Ready.
@@ -121,24 +140,19 @@ pub(crate) struct Net {
 }
 
 impl Net {
-    pub(super) fn new(plan: Arc<Plan>, gauges: Arc<Gauges>) -> Net {
+    pub(super) fn new(plan: Arc<Plan>, share: Share, gauges: Arc<Gauges>, census: Arc<Census>) -> Net {
         let mut clients = Vec::new();
-        clients.resize_with(plan.clients as usize, Client::default);
+        clients.resize_with(share.len(plan.clients) as usize, Client::default);
         Net {
             clients,
+            share,
             owners: Vec::new(),
-            sources: Sources::new(plan.endpoint.address, plan.source, plan.ports),
-            tally: Tally {
-                opened: 0,
-                failed: 0,
-                lost: 0,
-                closed: 0,
-                unclean: 0,
-                ready_max: 0,
-                reasons: Reasons::default(),
-                opening: Latencies::new(),
-            },
+            sources: Sources::new(plan.endpoint.address, plan.source, plan.ports, share),
+            tally: Tally::default(),
+            opening: Recorder::new(plan.timeline.as_ref(), Series::Opening),
             gauges,
+            census,
+            rests: HashMap::new(),
             pending: 0,
             ready: 0,
             random: fastrand::Rng::new(),
@@ -146,7 +160,23 @@ impl Net {
         }
     }
 
-    /// How many clients there are.
+    /// What became of the clients, and how many pings each got.
+    pub(super) fn finish(mut self) -> (Tally, Vec<u32>) {
+        self.tally.opening = self.opening.finish();
+        (self.tally, self.clients.iter().map(|client| client.pings).collect())
+    }
+
+    /// A client's number in the whole fleet.
+    pub(crate) fn global(&self, no: ClientNo) -> u32 {
+        self.share.global(no)
+    }
+
+    /// Pings that a client got so far.
+    pub(crate) fn pings(&self, no: ClientNo) -> u32 {
+        self.clients[no as usize].pings
+    }
+
+    /// How many clients this loop has.
     pub(crate) fn len(&self) -> u32 {
         self.clients.len() as u32
     }
@@ -154,6 +184,11 @@ impl Net {
     /// Whether the client is of use now.
     pub(crate) fn is_ready(&self, no: ClientNo) -> bool {
         matches!(self.clients[no as usize].state, State::Ready)
+    }
+
+    /// Whether the client has no connection.
+    pub(super) fn is_gone(&self, no: ClientNo) -> bool {
+        self.clients[no as usize].id.is_none()
     }
 
     /// Opens an idle client, which was to be done at `since`. False if that failed at once.
@@ -186,9 +221,9 @@ impl Net {
         }
     }
 
-    /// Sends a text message.
-    pub(crate) fn send(&mut self, io: &mut Io, no: ClientNo, text: &[u8]) {
-        self.frame(io, no, OpCode::Text, text);
+    /// Sends a message, as the dialect has them.
+    pub(crate) fn send(&mut self, io: &mut Io, no: ClientNo, message: &[u8]) {
+        self.frame(io, no, self.plan.dialect.opcode(), message);
     }
 
     /// Closes a client that is ready, politely.
@@ -197,6 +232,7 @@ impl Net {
         let (State::Ready, Some(id)) = (&client.state, client.id) else { return };
         client.state = State::Closing;
         self.ready -= 1;
+        self.census.left();
         let mask = self.random.u32(..).to_ne_bytes();
         ws::write_close(&mut client.out, CloseCode::NORMAL, "", Some(mask));
         io.dirty(id, Class::Reply);
@@ -236,11 +272,24 @@ impl Net {
         self.random.u128(..).to_ne_bytes()
     }
 
+    /// What the dialect kept of the client's last message.
+    pub(super) fn take_rest(&mut self, no: ClientNo) -> Vec<u8> {
+        // For most dialects there is never any.
+        if self.rests.is_empty() { Vec::new() } else { self.rests.remove(&no).unwrap_or_default() }
+    }
+
+    /// Keeps it, unless the client has ended meanwhile.
+    pub(super) fn keep_rest(&mut self, no: ClientNo, rest: Vec<u8>) {
+        if !rest.is_empty() && !matches!(self.clients[no as usize].state, State::Ended | State::Idle) {
+            self.rests.insert(no, rest);
+        }
+    }
+
     /// A ping came. Whether it may be answered: nothing follows a close frame.
     pub(super) fn pinged(&mut self, no: ClientNo) -> bool {
         let client = &mut self.clients[no as usize];
         client.pings += 1;
-        self.gauges.pings.fetch_add(1, Relaxed);
+        self.gauges.pings.add(1);
         matches!(client.state, State::Greeting { .. } | State::Ready)
     }
 
@@ -258,9 +307,9 @@ impl Net {
         }
         self.pending -= 1;
         self.ready += 1;
+        self.census.came();
         self.tally.opened += 1;
-        self.tally.ready_max = self.tally.ready_max.max(self.ready as u64);
-        self.tally.opening.record(now.saturating_sub(client.since));
+        self.opening.record(now, now.saturating_sub(client.since));
     }
 
     /// The end of a client's life as far as we count it; `reason` where it came too early. Later calls change nothing.
@@ -276,6 +325,7 @@ impl Net {
             }
             State::Ready => {
                 self.ready -= 1;
+                self.census.left();
                 self.tally.lost += 1;
                 self.tally.reasons.add(reason);
             }
@@ -361,5 +411,6 @@ impl Net {
         client.id = None;
         client.out = Vec::new();
         client.out_sent = 0;
+        self.take_rest(no);
     }
 }

@@ -1,20 +1,22 @@
 //! Opens and closes clients at a rate.
 
-use super::{Watch, check_files, plan, report};
+use super::stage::Stage;
 use crate::cli::ChurnArgs;
 use crate::crew::{Crew, Failure};
-use crate::fleet::{ClientNo, Event, Letter, Net, Script};
-use crate::progress::Progress;
+use crate::fleet::{ClientNo, Event, Net, Reading, Script};
+use crate::loops::Share;
+use crate::progress::{Count, Progress};
 use crate::report::Report;
 use crate::sources::TIME_WAIT_SECONDS;
-use io::{Clock, Io};
-use std::sync::atomic::Ordering::Relaxed;
+use io::Io;
 use std::time::{Duration, Instant};
 
-/// Clients that come, are let in, and leave.
+/// The clients of one loop, which come, are let in, and leave.
 #[derive(Debug)]
 pub(super) struct Churn {
+    /// Of all loops together.
     rate: f64,
+    share: Share,
     /// Clients that are not there now.
     free: Vec<ClientNo>,
     clients: usize,
@@ -24,8 +26,10 @@ pub(super) struct Churn {
 }
 
 impl Churn {
-    pub(super) fn new(rate: f64, clients: u32) -> Churn {
-        Churn { rate, free: (0..clients).rev().collect(), clients: clients as usize, running: None, attempts: 0 }
+    /// One loop's share of so many clients.
+    pub(super) fn new(rate: f64, clients: u32, share: Share) -> Churn {
+        let clients = share.len(clients);
+        Churn { rate, share, free: (0..clients).rev().collect(), clients: clients as usize, running: None, attempts: 0 }
     }
 
     /// Ports that this many clients per second use, those in TIME_WAIT included.
@@ -43,14 +47,14 @@ impl Script for Churn {
         self.free.push(no);
     }
 
-    fn go(&mut self, _: &mut Net, _: &mut Io, now: Duration) {
-        self.running = Some(now);
+    fn go(&mut self, _: &mut Net, _: &mut Io, at: Duration) {
+        self.running = Some(at);
     }
 
     fn poll(&mut self, net: &mut Net, io: &mut Io, now: Duration) -> Option<Duration> {
         let started = self.running?;
         loop {
-            let at = started + Duration::from_secs_f64(self.attempts as f64 / self.rate);
+            let at = started + Duration::from_secs_f64(self.share.nth(self.attempts) as f64 / self.rate);
             if at > now {
                 return Some(at);
             }
@@ -72,35 +76,38 @@ impl Script for Churn {
     }
 }
 
-pub(super) fn run(args: &ChurnArgs) -> Result<Report, Failure> {
-    let common = &args.common;
-    check_files(common.connections, 0)?;
+pub(super) fn run(args: &ChurnArgs, stage: &mut Stage<'_>) -> Result<Report, Failure> {
+    let clients = args.common.connections;
     let subscriptions = args.subscribe.subscriptions(args.dialect)?;
-    let mut plan = plan(common, args.dialect, subscriptions, None)?;
-    plan.ports = Churn::ports(args.rate, common.connections);
-    let mut watch = Watch::new(common.server_pid)?;
-    let mut crew = Crew::start(plan, Churn::new(args.rate, common.connections), Clock::start())?;
+    let mut plan = stage.plan(args.dialect, subscriptions, None, 0)?;
+    plan.ports = Churn::ports(args.rate, clients);
+    let mut crew = stage.start(plan, |share| Churn::new(args.rate, clients, share))?;
     crew.wait(Event::Opened, None, |_| {})?;
-    watch.start(&crew);
-    let started = Instant::now();
-    crew.post(Letter::Go);
-    let mut progress = Progress::begin("churning", args.duration.as_secs());
-    let look = |gauges: &crate::fleet::Gauges, progress: &mut Progress| {
-        let (opened, failed) = (gauges.opened.load(Relaxed), gauges.failed.load(Relaxed));
-        progress.at(started.elapsed().as_secs(), &format!("s, {opened} accepted, {failed} failed"));
-    };
-    crew.wait(Event::Empty, Some(started + args.duration), |gauges| look(gauges, &mut progress))?;
-    crew.post(Letter::Finish);
-    let seconds = started.elapsed().as_secs_f64();
-    crew.wait(Event::Settled, None, |gauges| look(gauges, &mut progress))?;
-    drop(progress);
-    watch.end(&crew);
-    let outcome = crew.end()?;
-    let accepted = outcome.tally.opened;
-    let mut report = report("churn", outcome.tally, &outcome.pings, &watch);
-    report.sent = outcome.script.attempts;
+    stage.measure(&crew);
+    let seconds = churn(args.duration, stage, &mut crew)?;
+    stage.measured(&crew);
+    let remains = stage.close(crew)?;
+    let accepted = remains.tally.opened;
+    let (mut report, loops) = stage.report("churn", remains);
+    report.sent = loops.iter().map(|churn| churn.attempts).sum();
     report.received = accepted;
     report.seconds = seconds;
     report.latency_us = report.opening_us;
     Ok(report)
+}
+
+/// Lets clients come, and the last ones leave. Returns for how many seconds they came.
+fn churn(duration: Duration, stage: &Stage<'_>, crew: &mut Crew<Churn>) -> Result<f64, Failure> {
+    let started = Instant::now();
+    crew.go();
+    let mut progress = stage.timed("churning", duration);
+    let look = |&Reading { opened, failed, .. }: &Reading, progress: &mut Progress| {
+        let counts = [Count::Growing("accepted", opened), Count::Still("failed", failed)];
+        progress.at(started.elapsed().as_secs(), &counts);
+    };
+    crew.wait(Event::Empty, Some(started + duration), |reading| look(reading, &mut progress))?;
+    crew.finish();
+    let seconds = started.elapsed().as_secs_f64();
+    crew.wait(Event::Settled, None, |reading| look(reading, &mut progress))?;
+    Ok(seconds)
 }

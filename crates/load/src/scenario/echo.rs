@@ -1,17 +1,20 @@
 //! Sends messages and checks that each comes back, once, in order, as it was.
 
-use super::{Watch, check_files, no_subscriptions, open, plan, report, settle};
+use super::no_subscriptions;
+use super::stage::Stage;
 use crate::cli::EchoArgs;
-use crate::crew::{Crew, Failure};
+use crate::crew::Failure;
 use crate::dialect::Dialect;
-use crate::fleet::{ClientNo, Event, Item, Letter, Net, Script};
-use crate::latency::Latencies;
+use crate::fleet::{ClientNo, Event, Item, Net, Script};
+use crate::latency::{Latencies, Recorder};
+use crate::loops::Share;
 use crate::payload::{self, Mark};
-use crate::progress::Progress;
+use crate::progress::Count;
 use crate::report::Report;
+use crate::timeline::{Series, Timeline};
 use crate::track::{Arrival, Track};
-use io::{Clock, Io};
-use std::sync::atomic::Ordering::Relaxed;
+use io::Io;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// When messages are sent.
@@ -23,22 +26,21 @@ pub(super) enum Pace {
     Rate(f64),
 }
 
-/// Clients that echo.
+/// The clients of one loop, which echo.
 #[derive(Debug)]
 pub(super) struct Echo {
     pace: Pace,
     size: usize,
+    share: Share,
+    /// Clients of all loops.
+    clients: u32,
     lanes: Vec<Lane>,
     /// When the measured part began; `None` before it and after its end.
     running: Option<Duration>,
-    /// Messages that were due by rate.
+    /// Messages of this loop that were due by rate.
     due: u64,
-    pub(super) sent: u64,
-    pub(super) received: u64,
-    pub(super) duplicated: u64,
-    pub(super) out_of_order: u64,
-    pub(super) foreign: u64,
-    pub(super) latencies: Latencies,
+    echoed: Echoed,
+    latencies: Recorder,
     buffer: Vec<u8>,
 }
 
@@ -50,33 +52,64 @@ struct Lane {
     track: Track,
 }
 
+/// What became of all messages.
+#[derive(Clone, Default, Debug)]
+pub(super) struct Echoed {
+    pub(super) sent: u64,
+    pub(super) received: u64,
+    /// Did not come back.
+    pub(super) lost: u64,
+    pub(super) duplicated: u64,
+    pub(super) out_of_order: u64,
+    pub(super) foreign: u64,
+    pub(super) latencies: Latencies,
+}
+
+impl Echoed {
+    /// Of all loops together.
+    pub(super) fn of(loops: Vec<Echo>) -> Echoed {
+        let mut all = Echoed::default();
+        for echo in loops {
+            all.sent += echo.echoed.sent;
+            all.received += echo.echoed.received;
+            all.lost += echo.lanes.iter().map(|lane| lane.track.missing(lane.sent)).sum::<u64>();
+            all.duplicated += echo.echoed.duplicated;
+            all.out_of_order += echo.echoed.out_of_order;
+            all.foreign += echo.echoed.foreign;
+            all.latencies.merge(&echo.latencies.finish());
+        }
+        all
+    }
+}
+
 impl Echo {
-    pub(super) fn new(pace: Pace, size: usize, clients: u32) -> Echo {
+    /// One loop's share of so many clients.
+    pub(super) fn new(pace: Pace, size: usize, clients: u32, share: Share, timeline: Option<&Arc<Timeline>>) -> Echo {
         Echo {
             pace,
             size,
-            lanes: vec![Lane::default(); clients as usize],
+            share,
+            clients,
+            lanes: vec![Lane::default(); share.len(clients) as usize],
             running: None,
             due: 0,
-            sent: 0,
-            received: 0,
-            duplicated: 0,
-            out_of_order: 0,
-            foreign: 0,
-            latencies: Latencies::new(),
+            echoed: Echoed::default(),
+            latencies: Recorder::new(timeline, Series::Latency),
             buffer: Vec::new(),
         }
     }
 
-    /// Messages that did not come back.
-    pub(super) fn lost(&self) -> u64 {
-        self.lanes.iter().map(|lane| lane.track.missing(lane.sent)).sum()
+    /// When this loop's message number `due` is to be sent: clients take turns, over all loops.
+    fn due_at(&self, started: Duration, due: u64, rate: f64) -> Duration {
+        let len = self.lanes.len() as u64;
+        let turn = due / len * u64::from(self.clients) + self.share.nth(due % len);
+        started + Duration::from_secs_f64(turn as f64 / rate)
     }
 
     fn send(&mut self, net: &mut Net, io: &mut Io, no: ClientNo, at: Duration) {
         let lane = &mut self.lanes[no as usize];
         lane.sent += 1;
-        self.sent += 1;
+        self.echoed.sent += 1;
         self.buffer.clear();
         payload::write_echo(&mut self.buffer, Mark { sequence: lane.sent, at }, self.size);
         net.send(io, no, &self.buffer);
@@ -91,19 +124,19 @@ impl Script for Echo {
             Item::Publication(..) => None,
         };
         let Some(mark) = mark.filter(|mark| (1..=lane.sent).contains(&mark.sequence)) else {
-            self.foreign += 1;
+            self.echoed.foreign += 1;
             return;
         };
         match lane.track.arrived(mark.sequence) {
             Arrival::Duplicate => {
-                self.duplicated += 1;
+                self.echoed.duplicated += 1;
                 return;
             }
-            Arrival::OutOfOrder => self.out_of_order += 1,
+            Arrival::OutOfOrder => self.echoed.out_of_order += 1,
             Arrival::InOrder => {}
         }
-        self.received += 1;
-        self.latencies.record(now.saturating_sub(mark.at));
+        self.echoed.received += 1;
+        self.latencies.record(now, now.saturating_sub(mark.at));
         if let (Pace::Window(_), Some(_)) = (self.pace, self.running)
             && net.is_ready(no)
         {
@@ -111,13 +144,14 @@ impl Script for Echo {
         }
     }
 
-    fn go(&mut self, net: &mut Net, io: &mut Io, now: Duration) {
-        self.running = Some(now);
+    fn go(&mut self, net: &mut Net, io: &mut Io, at: Duration) {
+        self.running = Some(at);
         let Pace::Window(window) = self.pace else { return };
         for no in 0..net.len() {
+            // All of them in one write: the loop sends what waits once per tick.
             for _ in 0..window {
                 if net.is_ready(no) {
-                    self.send(net, io, no, now);
+                    self.send(net, io, no, at);
                 }
             }
         }
@@ -126,7 +160,7 @@ impl Script for Echo {
     fn poll(&mut self, net: &mut Net, io: &mut Io, now: Duration) -> Option<Duration> {
         let (Pace::Rate(rate), Some(started)) = (self.pace, self.running) else { return None };
         loop {
-            let at = started + Duration::from_secs_f64(self.due as f64 / rate);
+            let at = self.due_at(started, self.due, rate);
             if at > now {
                 return Some(at);
             }
@@ -148,39 +182,36 @@ impl Script for Echo {
     }
 }
 
-pub(super) fn run(args: &EchoArgs) -> Result<Report, Failure> {
-    let common = &args.common;
-    check_files(common.connections, 0)?;
+pub(super) fn run(args: &EchoArgs, stage: &mut Stage<'_>) -> Result<Report, Failure> {
+    let clients = args.common.connections;
     let pace = args.rate.map_or(Pace::Window(args.pipeline), Pace::Rate);
-    let plan = plan(common, Dialect::None, no_subscriptions(), Some(args.open.open_rate))?;
-    let mut watch = Watch::new(common.server_pid)?;
-    let mut crew = Crew::start(plan, Echo::new(pace, args.size, common.connections), Clock::start())?;
-    let opened = open(&mut crew, common.connections)?;
-    watch.start(&crew);
+    let plan = stage.plan(Dialect::None, no_subscriptions(), Some(&args.open), 0)?;
+    let timeline = stage.timeline.clone();
+    let mut crew = stage.start(plan, |share| Echo::new(pace, args.size, clients, share, timeline.as_ref()))?;
+    let opened = stage.open(&mut crew)?;
+    stage.measure(&crew);
     let started = Instant::now();
-    crew.post(Letter::Go);
+    crew.go();
     if opened {
-        let mut progress = Progress::begin("echoing", args.duration.as_secs());
-        crew.wait(Event::Empty, Some(started + args.duration), |gauges| {
-            let received = gauges.received.load(Relaxed);
-            let rate = received as f64 / started.elapsed().as_secs_f64();
-            progress.at(started.elapsed().as_secs(), &format!("s, {received} echoes, {rate:.0}/s"));
+        let mut progress = stage.timed("echoing", args.duration);
+        crew.wait(Event::Empty, Some(started + args.duration), |reading| {
+            progress.at(started.elapsed().as_secs(), &[Count::Growing("echoes", reading.received)]);
         })?;
     }
-    crew.post(Letter::Finish);
+    crew.finish();
     let seconds = started.elapsed().as_secs_f64();
-    settle(&mut crew, common.drain)?;
-    watch.end(&crew);
-    let outcome = crew.end()?;
-    let echo = outcome.script;
-    let mut report = report("echo", outcome.tally, &outcome.pings, &watch);
-    report.sent = echo.sent;
-    report.received = echo.received;
-    report.lost = echo.lost();
-    report.duplicated = echo.duplicated;
-    report.out_of_order = echo.out_of_order;
-    report.foreign = echo.foreign;
+    stage.settle(&mut crew)?;
+    stage.measured(&crew);
+    let remains = stage.close(crew)?;
+    let (mut report, loops) = stage.report("echo", remains);
+    let echoed = Echoed::of(loops);
+    report.sent = echoed.sent;
+    report.received = echoed.received;
+    report.lost = echoed.lost;
+    report.duplicated = echoed.duplicated;
+    report.out_of_order = echoed.out_of_order;
+    report.foreign = echoed.foreign;
     report.seconds = seconds;
-    report.latency_us = echo.latencies.percentiles();
+    report.latency_us = echoed.latencies.percentiles();
     Ok(report)
 }

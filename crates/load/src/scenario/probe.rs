@@ -2,13 +2,14 @@
 //! clients in front of them.
 
 use super::churn::Churn;
-use super::echo::{Echo, Pace};
+use super::echo::{Echo, Echoed, Pace};
 use super::no_subscriptions;
 use crate::cli::FanoutArgs;
 use crate::crew::{Crew, Failure};
 use crate::dialect::Dialect;
 use crate::endpoint::Endpoint;
-use crate::fleet::{Event, Letter, Plan};
+use crate::fleet::{Event, Plan};
+use crate::loops::Loops;
 use crate::report::{AcceptProbe, EchoProbe, ProbeReport};
 use io::Clock;
 use std::net::Ipv4Addr;
@@ -48,30 +49,32 @@ pub(super) fn start(args: &FanoutArgs, clock: Clock) -> Result<Running, Failure>
         dialect: Dialect::None,
         subscriptions: no_subscriptions(),
         clients,
+        loops: Loops::ONE,
         open_rate,
         timeout: args.common.timeout,
         drain: args.common.drain,
         source,
         ports,
+        timeline: None,
     };
     let size = crate::payload::MARK_BYTES;
     let echo = args.echo_probe.as_ref().map(|url| {
         let plan = plan("echo probe", url, Dialect::None.path(), 1, Some(1.0), SOURCE_ECHO, 1);
-        Crew::start(plan, Echo::new(Pace::Rate(ECHO_RATE), size, 1), clock)
+        Crew::start(plan, |share| Echo::new(Pace::Rate(ECHO_RATE), size, 1, share, None), clock)
     });
     let accept = args.accept_probe.map(|rate| {
         // The subscribers' own endpoint: what one more of them would meet.
         let (path, ports) = (args.dialect.path(), Churn::ports(rate, ACCEPT_CLIENTS));
         let plan = plan("accept probe", &args.common.url, path, ACCEPT_CLIENTS, None, SOURCE_ACCEPT, ports);
-        Crew::start(plan, Churn::new(rate, ACCEPT_CLIENTS), clock)
+        Crew::start(plan, |share| Churn::new(rate, ACCEPT_CLIENTS, share), clock)
     });
     let mut running = Running { echo: echo.transpose()?, accept: accept.transpose()?, started: Instant::now() };
     if let Some(echo) = &mut running.echo {
         echo.wait(Event::Opened, None, |_| {})?;
-        echo.post(Letter::Go);
+        echo.go();
     }
     if let Some(accept) = &running.accept {
-        accept.post(Letter::Go);
+        accept.go();
     }
     running.started = Instant::now();
     Ok(running)
@@ -82,10 +85,10 @@ impl Running {
     pub(super) fn stop(self) -> Result<ProbeReport, Failure> {
         let seconds = self.started.elapsed().as_secs_f64();
         if let Some(echo) = &self.echo {
-            echo.post(Letter::Finish);
+            echo.finish();
         }
         if let Some(accept) = &self.accept {
-            accept.post(Letter::Finish);
+            accept.finish();
         }
         Ok(ProbeReport {
             echo: self.echo.map(end_echo).transpose()?,
@@ -96,9 +99,9 @@ impl Running {
 
 fn end_echo(mut crew: Crew<Echo>) -> Result<EchoProbe, Failure> {
     crew.wait(Event::Settled, None, |_| {})?;
-    let outcome = crew.end()?;
-    let (echo, tally) = (outcome.script, outcome.tally);
-    let messages = echo.lost() + echo.duplicated + echo.out_of_order + echo.foreign;
+    let remains = crew.end(|_| {})?;
+    let (echo, tally) = (Echoed::of(remains.scripts), remains.tally);
+    let messages = echo.lost + echo.duplicated + echo.out_of_order + echo.foreign;
     Ok(EchoProbe {
         sent: echo.sent,
         received: echo.received,
@@ -110,10 +113,10 @@ fn end_echo(mut crew: Crew<Echo>) -> Result<EchoProbe, Failure> {
 
 fn end_accept(mut crew: Crew<Churn>, seconds: f64) -> Result<AcceptProbe, Failure> {
     crew.wait(Event::Settled, None, |_| {})?;
-    let outcome = crew.end()?;
-    let tally = outcome.tally;
+    let remains = crew.end(|_| {})?;
+    let tally = remains.tally;
     Ok(AcceptProbe {
-        attempts: outcome.script.attempts,
+        attempts: remains.scripts.iter().map(|churn| churn.attempts).sum(),
         accepted: tally.opened,
         per_second: (tally.opened as f64 / seconds * 10.0).round() / 10.0,
         faults: tally.failed + tally.lost + tally.unclean,

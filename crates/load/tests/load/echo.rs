@@ -24,8 +24,8 @@ fn a_server_without_faults_passes_with_a_window_and_at_a_rate() {
 fn a_rate_is_kept() {
     let run = echo(Fault::None, &["--rate", "200"]);
     let due = (run.report["seconds"].as_f64().unwrap() * 200.0) as u64;
-    // The end is a letter, which takes its time on a busy machine.
-    assert!((due.saturating_sub(5)..=due + 50).contains(&run.number("sent")), "{}", run.report);
+    // Never ahead of the schedule but by what the end takes to arrive; a busy machine may be behind it at that moment.
+    assert!((due / 2..=due + 20).contains(&run.number("sent")), "{}", run.report);
 }
 
 #[test]
@@ -34,6 +34,15 @@ fn a_window_of_one_waits_for_each_message() {
     let run = echo(Fault::Drop, &["-n", "1"]);
     assert_eq!((run.faults(), run.code), (vec![("lost", 1)], 1));
     assert_eq!((run.number("sent"), run.number("received")), (3, 2));
+}
+
+#[test]
+fn all_messages_of_a_window_leave_in_one_write() {
+    let server = Server::start(Fault::None);
+    let url = server.url("");
+    let run = load(&["echo", "--json", "--url", &url, "--for", "300ms", "-n", "1", "--pipeline", "32"]);
+    assert_eq!((run.faults(), run.code), (vec![], 0), "{}", run.report);
+    assert_eq!(server.seen().messages_per_read_max, 32);
 }
 
 #[test]

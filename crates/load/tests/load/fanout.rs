@@ -7,7 +7,7 @@ const PUBLICATIONS: u64 = 10;
 
 fn fanout_with(fault: Fault, more: &[&str]) -> (Run, Server) {
     let server = Server::start(fault);
-    let (url, api) = (server.url(""), server.api());
+    let (url, api) = (server.url(""), if more.contains(&"nats") { server.nats() } else { server.api() });
     let fixed = ["fanout", "--json", "--url", &url, "--api", &api, "--connections", "5", "--publications", "10"];
     let times = ["--rate", "500", "--drain", "1s", "--timeout", "2s"];
     (load(&[&fixed[..], &times, more].concat()), server)
@@ -25,8 +25,8 @@ fn assert_clean(run: &Run) {
 }
 
 #[test]
-fn a_server_without_faults_passes_in_both_dialects() {
-    for dialect in ["centrifugo", "plain"] {
+fn a_server_without_faults_passes_in_every_dialect() {
+    for dialect in ["centrifugo", "plain", "raw", "nchan", "nats"] {
         let (run, server) = fanout_with(Fault::None, &["--dialect", dialect, "--publishers", "2"]);
         assert_clean(&run);
         assert_eq!(run.number("received"), CLIENTS * PUBLICATIONS, "{dialect}");
@@ -45,6 +45,32 @@ fn channels_share_the_clients_and_personal_ones_are_added() {
     assert_eq!(run.number("received"), 3 * 5 + 2 * 5);
     let subscribed = server.seen().subscribed;
     assert_eq!((subscribed["ns:c.0"], subscribed["ns:c.1"], subscribed["ns:c.4.0"]), (3, 2, 1));
+}
+
+#[test]
+fn faults_are_found_in_the_dialects_of_others_too() {
+    for dialect in ["raw", "nats"] {
+        for (fault, found) in [
+            (Fault::Drop, &[("lost", 1)][..]),
+            (Fault::Duplicate, &[("duplicated", 1)]),
+            (Fault::Swap, &[("out_of_order", 1)]),
+            (Fault::Misdeliver, &[("misdelivered", 1)]),
+            (Fault::Corrupt, &[("lost", 1), ("foreign", 1)]),
+            (Fault::Close, &[("lost", 4), ("disconnected", 1)]),
+        ] {
+            let (run, _) = fanout_with(fault, &["--dialect", dialect, "--channels", "2"]);
+            assert_eq!((&run.faults()[..], run.code), (found, 1), "{dialect} {fault:?} {}\n{}", run.report, run.stderr);
+        }
+    }
+}
+
+#[test]
+fn a_publication_that_nats_refuses_is_refused() {
+    let (run, server) = fanout_with(Fault::RefusePublication, &["--dialect", "nats"]);
+    assert_eq!((run.faults(), run.code), (vec![], 1), "{}", run.report);
+    assert_eq!((run.number("sent"), run.report["publishing"]["refused"].as_u64()), (9, Some(1)));
+    assert!(run.stderr.contains("the server refused: Permissions Violation"), "{}", run.stderr);
+    assert_eq!(server.seen().answers, 5, "each client has answered the server's PING");
 }
 
 #[test]
@@ -195,6 +221,11 @@ fn a_command_line_that_cannot_be_is_refused_and_its_twin_is_not() {
     };
     for (bad, good) in [
         (&["--dialect", "none"][..], &["--dialect", "plain"][..]),
+        (&["--dialect", "nats"], &["--dialect", "raw"]),
+        (&["--dialect", "raw", "--key", "k"], &["--key", "k"]),
+        (&["--dialect", "raw", "--personal", "1"], &["--personal", "1"]),
+        (&["--loops", "0"], &["--loops", "1"]),
+        (&["--loops", "few"], &["--loops", "auto"]),
         (&["--size", "39"], &["--size", "40"]),
         (&["--rate", "0"], &["--rate", "1"]),
         (&["--channel", "a,b"], &["--channel", "a.b"]),

@@ -2,11 +2,14 @@
 
 use crate::fake::{Fault, Run, Server, load};
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::time::{Duration, Instant};
 
 fn hold(server: &Server, more: &[&str]) -> Run {
     let url = server.url("");
-    let fixed = ["hold", "--json", "--url", &url, "--connections", "4", "--for", "300ms", "--timeout", "2s"];
-    load(&[&fixed[..], more].concat())
+    let fixed = ["hold", "--json", "--url", &url, "--timeout", "2s"];
+    let usual = [["-n", "4"], ["--for", "300ms"]];
+    let usual = usual.iter().filter(|[flag, _]| !more.contains(flag)).flatten().copied();
+    load(&fixed.into_iter().chain(usual).chain(more.iter().copied()).collect::<Vec<_>>())
 }
 
 #[test]
@@ -14,9 +17,23 @@ fn pings_of_both_kinds_are_answered_and_counted() {
     let server = Server::start(Fault::None);
     let run = hold(&server, &[]);
     assert_eq!((run.faults(), run.code), (vec![], 0), "{}\n{}", run.report, run.stderr);
-    assert_eq!(run.report["pings"], serde_json::json!({"total": 8, "min": 2, "max": 2}));
+    assert_eq!(run.report["pings"], serde_json::json!({"total": 8, "min": 2, "median": 2, "max": 2}));
     let seen = server.seen();
     assert_eq!((seen.pongs, seen.answers, seen.closes), (4, 4, 4));
+}
+
+#[test]
+fn pings_of_the_measured_part_are_counted_per_client() {
+    let server = Server::start(Fault::ForgetPings);
+    let run = hold(&server, &["--dialect", "none", "--for", "1s"]);
+    let pings = |of: &str, what: &str| run.report[of][what].as_u64().unwrap();
+    assert_eq!(run.code, 0, "{}\n{}", run.report, run.stderr);
+    assert_eq!(pings("pings_held", "min"), 0, "the victim is never pinged: {}", run.report);
+    assert!(pings("pings_held", "median") > 0 && pings("pings_held", "max") > 0, "{}", run.report);
+    assert!(pings("pings_held", "total") <= pings("pings", "total"), "{}", run.report);
+    // What comes behind a close frame is counted, not answered.
+    assert!(u64::from(server.seen().pongs) <= pings("pings", "total"), "{}", run.report);
+    assert!(u64::from(server.seen().pongs) >= pings("pings_held", "total"), "{}", run.report);
 }
 
 #[test]
@@ -51,6 +68,13 @@ fn clients_come_from_an_address_of_their_own() {
 }
 
 #[test]
+fn our_own_memory_is_reported_beside_the_loops() {
+    let run = hold(&Server::start(Fault::None), &["--loops", "2"]);
+    assert_eq!(run.number("loops"), 2);
+    assert!(run.number("generator_rss_bytes") > 1_000_000, "{}", run.report);
+}
+
+#[test]
 fn the_servers_memory_and_cpu_are_reported_when_asked_for() {
     let server = Server::start(Fault::None);
     let pid = std::process::id().to_string();
@@ -78,6 +102,46 @@ fn a_refused_client_has_failed_and_the_others_stay() {
         assert_eq!(run.report["reasons"][reason], 1, "{}", run.report);
         assert!(run.stderr.contains(reason), "{}", run.stderr);
     }
+}
+
+#[test]
+fn clients_leave_at_the_rate_at_which_they_came() {
+    for loops in ["1", "3"] {
+        let server = Server::start(Fault::None);
+        let started = Instant::now();
+        let run = hold(&server, &["-n", "11", "--open-rate", "20", "--for", "100ms", "--loops", loops]);
+        assert_eq!((run.faults(), run.code, server.seen().closes), (vec![], 0, 11), "{}", run.report);
+        // Ten steps of 50 ms each way. None is taken early, so no machine is fast enough to make this less.
+        assert!(started.elapsed() >= Duration::from_millis(500 + 100 + 500), "{:?}", started.elapsed());
+    }
+}
+
+#[test]
+fn a_broadcast_at_the_end_reaches_each_client_exactly_once() {
+    for dialect in ["centrifugo", "plain", "raw"] {
+        let server = Server::start(Fault::None);
+        let run = hold(&server, &["--broadcast", &server.api(), "--dialect", dialect, "--channels", "2"]);
+        assert_eq!((run.faults(), run.code), (vec![], 0), "{dialect} {}\n{}", run.report, run.stderr);
+        assert_eq!((run.number("sent"), run.number("received")), (2, 4), "one for each channel, two clients each");
+        assert!(run.report["latency_us"]["p50"].is_u64(), "{}", run.report);
+    }
+}
+
+#[test]
+fn a_broadcast_that_goes_wrong_is_noticed() {
+    for (fault, found) in [
+        (Fault::Drop, &[("lost", 1)][..]),
+        (Fault::Duplicate, &[("duplicated", 1)]),
+        (Fault::Corrupt, &[("lost", 1), ("foreign", 1)]),
+        (Fault::RefusePublication, &[]),
+    ] {
+        let server = Server::start_with(fault, 1);
+        let run = hold(&server, &["--broadcast", &server.api(), "--drain", "300ms"]);
+        assert_eq!((&run.faults()[..], run.code), (found, 1), "{fault:?} {}", run.report);
+    }
+    let server = Server::start_with(Fault::Misdeliver, 1);
+    let run = hold(&server, &["--broadcast", &server.api(), "--channels", "4", "--drain", "300ms"]);
+    assert_eq!((run.faults(), run.code), (vec![("misdelivered", 1)], 1), "{}", run.report);
 }
 
 #[test]
@@ -118,7 +182,7 @@ fn churn_lets_clients_come_at_their_rate_and_leave_cleanly() {
 fn more_clients_than_open_files_are_refused_before_the_first_one() {
     let server = Server::start(Fault::None);
     let url = server.url("");
-    let run = load(&["hold", "--url", &url, "--connections", "4000000000"]);
+    let run = load(&["hold", "--url", &url, "-n", "4000000000"]);
     assert_eq!((run.code, server.seen().sources.len()), (2, 0));
     assert!(run.stderr.contains("open files are needed"), "{}", run.stderr);
 }

@@ -4,3 +4,5 @@ mod echo;
 mod fake;
 mod fanout;
 mod hold;
+mod loops;
+mod report;

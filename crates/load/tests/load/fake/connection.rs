@@ -1,7 +1,7 @@
 //! One connection of the fake server: HTTP, then WebSocket, and what it says on it.
 
 use super::fault::Reaches;
-use super::{FAULTY, Fake, Fault};
+use super::{Fake, Fault};
 use io::{ConnId, How, Io};
 use serde_json::{Value, json};
 use std::net::IpAddr;
@@ -13,6 +13,9 @@ pub(super) enum Speaks {
     Http,
     Centrifugo,
     Plain,
+    Raw,
+    Nats,
+    NatsPublisher,
     Echo,
 }
 
@@ -20,9 +23,10 @@ pub(super) struct Connection {
     pub(super) speaks: Speaks,
     pub(super) out: Vec<u8>,
     source: IpAddr,
-    http: Vec<u8>,
+    /// What came before the upgrade, or of a publisher, and was not understood yet.
+    pub(super) http: Vec<u8>,
     reader: Reader,
-    channels: Vec<String>,
+    pub(super) channels: Vec<String>,
     /// Messages echoed.
     echoed: u32,
     /// An echo that is held back.
@@ -53,11 +57,16 @@ enum Asked {
 impl Fake {
     pub(super) fn bytes(&mut self, io: &mut Io, id: ConnId, bytes: &mut [u8]) {
         let Some(connection) = self.connections.get_mut(&id) else { return };
-        if connection.speaks == Speaks::Http {
-            connection.http.extend_from_slice(bytes);
-            self.http(io, id);
-        } else {
-            self.frames(io, id, bytes);
+        match connection.speaks {
+            Speaks::Http | Speaks::NatsPublisher => {
+                connection.http.extend_from_slice(bytes);
+                if connection.speaks == Speaks::NatsPublisher || self.begins_as_nats(io, id) {
+                    self.nats_publisher(io, id);
+                } else {
+                    self.http(io, id);
+                }
+            }
+            _ => self.frames(io, id, bytes),
         }
     }
 
@@ -98,23 +107,29 @@ impl Fake {
                 channels.iter().for_each(|channel| self.subscribe(id, channel));
                 self.ping(io, id);
             }
-            Speaks::Echo => {
-                self.ping(io, id);
-            }
-            Speaks::Centrifugo | Speaks::Http => {}
+            Speaks::Raw => channels.iter().for_each(|channel| self.subscribe(id, channel)),
+            Speaks::Echo if self.fault == Fault::ForgetPings => {}
+            Speaks::Echo => self.ping(io, id),
+            Speaks::Nats => self.nats_frame(io, id, b"INFO {\"version\":\"0\"} \r\n"),
+            Speaks::Centrifugo | Speaks::Http | Speaks::NatsPublisher => {}
         }
     }
 
     fn frames(&mut self, io: &mut Io, id: ConnId, mut input: &mut [u8]) {
         let mut reader =
             std::mem::replace(&mut self.connections.get_mut(&id).unwrap().reader, Reader::new(Role::Server));
+        let mut messages = 0;
         while let Some(event) = reader.next(&mut input, &Limits::default()).expect("a client obeys the protocol") {
             match event {
-                Event::Message { payload, .. } => match self.connections[&id].speaks {
-                    Speaks::Echo => self.echo(io, id, payload),
-                    Speaks::Centrifugo => self.commands(io, id, payload),
-                    Speaks::Plain | Speaks::Http => panic!("a plain client says nothing"),
-                },
+                Event::Message { payload, .. } => {
+                    messages += 1;
+                    match self.connections[&id].speaks {
+                        Speaks::Echo => self.echo(io, id, payload),
+                        Speaks::Centrifugo => self.commands(io, id, payload),
+                        Speaks::Nats => self.nats_client(io, id, payload),
+                        other => panic!("{other:?} says nothing"),
+                    }
+                }
                 Event::Pong(payload) => {
                     assert_eq!(payload, b"are you there");
                     self.seen().pongs += 1;
@@ -134,6 +149,8 @@ impl Fake {
             }
         }
         self.connections.get_mut(&id).unwrap().reader = reader;
+        let mut seen = self.seen();
+        seen.messages_per_read_max = seen.messages_per_read_max.max(messages);
     }
 
     fn is_victim(&self, id: ConnId) -> bool {
@@ -144,7 +161,7 @@ impl Fake {
         let victim = self.is_victim(id);
         let connection = self.connections.get_mut(&id).unwrap();
         connection.echoed += 1;
-        let faulty = victim && connection.echoed == FAULTY;
+        let faulty = victim && connection.echoed == self.faulty;
         let before = connection.held.take();
         match self.fault {
             Fault::Drop if faulty => {}
@@ -196,7 +213,7 @@ impl Fake {
         }
     }
 
-    fn subscribe(&mut self, id: ConnId, channel: &str) {
+    pub(super) fn subscribe(&mut self, id: ConnId, channel: &str) {
         self.connections.get_mut(&id).unwrap().channels.push(channel.to_owned());
         *self.seen().subscribed.entry(channel.to_owned()).or_default() += 1;
         if !self.subscribers.contains(&id) {
@@ -204,9 +221,9 @@ impl Fake {
         }
     }
 
-    fn publish(&mut self, io: &mut Io, api: ConnId, body: &Value) {
+    pub(super) fn publish(&mut self, io: &mut Io, api: ConnId, body: &Value) {
         self.publications += 1;
-        let faulty = self.publications == FAULTY;
+        let faulty = self.publications == self.faulty;
         if faulty && self.fault == Fault::RefusePublication {
             return self.answer(io, api, &json!({"error": {"code": 100, "message": "internal server error"}}));
         }
@@ -286,12 +303,19 @@ impl Fake {
     fn push(&mut self, io: &mut Io, id: ConnId, push: Value) {
         let push = match self.connections[&id].speaks {
             Speaks::Centrifugo => json!({"push": push}),
+            Speaks::Raw => push["pub"]["data"].clone(),
+            Speaks::Nats => return self.nats_push(io, id, &push),
             _ => push,
         };
         self.text(io, id, push.to_string().as_bytes());
     }
 
     fn answer(&mut self, io: &mut Io, id: ConnId, body: &Value) {
+        if self.connections[&id].speaks == Speaks::NatsPublisher {
+            // The PONG that was asked for follows.
+            let refusal: &[u8] = if body.get("error").is_some() { b"-ERR 'Permissions Violation'\r\n" } else { b"" };
+            return self.write(io, id, |out| out.extend_from_slice(refusal));
+        }
         let body = body.to_string();
         self.write(io, id, |out| Response::new(Status::OK).body(body.as_bytes()).write(out, true));
     }
@@ -312,14 +336,23 @@ fn ask(bytes: &[u8]) -> Option<Asked> {
         let body = bytes.get(len..len + body as usize)?;
         return Some(Asked::Publish { body: serde_json::from_slice(body).expect("JSON"), len: len + body.len() });
     }
+    if let Some(channel) = request.path().strip_prefix("/pub/") {
+        let http::BodyKind::Length(body) = request.body() else { panic!("a publication has a length") };
+        let body = bytes.get(len..len + body as usize)?;
+        let data: Value = serde_json::from_slice(body).expect("our data is JSON");
+        return Some(Asked::Publish { body: json!({"channel": channel, "data": data}), len: len + body.len() });
+    }
     let speaks = match request.path() {
+        path if path.starts_with("/sub/") => Speaks::Raw,
         "/connection/websocket" => Speaks::Centrifugo,
         "/connection/uni_websocket" => Speaks::Plain,
         "/echo" => Speaks::Echo,
+        "/" => Speaks::Nats,
         other => panic!("unexpected path {other}"),
     };
     let channels = request.query().and_then(|query| http::query_param(query, "channels"));
-    let channels = channels.map_or(Vec::new(), |list| list.split(',').map(str::to_owned).collect());
+    let in_path = request.path().strip_prefix("/sub/").map(Into::into);
+    let channels = channels.or(in_path).map_or(Vec::new(), |list| list.split(',').map(str::to_owned).collect());
     let mut answer = Vec::new();
     handshake::check(&request).expect("a client's handshake is valid").write_response(&mut answer, None);
     Some(Asked::Upgrade { answer, speaks, channels, len })

@@ -1,6 +1,7 @@
 //! What can be wrong with a server.
 
-/// A fault of the server's. Where it needs one message, it is number three; the victim is the first client.
+/// A fault of the server's. Where it needs one message, it is number three unless said otherwise; the victim is the first
+/// client.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) enum Fault {
     /// All is well.
@@ -29,6 +30,8 @@ pub(crate) enum Fault {
     Silent,
     /// The client's first subscription is answered with error 103.
     RefuseSubscribe,
+    /// Clients without a dialect are pinged every few milliseconds, which is no fault; the victim is not.
+    ForgetPings,
     /// The client's close frame is not answered; the connection is closed.
     AbruptClose,
     /// The API answers the publication with error 100, and does not publish it.

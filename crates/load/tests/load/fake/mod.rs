@@ -1,10 +1,12 @@
 //! A small gateway to put load on, and the faults that it can be told to make.
 //!
-//! It serves everything on one address: `/connection/websocket`, `/connection/uni_websocket`, `/echo` and `/api/publish`.
+//! It serves everything on one address: `/connection/websocket`, `/connection/uni_websocket`, `/sub/CHANNEL`, NATS on `/`
+//! and `/echo`; and for publishing `/api/publish`, `/pub/CHANNEL`, and NATS without HTTP.
 //! Faults hit the first client only (the **victim**), so that every other client is the accepted twin.
 
 mod connection;
 mod fault;
+mod nats;
 
 pub(crate) use fault::{Fault, Reaches};
 
@@ -17,9 +19,13 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// The publication or message, from 1, that a fault hits.
 const FAULTY: u32 = 3;
+
+/// Between two pings where they come often.
+const PING_PERIOD: Duration = Duration::from_millis(5);
 
 /// What the server saw.
 #[derive(Clone, Default, Debug)]
@@ -32,6 +38,8 @@ pub(crate) struct Seen {
     pub(crate) answers: u32,
     /// Close frames, with 1000.
     pub(crate) closes: u32,
+    /// The most messages of one client that one read brought.
+    pub(crate) messages_per_read_max: u32,
     /// Subscriptions by channel.
     pub(crate) subscribed: HashMap<String, u32>,
 }
@@ -69,7 +77,17 @@ impl Run {
 
 /// Runs tidegate-load with these arguments.
 pub(crate) fn load(arguments: &[&str]) -> Run {
-    let output = Command::new(env!("CARGO_BIN_EXE_tidegate-load")).args(arguments).output().expect("it can be run");
+    run(Command::new(env!("CARGO_BIN_EXE_tidegate-load")).args(arguments))
+}
+
+/// The same where a table of descriptors may hold only so many.
+pub(crate) fn load_with_files(limit: u32, arguments: &[&str]) -> Run {
+    let program = env!("CARGO_BIN_EXE_tidegate-load");
+    run(Command::new("sh").args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\""), program]).args(arguments))
+}
+
+fn run(command: &mut Command) -> Run {
+    let output = command.output().expect("it can be run");
     let stdout = String::from_utf8(output.stdout).expect("text");
     let stderr = String::from_utf8(output.stderr).expect("text");
     let report = stdout.lines().last().map_or(serde_json::Value::Null, |line| {
@@ -81,11 +99,16 @@ pub(crate) fn load(arguments: &[&str]) -> Run {
 impl Server {
     /// Starts one that makes this fault.
     pub(crate) fn start(fault: Fault) -> Server {
+        Server::start_with(fault, FAULTY)
+    }
+
+    /// Starts one that makes this fault with the publication or message of this number.
+    pub(crate) fn start_with(fault: Fault, faulty: u32) -> Server {
         let listener = io::listener::bind(&"127.0.0.1:0".parse().unwrap(), false).unwrap();
         let address = listener.local_address().to_string();
         let (wake, over, seen) = (Wake::new().unwrap(), Arc::new(AtomicBool::new(false)), Arc::default());
         let (receiver, stop) = (wake.receiver(), Arc::clone(&over));
-        let mut handler = Fake { fault, seen: Arc::clone(&seen), stop: Arc::clone(&over), ..Fake::default() };
+        let mut handler = Fake { fault, faulty, seen: Arc::clone(&seen), stop: Arc::clone(&over), ..Fake::default() };
         let thread = std::thread::spawn(move || {
             let mut driver = Epoll::new(Options::default(), vec![listener], Clock::start(), receiver).unwrap();
             while !stop.load(Relaxed) {
@@ -101,6 +124,10 @@ impl Server {
 
     pub(crate) fn api(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    pub(crate) fn nats(&self) -> String {
+        format!("nats://{}", self.address)
     }
 
     pub(crate) fn seen(&self) -> Seen {
@@ -123,6 +150,8 @@ impl Drop for Server {
 #[derive(Default)]
 struct Fake {
     fault: Fault,
+    /// Number of the publication or message that it hits.
+    faulty: u32,
     seen: Arc<Mutex<Seen>>,
     stop: Arc<AtomicBool>,
     connections: HashMap<ConnId, Connection>,
@@ -133,9 +162,25 @@ struct Fake {
     misdelivered: bool,
     /// Publishers whose publications are held back from the victim, and these.
     held: Vec<(String, Vec<u8>)>,
+    next_ping: Duration,
+    /// Frames that were cut in two.
+    cuts: usize,
 }
 
 impl Fake {
+    /// Pings every client without a dialect but the victim, now and then.
+    fn ping_often(&mut self, io: &mut Io) {
+        if io.now() >= self.next_ping {
+            self.next_ping = io.now() + PING_PERIOD;
+            let pinged = |(id, connection): (&ConnId, &Connection)| {
+                (connection.speaks == Speaks::Echo && self.victim != Some(*id)).then_some(*id)
+            };
+            let ids: Vec<ConnId> = self.connections.iter().filter_map(pinged).collect();
+            ids.into_iter().for_each(|id| self.ping(io, id));
+        }
+        io.alarm(self.next_ping);
+    }
+
     fn write(&mut self, io: &mut Io, id: ConnId, write: impl FnOnce(&mut Vec<u8>)) {
         if let Some(connection) = self.connections.get_mut(&id) {
             write(&mut connection.out);
@@ -195,7 +240,11 @@ impl Handler for Fake {
         self.subscribers.retain(|subscriber| *subscriber != id);
     }
 
-    fn woken(&mut self, _: &mut Io) {}
+    fn woken(&mut self, io: &mut Io) {
+        if self.fault == Fault::ForgetPings {
+            self.ping_often(io);
+        }
+    }
 
     fn has_mail(&self) -> bool {
         self.stop.load(Relaxed)

@@ -1,4 +1,6 @@
-//! What a run came to: one line of JSON for programs, some lines for people.
+//! What a run came to: one line of JSON for programs, some lines for people, a page with plots for both.
+
+pub(crate) mod page;
 
 use crate::fleet::Tally;
 use crate::latency::Percentiles;
@@ -23,9 +25,8 @@ pub(crate) struct Report {
     pub(crate) latency_us: Option<Percentiles>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) server: Option<ServerReport>,
-    /// Share of the measured part in which the loop of our own clients worked. Near 1 the latencies are ours, not the
-    /// server's.
-    pub(crate) generator_busy: f64,
+    #[serde(flatten)]
+    pub(crate) generator: GeneratorReport,
     /// Arrived at a client or under a channel where they do not belong.
     pub(crate) misdelivered: u64,
     /// Are none of ours, or not as they were sent.
@@ -37,7 +38,11 @@ pub(crate) struct Report {
     /// Clients whose close was not answered as it should be.
     pub(crate) unclean: u64,
     pub(crate) opening_us: Option<Percentiles>,
+    /// Over the whole life of the clients.
     pub(crate) pings: Pings,
+    /// Of the clients that were ready throughout the measured part, and in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pings_held: Option<Pings>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) publishing: Option<PublishingReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -49,19 +54,55 @@ pub(crate) struct Report {
 #[derive(Serialize, Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(crate) struct Pings {
     pub(crate) total: u64,
-    /// The fewest and the most that one client got.
+    /// The fewest, the usual and the most that one client got.
     pub(crate) min: u32,
+    pub(crate) median: u32,
     pub(crate) max: u32,
 }
 
 impl Pings {
-    pub(crate) fn of(clients: &[u32]) -> Pings {
+    /// Of these clients.
+    pub(crate) fn of(mut clients: Vec<u32>) -> Pings {
+        clients.sort_unstable();
         Pings {
             total: clients.iter().map(|&n| u64::from(n)).sum(),
-            min: clients.iter().copied().min().unwrap_or(0),
-            max: clients.iter().copied().max().unwrap_or(0),
+            min: clients.first().copied().unwrap_or(0),
+            median: clients.get(clients.len() / 2).copied().unwrap_or(0),
+            max: clients.last().copied().unwrap_or(0),
         }
     }
+}
+
+/// What we ourselves used.
+#[derive(Serialize, Clone, Copy, PartialEq, Default, Debug)]
+pub(crate) struct GeneratorReport {
+    /// Share of the measured part in which the busiest loop of our own clients worked. Near 1 the latencies are ours, not
+    /// the server's.
+    #[serde(rename = "generator_busy")]
+    pub(crate) busy: f64,
+    pub(crate) loops: u32,
+    /// At the end of the measured part.
+    #[serde(rename = "generator_rss_bytes")]
+    pub(crate) rss_bytes: u64,
+    /// What each client added.
+    #[serde(rename = "generator_rss_bytes_per_connection")]
+    pub(crate) rss_bytes_per_connection: f64,
+}
+
+impl GeneratorReport {
+    pub(crate) fn new(busy: f64, loops: u32, before: u64, end: u64, connections: u64) -> GeneratorReport {
+        GeneratorReport {
+            busy: (busy * 1000.0).round() / 1000.0,
+            loops,
+            rss_bytes: end,
+            rss_bytes_per_connection: spread(before, end, connections),
+        }
+    }
+}
+
+/// What each connection added, to a tenth of a byte.
+fn spread(before: u64, end: u64, connections: u64) -> f64 {
+    ((end as f64 - before as f64) / connections.max(1) as f64 * 10.0).round() / 10.0
 }
 
 /// What the server used.
@@ -79,12 +120,11 @@ pub(crate) struct ServerReport {
 
 impl ServerReport {
     pub(crate) fn new(before: Usage, start: Usage, end: Usage, connections: u64) -> ServerReport {
-        let grown = end.rss_bytes as f64 - before.rss_bytes as f64;
         ServerReport {
             rss_bytes: end.rss_bytes,
             cpu_seconds: end.cpu.saturating_sub(start.cpu).as_secs_f64(),
             rss_bytes_before: before.rss_bytes,
-            rss_bytes_per_connection: (grown / connections.max(1) as f64 * 10.0).round() / 10.0,
+            rss_bytes_per_connection: spread(before.rss_bytes, end.rss_bytes, connections),
         }
     }
 }
@@ -143,10 +183,10 @@ pub(crate) struct AcceptProbe {
 
 impl Report {
     /// A report of what became of the clients, the rest still empty.
-    pub(crate) fn new(scenario: &'static str, tally: Tally, pings: &[u32]) -> Report {
+    pub(crate) fn new(scenario: &'static str, tally: Tally, ready_max: u64, pings: Pings) -> Report {
         Report {
             scenario,
-            connections: tally.ready_max,
+            connections: ready_max,
             sent: 0,
             received: 0,
             lost: 0,
@@ -155,14 +195,15 @@ impl Report {
             seconds: 0.0,
             latency_us: None,
             server: None,
-            generator_busy: 0.0,
+            generator: GeneratorReport::default(),
             misdelivered: 0,
             foreign: 0,
             failed: tally.failed,
             disconnected: tally.lost,
             unclean: tally.unclean,
             opening_us: tally.opening.percentiles(),
-            pings: Pings::of(pings),
+            pings,
+            pings_held: None,
             publishing: None,
             probes: None,
             reasons: tally.reasons,
@@ -211,8 +252,10 @@ impl Report {
         writeln!(out, "lost {}, duplicated {}, out of order {}", self.lost, self.duplicated, self.out_of_order)?;
         writeln!(out, "misdelivered {}, foreign {}", self.misdelivered, self.foreign)?;
         writeln!(out, "failed {}, disconnected {}, unclean {}", self.failed, self.disconnected, self.unclean)?;
-        let Pings { total, min, max } = self.pings;
-        writeln!(out, "pings {total} ({min} to {max} per connection)")?;
+        writeln!(out, "pings {}", self.pings)?;
+        if let Some(held) = &self.pings_held {
+            writeln!(out, "pings while held {held}")?;
+        }
         write_latency(out, "latency", self.latency_us)?;
         write_latency(out, "opening", self.opening_us)?;
         if let Some(publishing) = &self.publishing {
@@ -226,9 +269,17 @@ impl Report {
             }
             probes.loaded.write_lines(out, "loaded")?;
         }
-        writeln!(out, "generator: its loop worked {:.0} % of the time", self.generator_busy * 100.0)?;
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        writeln!(
+            out,
+            "generator: {} loop{}, the busiest worked {:.0} % of the time; {:.1} MiB resident ({:.0} B per connection)",
+            self.generator.loops,
+            if self.generator.loops == 1 { "" } else { "s" },
+            self.generator.busy * 100.0,
+            mib(self.generator.rss_bytes),
+            self.generator.rss_bytes_per_connection
+        )?;
         if let Some(server) = &self.server {
-            let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
             writeln!(
                 out,
                 "server: {:.1} MiB resident ({:.1} before, {:.0} B per connection), {:.2} s of CPU",
@@ -239,6 +290,13 @@ impl Report {
             )?;
         }
         Ok(())
+    }
+}
+
+impl std::fmt::Display for Pings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Pings { total, min, median, max } = self;
+        write!(f, "{total} ({min} to {max} per connection, median {median})")
     }
 }
 

@@ -1,9 +1,14 @@
 //! The command line.
 
+mod values;
+
 use crate::dialect::Dialect;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, of_api, of_clients};
+use crate::loops::Wanted;
 use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
 use std::time::Duration;
+use values::{api_key, channel_name, duration, echo_size, publication_size, rate};
 
 /// Publishers of one run; their number is four hex digits of every payload.
 const PUBLISHERS_MAX: i64 = 256;
@@ -40,11 +45,15 @@ pub(crate) enum Scenario {
 #[derive(Args, Debug)]
 pub(crate) struct CommonArgs {
     /// The server: ws://HOST:PORT, with the dialect's usual path unless another is given (http:// is taken too)
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = of_clients)]
     pub(crate) url: Endpoint,
     /// Clients
     #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) connections: u32,
+    /// Event loops that share the clients, each with a thread and a limit on open files of its own; `auto`: as few as this
+    /// limit allows
+    #[arg(long, value_name = "N", default_value_t = Wanted::Auto)]
+    pub(crate) loops: Wanted,
     /// Time that one client may take from its connect until it is of use
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub(crate) timeout: Duration,
@@ -57,12 +66,15 @@ pub(crate) struct CommonArgs {
     /// Print nothing to stdout but one line of JSON at the end
     #[arg(long)]
     pub(crate) json: bool,
+    /// Write a page with plots of latency, throughput, and with --server-pid the server's memory and CPU over time
+    #[arg(long, value_name = "FILE.html")]
+    pub(crate) report: Option<PathBuf>,
 }
 
 /// How fast the clients of a fleet come.
 #[derive(Args, Debug)]
 pub(crate) struct OpenArgs {
-    /// Connections opened per second
+    /// Connections opened per second, and closed at the end
     #[arg(long, value_name = "RATE", default_value = "2000", value_parser = rate)]
     pub(crate) open_rate: f64,
 }
@@ -90,12 +102,19 @@ pub(crate) struct HoldArgs {
     pub(crate) open: OpenArgs,
     #[command(flatten)]
     pub(crate) subscribe: SubscribeArgs,
-    /// What the clients speak; `none` opens WebSockets and says nothing on them
+    /// What the clients speak; `none` says nothing and subscribes to nothing
     #[arg(long, value_enum, default_value_t = Dialect::Centrifugo)]
     pub(crate) dialect: Dialect,
     /// Time to keep them all open
     #[arg(long = "for", value_name = "TIME", default_value = "30s", value_parser = duration)]
     pub(crate) duration: Duration,
+    /// At the end publish once to each shared channel through this API, of the forms that fanout --api takes, and check that
+    /// each client gets it exactly once
+    #[arg(long, value_name = "URL", value_parser = of_api)]
+    pub(crate) broadcast: Option<Endpoint>,
+    /// Key of the server API
+    #[arg(long, value_name = "KEY", requires = "broadcast", value_parser = api_key)]
+    pub(crate) key: Option<String>,
 }
 
 /// `echo`
@@ -131,8 +150,9 @@ pub(crate) struct FanoutArgs {
     /// What the subscribers speak
     #[arg(long, value_enum, default_value_t = Dialect::Centrifugo)]
     pub(crate) dialect: Dialect,
-    /// The server API: http://HOST:PORT
-    #[arg(long, value_name = "URL")]
+    /// Where to publish. The server API of Tidegate or Centrifugo: http://HOST:PORT; for --dialect raw a URL to POST to,
+    /// http://HOST:PORT/pub/{channel}; for --dialect nats: nats://HOST:PORT
+    #[arg(long, value_name = "URL", value_parser = of_api)]
     pub(crate) api: Endpoint,
     /// Key of the server API
     #[arg(long, value_name = "KEY", value_parser = api_key)]
@@ -153,7 +173,7 @@ pub(crate) struct FanoutArgs {
     #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = publication_size)]
     pub(crate) size: usize,
     /// Beside it, one more client echoes small messages here, 100 per second
-    #[arg(long, value_name = "URL")]
+    #[arg(long, value_name = "URL", value_parser = of_clients)]
     pub(crate) echo_probe: Option<Endpoint>,
     /// Beside it, so many clients per second connect and leave
     #[arg(long, value_name = "RATE", value_parser = rate)]
@@ -181,64 +201,6 @@ pub(crate) struct ChurnArgs {
     pub(crate) duration: Duration,
 }
 
-/// `500ms`, `30s`, `10m`, `1h`; a bare number is seconds.
-fn duration(text: &str) -> Result<Duration, String> {
-    let digits = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let seconds = match unit {
-        "ms" => 0.001,
-        "" | "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return Err("write 500ms, 30s, 10m or 1h".to_owned()),
-    };
-    let number: f64 = number.parse().map_err(|_| "write 500ms, 30s, 10m or 1h".to_owned())?;
-    Duration::try_from_secs_f64(number * seconds).map_err(|error| error.to_string())
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(rate) if (0.001..=10_000_000.0).contains(&rate) => Ok(rate),
-        _ => Err("a rate is a number per second between 0.001 and 10000000".to_owned()),
-    }
-}
-
-fn size(text: &str, min: usize) -> Result<usize, String> {
-    match text.parse::<usize>() {
-        Ok(size) if (min..=crate::fleet::MESSAGE_BYTES_MAX / 2).contains(&size) => Ok(size),
-        _ => Err(format!(
-            "between {min}, for the sequence number and the time, and {}",
-            crate::fleet::MESSAGE_BYTES_MAX / 2
-        )),
-    }
-}
-
-fn echo_size(text: &str) -> Result<usize, String> {
-    size(text, crate::payload::MARK_BYTES)
-}
-
-fn publication_size(text: &str) -> Result<usize, String> {
-    size(text, crate::payload::DATA_BYTES_MIN)
-}
-
-/// Names that need no escape in JSON nor in a URL, and no comma, which separates them there.
-fn channel_name(text: &str) -> Result<String, String> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.:".contains(&b);
-    if (1..=128).contains(&text.len()) && text.bytes().all(plain) {
-        Ok(text.to_owned())
-    } else {
-        Err("1 to 128 of A-Z a-z 0-9 - _ . :".to_owned())
-    }
-}
-
-fn api_key(text: &str) -> Result<String, String> {
-    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic()) {
-        Ok(text.to_owned())
-    } else {
-        Err("a key has only visible ASCII characters and at least one".to_owned())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -247,31 +209,5 @@ mod tests {
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn times_have_a_unit_and_bare_numbers_are_seconds() {
-        for (text, ms) in [("500ms", 500), ("30s", 30_000), ("1.5", 1_500), ("2m", 120_000), ("1h", 3_600_000)] {
-            assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
-        }
-        for text in ["", "s", "-1s", "5 s", "5d", "1.2.3s", "inf"] {
-            assert!(duration(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_size_holds_at_least_the_stamp() {
-        assert_eq!(echo_size("20"), Ok(20));
-        assert!(echo_size("19").is_err());
-        assert_eq!(publication_size("40"), Ok(40));
-        assert!(publication_size("39").is_err());
-    }
-
-    #[test]
-    fn channel_names_need_no_escaping() {
-        assert!(channel_name("demo:load-1").is_ok());
-        for name in ["", "a,b", "a b", "a\"", "a/b", "a%41"] {
-            assert!(channel_name(name).is_err(), "{name}");
-        }
     }
 }
