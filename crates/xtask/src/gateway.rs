@@ -106,7 +106,7 @@ impl Drop for Gateway {
 }
 
 /// Copies the log to its file for as long as the gateway lives, so that its pipe never fills, and passes lines on.
-fn follow(mut input: impl BufRead, mut file: File, lines: &mpsc::Sender<String>) {
+pub(crate) fn follow(mut input: impl BufRead, mut file: File, lines: &mpsc::Sender<String>) {
     let mut line = Vec::new();
     while matches!(input.read_until(b'\n', &mut line), Ok(n) if n > 0) {
         let _ = file.write_all(&line);
@@ -117,7 +117,7 @@ fn follow(mut input: impl BufRead, mut file: File, lines: &mpsc::Sender<String>)
 }
 
 /// (`public` | `api`, URL) of a `listening` line; a time stamp or level may stand before it.
-fn listening(line: &str) -> Option<(&str, &str)> {
+pub(crate) fn listening(line: &str) -> Option<(&str, &str)> {
     let (_, rest) = line.split_once("listening ")?;
     let (kind, rest) = rest.split_once(' ')?;
     let url = rest.split_whitespace().next()?;

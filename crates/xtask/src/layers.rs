@@ -31,9 +31,9 @@ const LAYERS: &[Layer] = &[
     Layer { package: "tidegate-load", may_use: &["tidegate-wire", "tidegate-io"], pure: false, tokio: false },
     Layer {
         package: "tidegate-benches",
-        may_use: &["tidegate-wire", "tidegate-hub", "tidegate-io", "tidegate-conn"],
+        may_use: &["tidegate-wire", "tidegate-hub", "tidegate-io", "tidegate-conn", "tidegate"],
         pure: false,
-        tokio: false,
+        tokio: true, // it comes with the gateway, whose mailbox and fan-out are benched
     },
     Layer { package: "xtask", may_use: &[], pure: false, tokio: false },
 ];

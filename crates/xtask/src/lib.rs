@@ -12,10 +12,16 @@
 //! | [`tally`] | reads how many tests passed and failed from what the runners print |
 //! | [`tidy`] | rules of style that a machine can check |
 //! | [`layers`] | which crate may depend on which |
+//! | [`compare`] | measures the gateway beside other servers |
+//! | [`floor`] | measures the gateway over the bare loops of `benches/` |
+//! | [`measure`] | servers pinned to a core, the load generator, `/proc`, medians |
 #![forbid(unsafe_code)]
 
+pub mod compare;
+pub mod floor;
 pub mod gateway;
 pub mod layers;
+pub mod measure;
 pub mod run;
 pub mod setup;
 pub mod tally;
@@ -65,6 +71,12 @@ impl Project {
     /// `path` as people write it: from the root of the checkout where that is possible.
     pub fn short<'a>(&self, path: &'a Path) -> std::path::Display<'a> {
         path.strip_prefix(&self.root).unwrap_or(path).display()
+    }
+
+    /// `text` with the paths of this machine as people write them.
+    pub fn without_paths(&self, text: &str) -> String {
+        let (target, root) = (format!("{}/", self.target.display()), format!("{}/", self.root.display()));
+        text.replace(&target, "target/").replace(&root, "")
     }
 
     /// `cargo SUBCOMMAND`, run at the root.

@@ -1,10 +1,13 @@
 //! `cargo xtask`: the project's own chores. `cargo xtask help` lists them.
 #![forbid(unsafe_code)]
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use xtask::Project;
+use xtask::compare;
+use xtask::floor;
 use xtask::setup::{Need, provide};
 use xtask::test::{Cases, STEPS, run};
 
@@ -46,6 +49,39 @@ enum Chore {
         #[arg(value_parser = ["js", "python"])]
         language: Option<String>,
     },
+    /// Measures the gateway beside other servers and writes docs/comparison.md. A quiet machine; a quarter of an hour
+    Compare {
+        /// Small sizes and one round, to see that everything works; written below target/ unless --out is given
+        #[arg(long)]
+        quick: bool,
+        /// Only these: `tidegate`, `nats`, .. Written below target/ unless --out is given
+        #[arg(long, value_name = "NAME", value_delimiter = ',')]
+        only: Vec<String>,
+        /// Clients that are held idle, 5000 unless --quick
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(compare::IDLE_MAX)))]
+        idle: Option<u32>,
+        /// How often each is measured, in turns
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+        rounds: Option<u16>,
+        /// Folder for comparison.md, comparison.svg and data/comparison.json
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+    /// Measures the gateway over the least that can be done: bare loops with the same bytes. A quiet machine; 15 minutes
+    Floor {
+        /// Turns that each server has
+        #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+        rounds: u16,
+        /// Length of one measured phase
+        #[arg(long, value_name = "S", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=600))]
+        seconds: u32,
+        /// Only cases that begin so: `echo`, `fanout-1000-1`, .. See their names in crates/xtask/src/floor/cases.rs
+        #[arg(long, value_name = "CASE", value_delimiter = ',')]
+        only: Vec<String>,
+        /// Where the table goes, and the figures beside it as .json
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
 }
 
 fn main() -> ExitCode {
@@ -79,6 +115,12 @@ fn perform(chore: Chore) -> Result<bool, String> {
         Chore::Conformance { cases, .. } => {
             let cases = if cases.is_empty() { Cases::usual() } else { Cases::matching(cases) };
             run(&project, &["conformance".to_owned()], cases)
+        }
+        Chore::Compare { quick, only, idle, rounds, out } => {
+            compare::run(&project, &compare::Options { quick, only, idle, rounds: rounds.map(usize::from), out })
+        }
+        Chore::Floor { rounds, seconds, only, out } => {
+            floor::run(&project, &floor::Plan { rounds: usize::from(rounds), seconds, only, out })
         }
         Chore::Sdk { language } => {
             let steps = match language {

@@ -3,14 +3,11 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
+use super::debian;
 use super::system::{in_path, is_program};
 use crate::Project;
-use crate::run::{capture, watched};
-
-/// Fetching some 100 MB of packages, and unpacking them.
-const FETCH_MAX: Duration = Duration::from_secs(20 * 60);
+use crate::run::capture;
 
 const NAMES: &[&str] = &["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
@@ -37,41 +34,12 @@ fn folder(project: &Project) -> PathBuf {
 /// Fetches the distribution's package with what it needs and this machine lacks, unpacks all below `target/` and
 /// writes a script that starts it from there. Needs no root.
 pub(super) fn unpack(project: &Project) -> Result<PathBuf, String> {
-    for program in ["apt-get", "dpkg"] {
-        in_path(program).ok_or_else(|| format!("no {program} here to unpack Chromium with; set CHROMIUM=PATH"))?;
-    }
     let folder = folder(project);
-    let packages = folder.join("packages");
-    std::fs::create_dir_all(&packages).map_err(|e| format!("{}: {e}", packages.display()))?;
     println!("unpacking Chromium below {}", project.short(&folder));
-    // The simulation lists what an installation would add; the fonts are for a page with visible text.
-    let simulated = capture(Command::new("apt-get").args([
-        "--simulate",
-        "--no-install-recommends",
-        "install",
-        "chromium",
-        "fonts-dejavu-core",
-    ]))?;
-    let names = would_install(&simulated);
-    if !names.contains(&"chromium") {
-        return Err("apt-get knows no package `chromium`; set CHROMIUM=PATH".to_owned());
-    }
-    let fetched = watched(Command::new("apt-get").arg("download").args(&names).current_dir(&packages), FETCH_MAX)?;
-    if !fetched.succeeded() {
-        return Err(format!("apt-get download: {}", fetched.complaint()));
-    }
     let system = folder.join("system");
-    for entry in std::fs::read_dir(&packages).map_err(|e| format!("{}: {e}", packages.display()))? {
-        let package = entry.map_err(|e| e.to_string())?.path();
-        capture(Command::new("dpkg").arg("-x").arg(&package).arg(&system))?;
-    }
-    std::fs::remove_dir_all(&packages).map_err(|e| format!("{}: {e}", packages.display()))?;
+    // The fonts are for a page with visible text.
+    debian::unpack(&["chromium", "fonts-dejavu-core"], &system).map_err(|why| format!("{why}; set CHROMIUM=PATH"))?;
     write_starter(&folder, &system)
-}
-
-/// Package names of the `Inst` lines of a simulated installation.
-fn would_install(simulated: &str) -> Vec<&str> {
-    simulated.lines().filter_map(|line| line.strip_prefix("Inst ")?.split(' ').next()).collect()
 }
 
 /// A script that finds the libraries, fonts and helpers where they were unpacked.
@@ -113,13 +81,6 @@ fn write_starter(folder: &Path, system: &Path) -> Result<PathBuf, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_packages_of_a_simulated_installation_are_its_inst_lines() {
-        let simulated = "Reading package lists...\nInst libnss3 (2:3.87 Debian:12 [amd64])\n\
-            Inst chromium (1 Debian:12 [amd64]) []\nConf libnss3 (2:3.87 Debian:12 [amd64])\n";
-        assert_eq!(would_install(simulated), ["libnss3", "chromium"]);
-    }
 
     #[test]
     fn a_package_without_the_browser_is_an_error_that_says_where_it_was_looked_for() {

@@ -1,17 +1,22 @@
 //! Finds what the steps need, installs what it may, and says how to mend the rest.
 //!
 //! Packages of the distribution need root: as root they are installed, otherwise the one command that installs
-//! them is printed. Everything else (npm and Python packages, cargo-deny, the conformance suite, and Chromium when
-//! we are not root) goes below `target/` and needs nobody's permission.
+//! them is printed. Everything else (npm and Python packages, cargo-deny, the conformance suite, nginx, HAProxy, and
+//! Chromium when we are not root) goes below `target/` and needs nobody's permission.
 
 mod chromium;
+pub mod debian;
 mod packages;
+mod proxies;
 mod system;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::Project;
+
+pub use packages::npm_packages;
+pub use system::in_path;
 
 /// Something that a step cannot do without.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +33,12 @@ pub enum Need {
     Node,
     /// A Chromium that can be driven without a screen.
     Chromium,
+    /// The proxy that serves web sites.
+    Nginx,
+    /// The proxy that asks for `/readyz`.
+    Haproxy,
+    /// The command that makes certificates.
+    Openssl,
     /// The conformance suite, converted, below `target/conformance`.
     ConformanceSuite,
     /// The virtual environment of the Python client tests.
@@ -46,6 +57,9 @@ impl Need {
         Need::Python,
         Need::Node,
         Need::Chromium,
+        Need::Nginx,
+        Need::Haproxy,
+        Need::Openssl,
         Need::CargoDeny,
         Need::ConformanceSuite,
         Need::PythonPackages,
@@ -61,6 +75,9 @@ impl Need {
             Need::Python => "Python 3.11-3.13 with venv",
             Need::Node => "Node.js >= 20 with npm",
             Need::Chromium => "Chromium",
+            Need::Nginx => "nginx",
+            Need::Haproxy => "HAProxy",
+            Need::Openssl => "openssl",
             Need::ConformanceSuite => "conformance suite",
             Need::PythonPackages => "Python packages of the client tests",
             Need::SdkModules => "npm packages of the client tests",
@@ -97,13 +114,16 @@ struct Missing {
     command: Option<&'static str>,
 }
 
+/// What the distribution or the toolchain provides.
+const SYSTEM: &[Need] =
+    &[Need::Rustfmt, Need::Clippy, Need::Python, Need::Node, Need::Chromium, Need::Nginx, Need::Haproxy, Need::Openssl];
+
 /// Looks for `needs`, prints what is missing and the one command that mends it, and installs what it may.
 pub fn provide(project: &Project, needs: &[Need]) -> Tools {
     let wanted = |need: Need| needs.contains(&need);
     let mut tools = Tools::default();
     let mut missing = Vec::new();
-    let system = [Need::Rustfmt, Need::Clippy, Need::Python, Need::Node, Need::Chromium];
-    for need in system.into_iter().filter(|need| wanted(*need)) {
+    for need in SYSTEM.iter().copied().filter(|need| wanted(*need)) {
         match system::find(project, need) {
             Ok(path) => tools.put(need, Ok(path)),
             Err(lack) => missing.push(lack),
@@ -111,7 +131,7 @@ pub fn provide(project: &Project, needs: &[Need]) -> Tools {
     }
     report(&missing, &packages::pending(project, needs));
     mend(project, &mut tools, missing);
-    for need in Need::ALL.iter().copied().filter(|need| wanted(*need) && !system.contains(need)) {
+    for need in Need::ALL.iter().copied().filter(|need| wanted(*need) && !SYSTEM.contains(need)) {
         let found = packages::provide(project, &tools, need);
         if let Err(why) = &found {
             println!("{}: {why}", need.name());
@@ -147,8 +167,15 @@ fn mend(project: &Project, tools: &mut Tools, missing: Vec<Missing>) {
     }
     for lack in missing {
         let mut found = system::find(project, lack.need);
-        if found.is_err() && lack.need == Need::Chromium {
-            found = chromium::unpack(project).map_err(|why| Missing { why, ..lack });
+        let unpacked = match lack.need {
+            _ if found.is_ok() => None,
+            Need::Chromium => Some(chromium::unpack(project)),
+            Need::Nginx => Some(proxies::unpack(project, "nginx")),
+            Need::Haproxy => Some(proxies::unpack(project, "haproxy")),
+            _ => None,
+        };
+        if let Some(unpacked) = unpacked {
+            found = unpacked.map_err(|why| Missing { why, ..lack });
         }
         let found = found.map_err(|lack| format!("{} is missing: {}", lack.need.name(), lack.why));
         tools.put(lack.need, found);

@@ -168,7 +168,11 @@ fn npm_stamp(folder: &Path) -> Option<Stamp> {
     Some(Stamp { file: folder.join("node_modules/.stamp"), inputs })
 }
 
-fn npm_packages(folder: &Path) -> Result<PathBuf, String> {
+/// Installs what the lock file in `folder` names, and gives the folder.
+///
+/// # Errors
+/// When npm does not do it.
+pub fn npm_packages(folder: &Path) -> Result<PathBuf, String> {
     let Some(stamp) = npm_stamp(folder).filter(|stamp| !stamp.fits()) else {
         return Ok(folder.to_path_buf());
     };

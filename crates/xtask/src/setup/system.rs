@@ -1,11 +1,12 @@
-//! What the distribution or the toolchain provides: rustfmt, clippy, Python, Node.js, Chromium.
+//! What the distribution or the toolchain provides: rustfmt, clippy, Python, Node.js, Chromium, nginx,
+//! HAProxy, openssl.
 
 use std::os::linux::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::{Missing, Need, chromium};
+use super::{Missing, Need, chromium, proxies};
 use crate::Project;
 use crate::run::{capture, watched};
 
@@ -33,6 +34,9 @@ pub(super) fn find(project: &Project, need: Need) -> Result<PathBuf, Missing> {
         Need::Python => python().map_err(|why| lack(why, &["python3", "python3-venv"], None)),
         Need::Node => node().map_err(|why| lack(why, &["nodejs", "npm"], None)),
         Need::Chromium => chromium::find(project).map_err(|why| lack(why, &["chromium"], None)),
+        Need::Nginx => proxies::find(project, "nginx").map_err(|why| lack(why, &[], None)),
+        Need::Haproxy => proxies::find(project, "haproxy").map_err(|why| lack(why, &[], None)),
+        Need::Openssl => in_path("openssl").ok_or_else(|| lack("no openssl in PATH".to_owned(), &["openssl"], None)),
         _ => Err(lack("not a program of the system".into(), &[], None)),
     }
 }
@@ -81,7 +85,7 @@ pub(super) fn install(missing: &[Missing]) -> Result<(), String> {
 }
 
 /// The first folder of PATH that holds the program.
-pub(super) fn in_path(program: &str) -> Option<PathBuf> {
+pub fn in_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| is_program(file))
 }

@@ -1,0 +1,308 @@
+//! What is measured, and who takes part.
+
+use crate::measure::Server;
+
+/// What a server runs on.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Driver {
+    /// epoll.
+    Epoll,
+    /// io_uring.
+    Uring,
+}
+
+impl Driver {
+    fn name(self) -> &'static str {
+        match self {
+            Driver::Epoll => "epoll",
+            Driver::Uring => "uring",
+        }
+    }
+}
+
+/// Who takes part.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Contender {
+    /// A bare loop; on epoll it is what the others are divided by.
+    Floor(Driver),
+    /// The gateway with one worker.
+    Tidegate(Driver),
+}
+
+/// What everybody is divided by.
+pub(super) const BASELINE: Contender = Contender::Floor(Driver::Epoll);
+
+impl Contender {
+    /// In tables and names of log files.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Contender::Floor(Driver::Epoll) => "floor-epoll",
+            Contender::Floor(Driver::Uring) => "floor-uring",
+            Contender::Tidegate(Driver::Epoll) => "tidegate-epoll",
+            Contender::Tidegate(Driver::Uring) => "tidegate-uring",
+        }
+    }
+}
+
+/// What is allowed.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(super) enum Budget {
+    /// At most so many times the bare epoll loop: Tidegate on epoll, on io_uring.
+    Ratio(f64, f64),
+    /// At most so many microseconds per message, on either.
+    Microseconds(f64),
+}
+
+/// The kind of load.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Load {
+    /// Clients echo 20 B, so many under way each, which are written at once.
+    Echo {
+        /// Under way.
+        pipeline: u32,
+    },
+    /// 128 B to all subscribers, so many publishers with one publication under way each.
+    Fanout {
+        /// Publishers. One of them publishes at a rate at which the one before has arrived, several as fast as they can.
+        publishers: u32,
+    },
+    /// Clients come, get their 101, and leave.
+    Handshake,
+}
+
+/// One case.
+#[derive(Debug)]
+pub(super) struct Case {
+    pub(super) name: &'static str,
+    /// In the table.
+    pub(super) title: &'static str,
+    pub(super) load: Load,
+    /// Clients.
+    pub(super) clients: u32,
+    pub(super) budget: Budget,
+}
+
+/// Deliveries per second with one publication in flight: about a third of what one core does.
+const DELIVERIES_PACED: u32 = 30_000;
+/// Deliveries per second of a measured phase with several in flight; the phase ends when they have arrived.
+const DELIVERIES_FAST: u32 = 500_000;
+/// Clients that come per second.
+const HANDSHAKES: u32 = 2_000;
+/// Bytes of a publication's data.
+const PUBLICATION_BYTES: u32 = 128;
+/// Connections opened per second before the measured phase.
+const OPEN_RATE: u32 = 4_000;
+
+/// All cases.
+pub(super) const CASES: &[Case] = &[
+    Case {
+        name: "echo-1",
+        title: "echo of 20 B, 1 connection, one outstanding",
+        load: Load::Echo { pipeline: 1 },
+        clients: 1,
+        budget: Budget::Ratio(1.10, 1.10),
+    },
+    Case {
+        name: "echo-64",
+        title: "echo of 20 B, 64 connections, one outstanding each",
+        load: Load::Echo { pipeline: 1 },
+        clients: 64,
+        budget: Budget::Ratio(1.10, 1.10),
+    },
+    Case {
+        name: "echo-1000",
+        title: "echo of 20 B, 1,000 connections, one outstanding each",
+        load: Load::Echo { pipeline: 1 },
+        clients: 1_000,
+        budget: Budget::Ratio(1.10, 0.90),
+    },
+    Case {
+        name: "echo-32-per-write",
+        title: "echo of 20 B, 50 connections, 32 per write",
+        load: Load::Echo { pipeline: 32 },
+        clients: 50,
+        budget: Budget::Microseconds(0.35),
+    },
+    Case {
+        name: "fanout-1000-1",
+        title: "fan-out of 128 B to 1,000, one in flight",
+        load: Load::Fanout { publishers: 1 },
+        clients: 1_000,
+        budget: Budget::Ratio(1.10, 1.10),
+    },
+    Case {
+        name: "fanout-10000-1",
+        title: "fan-out of 128 B to 10,000, one in flight",
+        load: Load::Fanout { publishers: 1 },
+        clients: 10_000,
+        budget: Budget::Ratio(1.10, 1.10),
+    },
+    Case {
+        name: "fanout-1000-16",
+        title: "fan-out of 128 B to 1,000, sixteen in flight",
+        load: Load::Fanout { publishers: 16 },
+        clients: 1_000,
+        budget: Budget::Ratio(1.15, 1.15),
+    },
+    Case {
+        name: "fanout-10000-16",
+        title: "fan-out of 128 B to 10,000, sixteen in flight",
+        load: Load::Fanout { publishers: 16 },
+        clients: 10_000,
+        budget: Budget::Ratio(1.15, 1.15),
+    },
+    Case {
+        name: "handshake",
+        title: "handshake, 2,000 per second",
+        load: Load::Handshake,
+        clients: 200,
+        budget: Budget::Ratio(1.15, 1.15),
+    },
+];
+
+impl Case {
+    /// Who takes part, the baseline first.
+    pub(super) fn contenders(&self) -> Vec<Contender> {
+        let drivers = [Driver::Epoll, Driver::Uring];
+        drivers.map(Contender::Floor).into_iter().chain(drivers.map(Contender::Tidegate)).collect()
+    }
+
+    /// How many publish, if anybody does.
+    pub(super) fn publishers(&self) -> Option<u32> {
+        match self.load {
+            Load::Fanout { publishers } => Some(publishers),
+            Load::Echo { .. } | Load::Handshake => None,
+        }
+    }
+
+    /// Whether something is published.
+    pub(super) fn has_api(&self) -> bool {
+        self.publishers().is_some()
+    }
+
+    /// Time between two publications, where there is one publisher.
+    pub(super) fn period_us(&self) -> Option<f64> {
+        let paced = self.load == Load::Fanout { publishers: 1 };
+        paced.then(|| 1e6 * f64::from(self.clients) / f64::from(DELIVERIES_PACED))
+    }
+
+    /// What the server is told.
+    pub(super) fn server_arguments(&self, contender: Contender) -> Vec<String> {
+        let words: Vec<&str> = match contender {
+            Contender::Tidegate(driver) => {
+                let addresses = ["--listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0"];
+                [&["--dev", "--workers", "1", "--io", driver.name()], &addresses[..]].concat()
+            }
+            Contender::Floor(driver) => {
+                let work: &[&str] = match self.load {
+                    Load::Echo { .. } => &["echo"],
+                    Load::Fanout { publishers: 1 } => &["fanout", "--sends", "single"],
+                    Load::Fanout { .. } => &["fanout", "--sends", "pending"],
+                    Load::Handshake => &["accept"],
+                };
+                [work, &["--driver", driver.name()]].concat()
+            }
+        };
+        words.into_iter().map(str::to_owned).collect()
+    }
+
+    /// What the generator is told.
+    pub(super) fn generator_arguments(&self, server: &Server, seconds: u32) -> Vec<String> {
+        let urls = Urls { public: server.ws("public"), api: self.has_api().then(|| server.url("api").to_owned()) };
+        let mut arguments = self.load_arguments(&urls, seconds);
+        arguments.extend(["--server-pid".to_owned(), server.pid().to_string()]);
+        arguments
+    }
+
+    fn load_arguments(&self, urls: &Urls, seconds: u32) -> Vec<String> {
+        let (clients, time) = (self.clients.to_string(), format!("{seconds}s"));
+        let open_rate = OPEN_RATE.to_string();
+        let fixed: &[&str] = match self.load {
+            Load::Echo { .. } => &["echo", "--size", "20", "--for", &time, "--open-rate", &open_rate],
+            Load::Fanout { .. } => &["fanout", "--dialect", "centrifugo", "--open-rate", &open_rate],
+            Load::Handshake => &["churn", "--dialect", "none", "--for", &time],
+        };
+        let mut arguments: Vec<String> = fixed.iter().map(|word| (*word).to_owned()).collect();
+        let mut add = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
+        add("--connections", clients);
+        match self.load {
+            Load::Echo { pipeline } => {
+                add("--url", format!("{}/echo", urls.public));
+                add("--pipeline", pipeline.to_string());
+            }
+            Load::Fanout { publishers } => {
+                add("--url", urls.public.clone());
+                add("--api", urls.api.clone().unwrap_or_default());
+                add("--size", PUBLICATION_BYTES.to_string());
+                add("--publishers", publishers.to_string());
+                if publishers == 1 {
+                    add("--rate", (f64::from(DELIVERIES_PACED) / f64::from(self.clients)).to_string());
+                    add("--for", time);
+                } else {
+                    // All are due at once, so each publisher sends the next as soon as its last one was answered.
+                    add("--rate", "1000000".to_owned());
+                    let publications = (DELIVERIES_FAST * seconds).div_ceil(self.clients);
+                    add("--publications", publications.next_multiple_of(publishers).to_string());
+                }
+            }
+            Load::Handshake => {
+                add("--url", format!("{}/echo", urls.public));
+                add("--rate", HANDSHAKES.to_string());
+            }
+        }
+        arguments
+    }
+
+    /// The generator's command line, for people.
+    pub(super) fn command(&self, seconds: u32) -> String {
+        let urls = Urls { public: "ws://PUBLIC".to_owned(), api: Some("http://API".to_owned()) };
+        format!("tidegate-load {}", self.load_arguments(&urls, seconds).join(" "))
+    }
+}
+
+struct Urls {
+    public: String,
+    api: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_unique_and_the_baseline_takes_part_everywhere() {
+        let mut names: Vec<&str> = CASES.iter().map(|case| case.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), CASES.len());
+        assert!(CASES.iter().all(|case| case.contenders()[0] == BASELINE));
+    }
+
+    #[test]
+    fn sixteen_in_flight_are_whole_rounds_of_sixteen_publishers() {
+        let case = CASES.iter().find(|case| case.name == "fanout-10000-16").unwrap();
+        let command = case.command(3);
+        assert!(command.contains("--publishers 16") && command.contains("--publications 160"), "{command}");
+        assert_eq!(case.period_us(), None);
+    }
+
+    #[test]
+    fn with_one_in_flight_the_period_fits_the_rate() {
+        let case = CASES.iter().find(|case| case.name == "fanout-1000-1").unwrap();
+        assert!(case.command(3).contains("--rate 30 --for 3s"), "{}", case.command(3));
+        assert!((case.period_us().unwrap() - 33_333.3).abs() < 0.1);
+    }
+
+    #[test]
+    fn each_bare_loop_does_the_work_that_it_is_compared_in() {
+        for (name, work) in [
+            ("echo-1", "echo --driver epoll"),
+            ("fanout-1000-1", "fanout --sends single --driver epoll"),
+            ("fanout-1000-16", "fanout --sends pending --driver epoll"),
+            ("handshake", "accept --driver epoll"),
+        ] {
+            let case = CASES.iter().find(|case| case.name == name).unwrap();
+            assert_eq!(case.server_arguments(BASELINE).join(" "), work);
+        }
+    }
+}
