@@ -53,6 +53,13 @@ impl Epoch {
         }))
     }
 
+    /// The epoch that is written like this: eight letters.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Epoch> {
+        let letters: [u8; 8] = text.as_bytes().try_into().ok()?;
+        letters.iter().all(u8::is_ascii_alphabetic).then_some(Epoch(letters))
+    }
+
     /// The eight letters.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -220,6 +227,16 @@ mod tests {
         }
         assert_ne!(Epoch::from_seed(0), Epoch::from_seed(1));
         assert_ne!(Epoch::from_seed(51), Epoch::from_seed(52));
+    }
+
+    #[test]
+    fn an_epoch_is_read_as_it_is_written_and_nothing_else_is() {
+        let epoch = Epoch::from_seed(7);
+        assert_eq!(Epoch::parse(epoch.as_str()), Some(epoch));
+        assert_eq!(Epoch::parse("abcdefgh").map(|epoch| epoch.to_string()).as_deref(), Some("abcdefgh"));
+        for text in ["", "_", "abcdefg", "abcdefghi", "abcdefg1", "abcdef\u{e9}"] {
+            assert_eq!(Epoch::parse(text), None, "{text:?}");
+        }
     }
 
     #[test]

@@ -12,8 +12,10 @@ pub(crate) struct Share {
     pub(crate) count: NonZeroU32,
 }
 
-/// The shares of a channel; never none. A personal channel has one worker, so that shape needs no allocation.
+/// The shares of a channel. A personal channel has one worker, so that shape needs no allocation.
 pub(crate) enum Interest {
+    /// Nobody: the channel exists for what it keeps.
+    None,
     One(Share),
     /// Two or more, in the order of their arrival. Searched one by one: there are as many as workers.
     #[expect(clippy::box_collection, reason = "a Vec in place would add 16 B to each of a million personal channels")]
@@ -26,17 +28,18 @@ const _: () = assert!(size_of::<Interest>() == 16, "one per channel");
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Left {
     Some,
-    /// The last subscription is gone and with it the reason to keep the channel.
+    /// The last subscription is gone. Without a history that was the reason to keep the channel.
     Nothing,
 }
 
 impl Interest {
-    pub(crate) fn of(worker: WorkerId) -> Interest {
-        Interest::One(Share { worker, count: NonZeroU32::MIN })
+    pub(crate) fn is_none(&self) -> bool {
+        matches!(self, Interest::None)
     }
 
     pub(crate) fn shares(&self) -> &[Share] {
         match self {
+            Interest::None => &[],
             Interest::One(share) => std::slice::from_ref(share),
             Interest::Many(shares) => shares,
         }
@@ -44,6 +47,7 @@ impl Interest {
 
     fn shares_mut(&mut self) -> &mut [Share] {
         match self {
+            Interest::None => &mut [],
             Interest::One(share) => std::slice::from_mut(share),
             Interest::Many(shares) => shares,
         }
@@ -57,6 +61,7 @@ impl Interest {
         }
         let new = Share { worker, count: NonZeroU32::MIN };
         match self {
+            Interest::None => *self = Interest::One(new),
             Interest::One(first) => *self = Interest::Many(Box::new(vec![*first, new])),
             Interest::Many(shares) => shares.push(new),
         }
@@ -66,7 +71,7 @@ impl Interest {
     pub(crate) fn withdraw(&mut self, worker: WorkerId, count: u32) -> Left {
         let Some(at) = self.shares().iter().position(|share| share.worker == worker) else {
             debug_assert!(count == 0, "{worker:?} withdrew {count} subscriptions but has none");
-            return Left::Some;
+            return if self.is_none() { Left::Nothing } else { Left::Some };
         };
         let share = &mut self.shares_mut()[at];
         debug_assert!(count <= share.count.get(), "{worker:?} withdrew {count} subscriptions of {share:?}");
@@ -75,6 +80,7 @@ impl Interest {
             return Left::Some;
         }
         let Interest::Many(shares) = self else {
+            *self = Interest::None;
             return Left::Nothing;
         };
         shares.swap_remove(at);
@@ -93,11 +99,17 @@ impl Interest {
 mod tests {
     use super::*;
 
+    fn of(worker: WorkerId) -> Interest {
+        let mut interest = Interest::None;
+        interest.add(worker);
+        interest
+    }
+
     #[test]
     fn a_withdrawal_ends_interest_only_when_it_covers_every_subscription() {
         let worker = WorkerId(3);
         for (withdrawn, left) in [(2, Left::Some), (3, Left::Nothing)] {
-            let mut interest = Interest::of(worker);
+            let mut interest = of(worker);
             interest.add(worker);
             interest.add(worker);
             assert_eq!(interest.withdraw(worker, withdrawn), left);
@@ -106,7 +118,7 @@ mod tests {
 
     #[test]
     fn the_last_worker_left_is_kept_without_an_allocation() {
-        let mut interest = Interest::of(WorkerId(0));
+        let mut interest = of(WorkerId(0));
         interest.add(WorkerId(1));
         assert!(matches!(interest, Interest::Many(_)));
         assert_eq!(interest.withdraw(WorkerId(0), 1), Left::Some);
@@ -118,6 +130,6 @@ mod tests {
     #[cfg(debug_assertions)]
     #[should_panic(expected = "withdrew 2 subscriptions")]
     fn withdrawing_more_than_was_counted_is_caught() {
-        Interest::of(WorkerId(0)).withdraw(WorkerId(0), 2);
+        of(WorkerId(0)).withdraw(WorkerId(0), 2);
     }
 }

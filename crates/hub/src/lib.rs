@@ -39,10 +39,10 @@
 //! let (now, worker, mut queue) = (Duration::ZERO, WorkerId(0), Queue(Vec::new()));
 //!
 //! let (id, channel) = local.begin("news");
-//! let position = home.subscribe(now, &channel, worker).unwrap();
+//! let position = home.subscribe(now, &channel, worker, None, None).unwrap().position;
 //! let member = local.admit(id, SubscriberId(1), 0, false);
 //!
-//! let published = home.publish(now, Draft::new(channel, *b"{\"t\":\"hi\"}"), &mut queue).unwrap();
+//! let published = home.publish(now, Draft::new(channel, *b"{\"t\":\"hi\"}"), None, &mut queue).unwrap();
 //! assert_eq!(published.position.offset.0, position.offset.0 + 1);
 //! assert_eq!(local.members(id).map(|m| m.subscriber).collect::<Vec<_>>(), [SubscriberId(1)]);
 //!
@@ -51,13 +51,20 @@
 //! assert_eq!((home.channels(), local.channels()), (0, 0));
 //! ```
 //!
+//! # What is kept
+//!
+//! A channel whose namespace has a history ([`Retention`]) remembers its recent publications and, for longer, its position.
+//! A client that was away names the position it has seen, and gets what it missed with the answer to its subscribe
+//! ([`Recover`], [`Recovery`]), or learns that there is a gap. Memory has limits ([`HomeLimits`]); [`Home`] says what goes first.
+//!
 //! # Modules
 //!
 //! `id` names things, `publication` is what travels, [`namespace`] carries the options of channels, `home` and
-//! `interest` are the numbering half, `local` and `members` the subscribing half, `index` and `slots` the dense
-//! tables below both.
+//! `interest` are the numbering half, with `shelf`, `history`, `recovery` and `repeats` for what it keeps; `local` and
+//! `members` are the subscribing half, `index` and `slots` the dense tables below both.
 #![forbid(unsafe_code)]
 
+mod history;
 mod home;
 mod id;
 mod index;
@@ -66,11 +73,20 @@ mod local;
 mod members;
 pub mod namespace;
 mod publication;
+mod recovery;
+mod repeats;
+mod shelf;
 mod slots;
 
-pub use home::{Home, HomeLimits, PublishRefusal, Published, Route, SubscribeRefusal};
+pub use history::{ENTRY_BYTES, HISTORY_SIZE_MAX, HistoryPage, HistoryQuery, Retention};
+pub use home::{
+    ChannelsMax, HistoryRefusal, Home, HomeCounts, HomeLimits, PublishRefusal, Published, Route, SubscribeRefusal,
+    Subscribed,
+};
 pub use id::{Channel, ChannelHash, Epoch, LocalId, MemberId, Offset, Position, SubscriberId, WorkerId};
-pub use local::Local;
+pub use local::{Local, Step};
 pub use members::Member;
 pub use namespace::{Namespace, NamespaceError, NamespaceId, Namespaces};
-pub use publication::{ClientInfo, Draft, Publication, Tags};
+pub use publication::{ClientInfo, Draft, Publication, PublishOptions, Tags};
+pub use recovery::{Missed, Recover, Recovery, RecoveryMode, Since, SinceEpoch};
+pub use shelf::Stock;

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use crate::id::{Channel, ChannelHash, LocalId, MemberId, SubscriberId};
+use crate::id::{Channel, ChannelHash, LocalId, MemberId, Position, SubscriberId};
 use crate::index::Index;
 use crate::members::{Member, Members};
+use crate::publication::Publication;
 use crate::slots::{Slot, Slots};
 
 /// The subscribing half of a worker's hub: for each channel the members that get its publications, and how many
@@ -34,6 +35,26 @@ struct Entry {
     /// Subscriptions between [`Local::begin`] and their answer.
     pending: u32,
     members: Members,
+    /// Where the positioned members are; nothing where there are none.
+    followed: Option<Box<Followed>>,
+}
+
+/// The publications that come from a home are contiguous. All members of a worker get the same ones, so that one position
+/// per channel does for all of them.
+struct Followed {
+    position: Position,
+    members: u32,
+}
+
+/// How a publication follows the one before it, for the positioned members of its channel here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// It is the next one, or there is nobody to whom that matters.
+    Next,
+    /// They have it already.
+    Old,
+    /// Something is missing before it.
+    Gap,
 }
 
 /// INVARIANT: the member at `position` of channel `local` has the id of this place's slot.
@@ -42,7 +63,7 @@ struct Place {
     position: u32,
 }
 
-const _: () = assert!(size_of::<Slot<Entry>>() == 40, "40 B a channel with at most one subscriber");
+const _: () = assert!(size_of::<Slot<Entry>>() == 48, "48 B a channel with at most one subscriber");
 const _: () = assert!(size_of::<Slot<Place>>() == 8, "8 B a subscription");
 
 impl Local {
@@ -63,7 +84,12 @@ impl Local {
             return (LocalId::from_slot(slot), entry.channel.clone());
         }
         let channel = Channel::new(channel);
-        let slot = self.channels.insert(Entry { channel: channel.clone(), pending: 1, members: Members::None });
+        let slot = self.channels.insert(Entry {
+            channel: channel.clone(),
+            pending: 1,
+            members: Members::None,
+            followed: None,
+        });
         self.index.insert(hash, slot);
         (LocalId::from_slot(slot), channel)
     }
@@ -82,7 +108,7 @@ impl Local {
         entry.pending = entry.pending.checked_sub(1).expect("each begin is abandoned or admitted once");
         let position = u32::try_from(entry.members.len()).expect("places end below 2^32");
         let member = MemberId::from_slot(self.places.insert(Place { local: id, position }));
-        entry.members.push(Member { subscriber, member, encoding, held });
+        entry.members.push(Member { subscriber, member, encoding, held, positioned: false });
         member
     }
 
@@ -92,12 +118,44 @@ impl Local {
         self.channels.at_mut(local.slot()).members.at_mut(position).held = false;
     }
 
+    /// The home's answer to `member` named a position: from now on the member is told when something is missing behind it.
+    pub fn follow(&mut self, member: MemberId, position: Position) {
+        let &Place { local, position: at } = self.places.at(member.slot());
+        let entry = self.channels.at_mut(local.slot());
+        entry.members.at_mut(at).positioned = true;
+        match &mut entry.followed {
+            // Their position and this one are the same, unless something was lost; then the next publication shows it.
+            Some(followed) => followed.members += 1,
+            None => entry.followed = Some(Box::new(Followed { position, members: 1 })),
+        }
+    }
+
+    /// A publication has come from the home.
+    pub fn step(&mut self, id: LocalId, publication: &Publication) -> Step {
+        let Some(followed) = &mut self.channels.at_mut(id.slot()).followed else { return Step::Next };
+        // What is published past the history has no place of its own.
+        let (Some(offset), new) = (publication.offset(), publication.position) else { return Step::Next };
+        let before = followed.position;
+        if new.epoch == before.epoch && offset <= before.offset {
+            return Step::Old;
+        }
+        followed.position = new;
+        if new.epoch == before.epoch && offset == before.offset.next() { Step::Next } else { Step::Gap }
+    }
+
     /// Ends an admitted subscription, in constant time. The channel returned names it in the withdrawal that the home has
     /// to get.
     pub fn remove(&mut self, member: MemberId) -> Channel {
         let Place { local, position } = self.places.remove(member.slot());
         let entry = self.channels.at_mut(local.slot());
-        debug_assert_eq!(entry.members.at_mut(position).member, member, "a place and its member name each other");
+        let leaver = entry.members.at_mut(position);
+        debug_assert_eq!(leaver.member, member, "a place and its member name each other");
+        if leaver.positioned {
+            entry.followed.take_if(|followed| {
+                followed.members -= 1;
+                followed.members == 0
+            });
+        }
         if let Some(moved) = entry.members.swap_remove(position) {
             self.places.at_mut(moved.slot()).position = position;
         }

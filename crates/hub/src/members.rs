@@ -16,6 +16,8 @@ pub struct Member {
     pub encoding: u8,
     /// Live publications are kept back for it until the reply that announces the subscription is queued.
     pub held: bool,
+    /// It is told when publications are missing between two that it gets.
+    pub positioned: bool,
 }
 
 const _: () = assert!(size_of::<Member>() == 16, "16 B and 8 B of back pointer for each subscription");

@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use crate::history::Retention;
+use crate::recovery::RecoveryMode;
+
 /// What stands between a channel's namespace and the rest of its name.
 pub const BOUNDARY: char = ':';
 /// A channel whose name starts with this is private: it needs a token whatever its namespace allows.
@@ -25,6 +28,27 @@ pub struct Namespace {
     pub allow_publish_for_subscriber: bool,
     /// Clients without a user may publish where other clients may.
     pub allow_publish_for_anonymous: bool,
+    /// What is kept of each channel; `None` is nothing.
+    pub history: Option<Retention>,
+    /// Every subscription recovers.
+    pub force_recovery: bool,
+    /// Subscriptions that ask for it recover.
+    pub allow_recovery: bool,
+    /// What a recovery brings.
+    pub recovery_mode: RecoveryMode,
+    /// In cache mode every subscription begins with the newest publication, whether it asked or not.
+    pub auto_cache_recover: bool,
+    /// Every subscription is told when it misses something.
+    pub force_positioning: bool,
+    /// Subscriptions that ask for it are told when they miss something.
+    pub allow_positioning: bool,
+    /// Clients may read the history. Anonymous ones need `allow_history_for_anonymous` as well.
+    pub allow_history_for_client: bool,
+    /// Clients may read the history of channels that they are subscribed to. Anonymous ones need
+    /// `allow_history_for_anonymous` as well.
+    pub allow_history_for_subscriber: bool,
+    /// Clients without a user may read the history where other clients may.
+    pub allow_history_for_anonymous: bool,
 }
 
 /// The option that a client's wish lacks, by the name it has in the configuration.
@@ -62,6 +86,18 @@ impl Namespace {
         Ok(())
     }
 
+    /// Whether a client may read the history; `subscribed` says whether it is subscribed to the channel.
+    pub fn may_read_history(&self, anonymous: bool, subscribed: bool) -> Result<(), Lacks> {
+        let allowed = self.allow_history_for_client || (subscribed && self.allow_history_for_subscriber);
+        if !allowed {
+            return Err(Lacks("allow_history_for_client"));
+        }
+        if anonymous && !self.allow_history_for_anonymous {
+            return Err(Lacks("allow_history_for_anonymous"));
+        }
+        Ok(())
+    }
+
     /// An option that is set and can have no effect, with the one that it needs.
     fn idle_option(&self) -> Option<(&'static str, &'static str)> {
         if self.allow_subscribe_for_anonymous && !self.allow_subscribe_for_client {
@@ -70,7 +106,26 @@ impl Namespace {
         if self.allow_publish_for_anonymous && !self.allow_publish_for_client && !self.allow_publish_for_subscriber {
             return Some(("allow_publish_for_anonymous", "allow_publish_for_client"));
         }
-        None
+        self.idle_history_option()
+    }
+
+    fn idle_history_option(&self) -> Option<(&'static str, &'static str)> {
+        let recovers = self.force_recovery || self.allow_recovery;
+        let reads = self.allow_history_for_client || self.allow_history_for_subscriber;
+        let has_history = self.history.is_some();
+        let is_cache = self.recovery_mode == RecoveryMode::Cache;
+        let rules = [
+            (self.force_recovery, has_history, "force_recovery", "history_size"),
+            (self.allow_recovery, has_history, "allow_recovery", "history_size"),
+            (self.force_positioning, has_history, "force_positioning", "history_size"),
+            (self.allow_positioning, has_history, "allow_positioning", "history_size"),
+            (self.allow_history_for_client, has_history, "allow_history_for_client", "history_size"),
+            (self.allow_history_for_subscriber, has_history, "allow_history_for_subscriber", "history_size"),
+            (self.allow_history_for_anonymous, reads, "allow_history_for_anonymous", "allow_history_for_client"),
+            (is_cache, recovers, "force_recovery_mode", "force_recovery"),
+            (self.auto_cache_recover, is_cache && recovers, "auto_cache_recover", "force_recovery_mode"),
+        ];
+        rules.into_iter().find_map(|(on, has, option, needs)| (on && !has).then_some((option, needs)))
     }
 }
 
@@ -211,6 +266,7 @@ pub fn is_valid_name(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn named(name: &str) -> Namespace {
         Namespace { name: name.into(), ..Namespace::default() }
@@ -326,12 +382,65 @@ mod tests {
                 allow_publish_for_client: on(2),
                 allow_publish_for_subscriber: on(3),
                 allow_publish_for_anonymous: on(4),
+                ..Namespace::default()
             };
             let (anonymous, subscribed) = (on(5), on(6));
             let subscribe = on(0) && (!anonymous || on(1));
             let publish = (on(2) || on(3) && subscribed) && (!anonymous || on(4));
             assert_eq!(namespace.may_subscribe(anonymous).is_ok(), subscribe, "{namespace:?} {anonymous}");
             assert_eq!(namespace.may_publish(anonymous, subscribed).is_ok(), publish, "{namespace:?} {anonymous}");
+        }
+    }
+
+    #[test]
+    fn options_of_the_history_need_a_history() {
+        let kept = Retention { size: 1, ttl: Duration::from_secs(1), meta_ttl: Duration::from_secs(1) };
+        let idle = |namespace: &Namespace| match Namespaces::new(named(""), vec![namespace.clone()]) {
+            Ok(_) => None,
+            Err(NamespaceError::Idle { option, .. }) => Some(option),
+            Err(other) => panic!("{other}"),
+        };
+        type SwitchOn = fn(&mut Namespace);
+        let options: [(&str, SwitchOn); 6] = [
+            ("force_recovery", |n| n.force_recovery = true),
+            ("allow_recovery", |n| n.allow_recovery = true),
+            ("force_positioning", |n| n.force_positioning = true),
+            ("allow_positioning", |n| n.allow_positioning = true),
+            ("allow_history_for_client", |n| n.allow_history_for_client = true),
+            ("allow_history_for_subscriber", |n| n.allow_history_for_subscriber = true),
+        ];
+        for (option, switch_on) in options {
+            let mut namespace = named("chat");
+            switch_on(&mut namespace);
+            assert_eq!(idle(&namespace), Some(option));
+            namespace.history = Some(kept);
+            assert_eq!(idle(&namespace), None, "{option} with a history");
+        }
+        let mut namespace = Namespace { history: Some(kept), auto_cache_recover: true, ..named("chat") };
+        assert_eq!(idle(&namespace), Some("auto_cache_recover"));
+        namespace.recovery_mode = RecoveryMode::Cache;
+        assert_eq!(idle(&namespace), Some("force_recovery_mode"));
+        namespace.allow_recovery = true;
+        assert_eq!(idle(&namespace), None);
+        namespace.allow_history_for_anonymous = true;
+        assert_eq!(idle(&namespace), Some("allow_history_for_anonymous"));
+        namespace.allow_history_for_subscriber = true;
+        assert_eq!(idle(&namespace), None);
+    }
+
+    #[test]
+    fn histories_are_read_by_whom_the_options_name() {
+        for bits in 0..32_u8 {
+            let on = |bit: u8| bits >> bit & 1 == 1;
+            let namespace = Namespace {
+                allow_history_for_client: on(0),
+                allow_history_for_subscriber: on(1),
+                allow_history_for_anonymous: on(2),
+                ..named("chat")
+            };
+            let (anonymous, subscribed) = (on(3), on(4));
+            let may = (on(0) || on(1) && subscribed) && (!anonymous || on(2));
+            assert_eq!(namespace.may_read_history(anonymous, subscribed).is_ok(), may, "{namespace:?}");
         }
     }
 

@@ -1,8 +1,9 @@
 //! What travels through a channel.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU64;
 
-use crate::id::{Channel, Position};
+use crate::id::{Channel, Offset, Position};
 
 /// Labels of a publication, for filters and for the application. Ordered, so that every encoding lists them alike.
 pub type Tags = BTreeMap<String, String>;
@@ -31,13 +32,29 @@ pub struct Draft {
     pub info: Option<Box<ClientInfo>>,
     /// Labels, if any.
     pub tags: Option<Box<Tags>>,
+    /// What the publisher asks beside the publication itself, if anything.
+    pub options: Option<Box<PublishOptions>>,
+}
+
+/// What a publisher may ask of the home.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct PublishOptions {
+    /// Deliver only: the publication gets no offset and is not kept. Whoever is away misses it.
+    pub skip_history: bool,
+    /// A second publication with the same key in the same channel is not published; it gets the first one's answer. For
+    /// as long as [`HomeLimits::idempotency_ttl`](crate::HomeLimits::idempotency_ttl) says.
+    pub idempotency_key: Option<Box<str>>,
+    /// Above 0: publish only if it is higher than the version published last into the channel. Needs a history.
+    pub version: u64,
+    /// Versions of different epochs do not compare: the newer publication wins.
+    pub version_epoch: Option<Box<str>>,
 }
 
 impl Draft {
-    /// A draft as a backend sends it: without client and tags.
+    /// A draft as a backend sends it: without client, tags and wishes.
     #[must_use]
     pub fn new(channel: Channel, data: impl Into<Box<[u8]>>) -> Draft {
-        Draft { channel, data: data.into(), info: None, tags: None }
+        Draft { channel, data: data.into(), info: None, tags: None, options: None }
     }
 
     /// What [`Publication::cost`] will be.
@@ -46,10 +63,10 @@ impl Draft {
         cost(&self.channel, &self.data, self.info.as_deref(), self.tags.as_deref())
     }
 
-    /// The publication at `position`.
-    pub(crate) fn numbered(self, position: Position) -> Publication {
-        let Draft { channel, data, info, tags } = self;
-        Publication { channel, data, info, tags, position }
+    /// The publication at `position`; `time` as in [`Publication::time`].
+    pub(crate) fn numbered(self, position: Position, time: Option<NonZeroU64>) -> Publication {
+        let Draft { channel, data, info, tags, options: _ } = self;
+        Publication { channel, data, info, tags, position, time }
     }
 }
 
@@ -65,13 +82,28 @@ pub struct Publication {
     pub info: Option<Box<ClientInfo>>,
     /// Labels, if any.
     pub tags: Option<Box<Tags>>,
-    /// Its number and the numbering that this belongs to.
+    /// Its number and the numbering that this belongs to. Clients see it only where `time` is set.
     pub position: Position,
+    /// When it was numbered, in milliseconds of Unix time, if its channel keeps a history and it is part of that. In other
+    /// channels a position leads nowhere, and one published past the history has the position of the one before it.
+    pub time: Option<NonZeroU64>,
 }
 
-const _: () = assert!(size_of::<Publication>() <= 64, "the letter carries a pointer to it; keep it to a cache line");
+const _: () = assert!(size_of::<Publication>() <= 72, "one for each entry of each history");
 
 impl Publication {
+    /// The offset that clients are told.
+    #[must_use]
+    pub fn offset(&self) -> Option<Offset> {
+        self.time.map(|_| self.position.offset)
+    }
+
+    /// Bytes of what its publisher wrote: about what it takes on the wire.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
+        texts(&self.data, self.info.as_deref(), self.tags.as_deref())
+    }
+
     /// Bytes for which the publication counts in a mailbox: about what it occupies.
     ///
     /// Every mailbox counts it in full though workers share one copy: the last of them frees it, and which one that is
@@ -88,12 +120,16 @@ const PUBLICATION_BYTES: usize = size_of::<Publication>() + 64;
 const TAG_BYTES: usize = 64;
 
 fn cost(channel: &str, data: &[u8], info: Option<&ClientInfo>, tags: Option<&Tags>) -> usize {
+    let structs = info.map_or(0, |_| size_of::<ClientInfo>()) + tags.map_or(0, |tags| tags.len() * TAG_BYTES);
+    PUBLICATION_BYTES + structs + channel.len() + texts(data, info, tags)
+}
+
+fn texts(data: &[u8], info: Option<&ClientInfo>, tags: Option<&Tags>) -> usize {
     let json = |text: &Option<Box<[u8]>>| text.as_ref().map_or(0, |bytes| bytes.len());
-    let info = info.map_or(0, |info| {
-        size_of::<ClientInfo>() + info.user.len() + info.client.len() + json(&info.conn_info) + json(&info.chan_info)
-    });
-    let tags = tags.map_or(0, |tags| tags.iter().map(|(key, value)| TAG_BYTES + key.len() + value.len()).sum());
-    PUBLICATION_BYTES + channel.len() + data.len() + info + tags
+    let info =
+        info.map_or(0, |info| info.user.len() + info.client.len() + json(&info.conn_info) + json(&info.chan_info));
+    let tags = tags.map_or(0, |tags| tags.iter().map(|(key, value)| key.len() + value.len()).sum());
+    data.len() + info + tags
 }
 
 #[cfg(test)]
@@ -127,6 +163,6 @@ mod tests {
     fn numbering_does_not_change_the_cost() {
         let draft = Draft::new(Channel::new("news"), *b"{}");
         let position = Position { offset: Offset(1), epoch: Epoch::from_seed(1) };
-        assert_eq!(draft.cost(), draft.clone().numbered(position).cost());
+        assert_eq!(draft.cost(), draft.clone().numbered(position, None).cost());
     }
 }

@@ -71,6 +71,20 @@ impl<T> Slots<T> {
         }
     }
 
+    /// The value in `slot`, if there is one.
+    pub(crate) fn get(&self, slot: u32) -> Option<&T> {
+        match self.pages.get(slot as usize / PAGE_SLOTS)?.get(slot as usize % PAGE_SLOTS)? {
+            Slot::Occupied(value) => Some(value),
+            Slot::Vacant { .. } => None,
+        }
+    }
+
+    /// The first slot that was never used.
+    pub(crate) fn end(&self) -> u32 {
+        let full = self.pages.len().saturating_sub(1) * PAGE_SLOTS;
+        (full + self.pages.last().map_or(0, Vec::len)) as u32
+    }
+
     /// Takes the value out of `slot`, which must be occupied.
     pub(crate) fn remove(&mut self, slot: u32) -> T {
         let place = &mut self.pages[slot as usize / PAGE_SLOTS][slot as usize % PAGE_SLOTS];
@@ -86,8 +100,7 @@ impl<T> Slots<T> {
 
     /// Visits the values of the slots `from..from + limit` and says where to go on, or `None` at the end.
     pub(crate) fn walk(&self, from: u32, limit: usize, mut visit: impl FnMut(&T)) -> Option<u32> {
-        let full = self.pages.len().saturating_sub(1) * PAGE_SLOTS;
-        let slots = full + self.pages.last().map_or(0, Vec::len);
+        let slots = self.end() as usize;
         let start = (from as usize).min(slots);
         let end = start.saturating_add(limit).min(slots);
         for slot in start..end {

@@ -94,7 +94,7 @@ impl Worker {
 
     fn subscribe(&mut self, channel: &str, subscriber: u64) -> MemberId {
         let (id, channel) = self.local.begin(channel);
-        self.home.subscribe(NOW, &channel, WORKER).expect("below the limit");
+        self.home.subscribe(NOW, &channel, WORKER, None, None).expect("below the limit");
         self.local.admit(id, SubscriberId(subscriber), 0, false)
     }
 

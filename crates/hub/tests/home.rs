@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hub::{
-    Channel, ChannelHash, Draft, Epoch, Home, HomeLimits, Offset, Position, Publication, PublishRefusal, Route,
-    SubscribeRefusal, WorkerId,
+    Channel, ChannelHash, ChannelsMax, Draft, Epoch, Home, HomeLimits, Offset, Position, Publication, PublishRefusal,
+    Route, WorkerId,
 };
 use proptest::prelude::*;
 
@@ -90,7 +90,7 @@ struct Pair {
 
 impl Pair {
     fn new() -> Pair {
-        let limits = HomeLimits { channels_max: CHANNELS_MAX };
+        let limits = HomeLimits { channels_max: CHANNELS_MAX, ..HomeLimits::default() };
         Pair { home: Some(Home::new(ChannelHash::new([5; 16]), limits, 99)), ..Pair::default() }
     }
 
@@ -99,12 +99,12 @@ impl Pair {
     }
 
     fn subscribe(&mut self, channel: u8, worker: u16) {
-        let answer = self.home().subscribe(NOW, &name(channel), WorkerId(worker));
+        let answer = self.home().subscribe(NOW, &name(channel), WorkerId(worker), None, None);
         if !self.channels.contains_key(&channel) && self.channels.len() == CHANNELS_MAX {
-            assert_eq!(answer, Err(SubscribeRefusal::ChannelsMax { limit: CHANNELS_MAX }));
+            assert_eq!(answer, Err(ChannelsMax { limit: CHANNELS_MAX }));
             return;
         }
-        let position = answer.expect("there is room for the channel");
+        let position = answer.expect("there is room for the channel").position;
         let epochs = &mut self.epochs;
         let model = self.channels.entry(channel).or_insert_with(|| {
             assert_eq!(position.offset, Offset(0), "a new channel has no publications");
@@ -131,7 +131,7 @@ impl Pair {
         self.published += 1;
         let draft = Draft::new(name(channel), self.published.to_string().into_bytes());
         let mut mailboxes = Mailboxes { full, asked: Vec::new() };
-        let answer = self.home().publish(NOW, draft.clone(), &mut mailboxes);
+        let answer = self.home().publish(NOW, draft.clone(), None, &mut mailboxes);
         let Some(model) = self.channels.get_mut(&channel) else {
             let published = answer.expect("nobody's mailbox can refuse");
             assert_eq!((published.position.offset, published.workers), (Offset(1), 0));
@@ -217,7 +217,7 @@ proptest! {
         let mut passing = BTreeSet::new();
         // Passing channels on both sides of those that stay, so that slots free up anywhere.
         for n in (400..430).chain(stay.iter().copied()).chain(430..460) {
-            home.subscribe(NOW, &name(n), worker).unwrap();
+            home.subscribe(NOW, &name(n), worker, None, None).unwrap();
             if n >= 400 {
                 passing.insert(n);
             }
@@ -235,7 +235,7 @@ proptest! {
             prop_assert!(page <= limit.max(1), "{} channels on a page of {}", page, limit);
             for (insert, n) in between.next().unwrap_or_default() {
                 if insert && passing.insert(n) {
-                    home.subscribe(NOW, &name(n), worker).unwrap();
+                    home.subscribe(NOW, &name(n), worker, None, None).unwrap();
                 } else if !insert && passing.remove(&n) {
                     home.unsubscribe(NOW, &name(n), worker, 1);
                 }
@@ -251,31 +251,31 @@ proptest! {
 fn a_full_mailbox_of_the_last_worker_asked_still_numbers_nothing() {
     let mut home = Home::new(ChannelHash::new([5; 16]), HomeLimits::default(), 1);
     for worker in 0..WORKERS {
-        home.subscribe(NOW, &name(0), WorkerId(worker)).unwrap();
+        home.subscribe(NOW, &name(0), WorkerId(worker), None, None).unwrap();
     }
     for full in 0..WORKERS {
         let mut mailboxes = Mailboxes { full: [false; 4], asked: Vec::new() };
         mailboxes.full[usize::from(full)] = true;
-        let answer = home.publish(NOW, Draft::new(name(0), *b"1"), &mut mailboxes);
+        let answer = home.publish(NOW, Draft::new(name(0), *b"1"), None, &mut mailboxes);
         assert_eq!(answer, Err(PublishRefusal::MailboxFull { worker: WorkerId(full) }));
         assert!(mailboxes.asked.iter().all(|asked| matches!(asked, Asked::Room(..))));
     }
     let mut mailboxes = Mailboxes { full: [false; 4], asked: Vec::new() };
-    let published = home.publish(NOW, Draft::new(name(0), *b"1"), &mut mailboxes).unwrap();
+    let published = home.publish(NOW, Draft::new(name(0), *b"1"), None, &mut mailboxes).unwrap();
     assert_eq!((published.position.offset, published.workers), (Offset(1), WORKERS));
 }
 
 #[test]
 fn channels_beyond_the_limit_are_refused_until_one_is_forgotten() {
-    let mut home = Home::new(ChannelHash::new([5; 16]), HomeLimits { channels_max: 2 }, 1);
+    let mut home = Home::new(ChannelHash::new([5; 16]), HomeLimits { channels_max: 2, ..HomeLimits::default() }, 1);
     let worker = WorkerId(0);
-    home.subscribe(NOW, &name(0), worker).unwrap();
-    home.subscribe(NOW, &name(1), worker).unwrap();
-    assert_eq!(home.subscribe(NOW, &name(2), worker), Err(SubscribeRefusal::ChannelsMax { limit: 2 }));
+    home.subscribe(NOW, &name(0), worker, None, None).unwrap();
+    home.subscribe(NOW, &name(1), worker, None, None).unwrap();
+    assert_eq!(home.subscribe(NOW, &name(2), worker, None, None), Err(ChannelsMax { limit: 2 }));
     assert_eq!(home.subscribers(&name(2)), None, "a refused subscription counts nothing");
-    home.subscribe(NOW, &name(1), worker).expect("a channel that exists takes more subscriptions");
+    home.subscribe(NOW, &name(1), worker, None, None).expect("a channel that exists takes more subscriptions");
     home.unsubscribe(NOW, &name(0), worker, 1);
-    home.subscribe(NOW, &name(2), worker).expect("one was forgotten");
+    home.subscribe(NOW, &name(2), worker, None, None).expect("one was forgotten");
     assert_eq!(home.channels(), 2);
 }
 
@@ -283,7 +283,7 @@ fn channels_beyond_the_limit_are_refused_until_one_is_forgotten() {
 fn homes_with_other_seeds_draw_other_epochs() {
     let epoch = |seed| {
         let mut home = Home::new(ChannelHash::new([5; 16]), HomeLimits::default(), seed);
-        home.subscribe(NOW, &name(0), WorkerId(0)).unwrap().epoch
+        home.subscribe(NOW, &name(0), WorkerId(0), None, None).unwrap().position.epoch
     };
     assert_eq!(epoch(1), epoch(1));
     assert_ne!(epoch(1), epoch(2));

@@ -82,7 +82,7 @@ impl Story {
         let hash = ChannelHash::new([5; 16]);
         let (mut home, mut local) = (Home::new(hash, HomeLimits::default(), 1), Local::new(hash));
         let (id, channel) = local.begin(CHANNEL);
-        home.subscribe(NOW, &channel, WORKER).expect("below the limit");
+        home.subscribe(NOW, &channel, WORKER, None, None).expect("below the limit");
         let a = Some(local.admit(id, A, 0, false));
         let (up, down) = (VecDeque::new(), Mailbox(VecDeque::new()));
         Story { rule, home, local, up, down, a, b_began: false, published: 0, owed: None, received: Vec::new() }
@@ -111,7 +111,8 @@ impl Story {
             Step::Publish => {
                 self.published += 1;
                 let data = (self.published as u64).to_le_bytes();
-                self.home.publish(NOW, Draft::new(Channel::new(CHANNEL), data), &mut self.down).expect("there is room");
+                let draft = Draft::new(Channel::new(CHANNEL), data);
+                self.home.publish(NOW, draft, None, &mut self.down).expect("there is room");
                 if let Some(owed) = &mut self.owed {
                     owed.push(self.published as u64);
                 }
@@ -135,7 +136,7 @@ impl Story {
     fn home_reads(&mut self) {
         match self.up.pop_front().expect("a letter waits") {
             Up::Subscribe(channel, id) => {
-                self.home.subscribe(NOW, &channel, WORKER).expect("below the limit");
+                self.home.subscribe(NOW, &channel, WORKER, None, None).expect("below the limit");
                 self.owed = Some(Vec::new());
                 self.down.0.push_back(Down::Answer(id));
             }

@@ -132,7 +132,7 @@ impl World {
     pub(crate) fn new(seed: u64, plant: Plant) -> World {
         let mut random = Rng::with_seed(seed);
         let hash = ChannelHash::new(random.u128(..).to_le_bytes());
-        let limits = HomeLimits { channels_max: CHANNELS_MAX };
+        let limits = HomeLimits { channels_max: CHANNELS_MAX, ..HomeLimits::default() };
         let workers = (0..WORKERS)
             .map(|_| Worker {
                 home: Home::new(hash, limits, random.u64(..)),
@@ -364,7 +364,8 @@ impl World {
     fn read(&mut self, from: usize, to: usize) {
         match self.queues[from][to].pop_front() {
             Some(Letter::Subscribe { channel, local, who, sequence }) => {
-                let answer = self.workers[to].home.subscribe(NOW, &channel, WorkerId(from as u16));
+                let answer = self.workers[to].home.subscribe(NOW, &channel, WorkerId(from as u16), None, None);
+                let answer = answer.map(|subscribed| subscribed.position);
                 match answer {
                     Ok(_) => *self.workers[to].counted.entry((channel.clone(), from)).or_default() += 1,
                     Err(_) => self.counts.bump("subscribe refused by channels_max"),
@@ -436,7 +437,7 @@ impl World {
         let swap = self.planted(Plant::Swap);
         let ignore_full = self.plant == Plant::NumberBeforeRoom;
         let mut route = Queues { queues: &mut self.queues[home], ignore_full, drop, double };
-        match self.workers[home].home.publish(NOW, draft, &mut route) {
+        match self.workers[home].home.publish(NOW, draft, None, &mut route) {
             Ok(published) => {
                 self.counts.bump(if published.workers == 0 { "publish to nobody" } else { "publish accepted" });
                 self.checker.published(&channel, published.position, data);
