@@ -30,12 +30,14 @@ pub enum Request<'a> {
         /// JSON text without line breaks, empty where it was absent or is not JSON.
         data: Cow<'a, str>,
     },
+    /// Read a part of a channel's history.
+    History(History<'a>),
     /// Answer to our ping.
     Pong,
     /// A one-way message to the backend.
     Send,
-    /// Known to the protocol, without anybody here who handles it: `presence`, `presence_stats`, `history`, `rpc`,
-    /// `refresh`, `sub_refresh`.
+    /// Known to the protocol, without anybody here who handles it: `presence`, `presence_stats`, `rpc`, `refresh`,
+    /// `sub_refresh`.
     Unavailable(&'static str),
     /// No request at all, or one that the protocol forbids (`ping` from a client).
     Unknown,
@@ -47,7 +49,56 @@ pub struct Connect<'a> {
     /// A connection token, empty without one.
     pub token: Cow<'a, str>,
     /// Channels wanted at once: the way a unidirectional client subscribes.
-    pub channels: Vec<Cow<'a, str>>,
+    pub channels: Vec<Wanted<'a>>,
+}
+
+/// A channel wanted at connect.
+#[derive(Debug, Default)]
+pub struct Wanted<'a> {
+    /// The channel.
+    pub channel: Cow<'a, str>,
+    /// Where the client left off, if it wants to go on there.
+    pub recover: Option<Position<'a>>,
+}
+
+impl Wanted<'_> {
+    /// The same without a borrow.
+    pub fn into_owned(self) -> Wanted<'static> {
+        let recover = self.recover.map(|Position { offset, epoch }| {
+            let epoch = Cow::Owned(epoch.into_owned());
+            Position { offset, epoch }
+        });
+        Wanted { channel: Cow::Owned(self.channel.into_owned()), recover }
+    }
+}
+
+/// A position in a channel, as a client names it.
+#[derive(Debug, Default, Clone)]
+pub struct Position<'a> {
+    /// The last publication seen.
+    pub offset: u64,
+    /// Any text; empty for whatever epoch there is.
+    pub epoch: Cow<'a, str>,
+}
+
+impl Position<'_> {
+    /// As the hub judges it.
+    pub fn since(&self) -> hub::Since {
+        hub::Since { offset: hub::Offset(self.offset), epoch: hub::SinceEpoch::read(&self.epoch) }
+    }
+}
+
+/// The history request.
+#[derive(Debug, Default)]
+pub struct History<'a> {
+    /// The channel.
+    pub channel: Cow<'a, str>,
+    /// Publications at most: 0 asks for the position alone, below 0 for as many as one answer may hold.
+    pub limit: i32,
+    /// Only what follows this position, or precedes it where `reverse` is set.
+    pub since: Option<Position<'a>>,
+    /// Newest first.
+    pub reverse: bool,
 }
 
 /// The subscribe request, as far as it changes the answer.
@@ -63,4 +114,12 @@ pub struct Subscribe<'a> {
     pub filtered: bool,
     /// 0 stream; other types need what is not configured here.
     pub kind: i32,
+    /// Where the client left off, if it wants to go on there.
+    pub recover: Option<Position<'a>>,
+    /// The client wants to be able to recover later.
+    pub recoverable: bool,
+    /// The client wants to be told when it misses something.
+    pub positioned: bool,
+    /// Where it cannot recover, the client wants an error rather than the subscription.
+    pub reject_unrecovered: bool,
 }

@@ -18,7 +18,7 @@ use crate::settings::Limits;
 use crate::shared::{Cx, Directions, End, Shared, Urgency};
 use crate::transport::http::{Http, Outcome};
 use crate::transport::websocket::{Closing, Fate, Open};
-use hub::{LocalId, Publication, SubscriberId};
+use hub::{HistoryPage, LocalId, Publication, Subscribed, SubscriberId};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -381,22 +381,57 @@ impl Connection {
         }
     }
 
-    /// The home has answered a subscribe. On success the connection has become a member in `Shared::local`. `None`: the
-    /// answer is stale, nobody became a member.
+    /// The home has answered a subscribe. Says first whether the connection has become a member in `Shared::local`: it may
+    /// decline what the home has granted. `None`: the answer is stale, nobody became a member.
     pub fn subscription_answered(
         &mut self,
         now: Duration,
         me: SubscriberId,
         sequence: u32,
-        answer: Result<(), ClientError>,
+        answer: Result<Subscribed, ClientError>,
         shared: &mut Shared,
-    ) -> Option<Directions> {
+    ) -> Option<(bool, Directions)> {
         let was_empty = self.outbox.is_empty();
         let Phase::Open(open) = &mut self.phase else { return None };
         let cx = &mut Cx { now, shared, outbox: &mut self.outbox };
-        let fate = open.subscription_answered(cx, me, sequence, answer)?;
+        let (is_member, fate) = open.subscription_answered(cx, me, sequence, answer)?;
         let end = self.settle(now, fate, shared);
-        Some(self.directions(now, was_empty, Urgency::Reply, end, shared))
+        Some((is_member, self.directions(now, was_empty, Urgency::Reply, end, shared)))
+    }
+
+    /// A positioned subscription has missed something before the next publication: it ends, and the client is told why.
+    pub fn missed_something(&mut self, now: Duration, local: LocalId, shared: &mut Shared) -> Directions {
+        self.with_open(now, Urgency::Broadcast, shared, |open, cx| open.missed_something(cx, local))
+    }
+
+    /// The home has answered a history command.
+    pub fn history_read(
+        &mut self,
+        now: Duration,
+        command: u32,
+        answer: Result<HistoryPage, ClientError>,
+        shared: &mut Shared,
+    ) -> Directions {
+        self.with_open(now, Urgency::Reply, shared, |open, cx| open.history_read(cx, command, answer))
+    }
+
+    /// Lets an open connection do something; does nothing to another one.
+    fn with_open(
+        &mut self,
+        now: Duration,
+        urgency: Urgency,
+        shared: &mut Shared,
+        work: impl FnOnce(&mut Open, &mut Cx<'_>) -> Fate,
+    ) -> Directions {
+        let was_empty = self.outbox.is_empty();
+        let end = match &mut self.phase {
+            Phase::Open(open) => {
+                let fate = work(open, &mut Cx { now, shared, outbox: &mut self.outbox });
+                self.settle(now, fate, shared)
+            }
+            _ => None,
+        };
+        self.directions(now, was_empty, urgency, end, shared)
     }
 
     /// The home has answered a publish.
@@ -407,15 +442,7 @@ impl Connection {
         answer: Result<(), ClientError>,
         shared: &mut Shared,
     ) -> Directions {
-        let was_empty = self.outbox.is_empty();
-        let end = match &mut self.phase {
-            Phase::Open(open) => {
-                let fate = open.published(&mut Cx { now, shared, outbox: &mut self.outbox }, command, answer);
-                self.settle(now, fate, shared)
-            }
-            _ => None,
-        };
-        self.directions(now, was_empty, Urgency::Reply, end, shared)
+        self.with_open(now, Urgency::Reply, shared, |open, cx| open.published(cx, command, answer))
     }
 
     /// Whether input was held back and can go on: the worker calls `resume_input`, as guarded as `received`.
@@ -425,15 +452,7 @@ impl Connection {
 
     /// Runs the input that was held back.
     pub fn resume_input(&mut self, now: Duration, shared: &mut Shared) -> Directions {
-        let was_empty = self.outbox.is_empty();
-        let end = match &mut self.phase {
-            Phase::Open(open) => {
-                let fate = open.resume_input(&mut Cx { now, shared, outbox: &mut self.outbox });
-                self.settle(now, fate, shared)
-            }
-            _ => None,
-        };
-        self.directions(now, was_empty, Urgency::Reply, end, shared)
+        self.with_open(now, Urgency::Reply, shared, Open::resume_input)
     }
 
     /// How the connection's publications have to look.

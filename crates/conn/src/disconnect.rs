@@ -45,6 +45,20 @@ impl Disconnect {
     pub const NOT_AVAILABLE: Self = Self::new(3508, "not available");
 }
 
+/// Why we end one subscription; becomes an `unsubscribe` push. From 2500 on the SDK subscribes again by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unsubscribed {
+    /// Centrifugo's number.
+    pub code: u16,
+    /// Centrifugo's words.
+    pub reason: &'static str,
+}
+
+impl Unsubscribed {
+    /// A positioned subscription has missed something; the client recovers it.
+    pub const INSUFFICIENT_STATE: Self = Self { code: 2500, reason: "insufficient state" };
+}
+
 /// The answer to one command that failed; the connection stays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientError {
@@ -75,4 +89,8 @@ impl ClientError {
     pub const BAD_REQUEST: Self = Self::new(107, "bad request", false);
     /// The feature is off here.
     pub const NOT_AVAILABLE: Self = Self::new(108, "not available", false);
+    /// The answer does not fit what waits for the client already: worth another try.
+    pub const TOO_MANY_REQUESTS: Self = Self::new(111, "too many requests", true);
+    /// The position that the client names is gone.
+    pub const UNRECOVERABLE_POSITION: Self = Self::new(112, "unrecoverable position", false);
 }

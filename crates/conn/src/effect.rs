@@ -1,7 +1,7 @@
 //! What a connection asks of the rest of its worker. Values, applied by the worker after the call that made them, so
 //! that a panic inside a connection cannot leave the hub half changed.
 
-use hub::{Channel, Draft, MemberId};
+use hub::{Channel, Draft, HistoryQuery, MemberId, Recover};
 use std::fmt;
 
 /// One request to the worker.
@@ -13,6 +13,8 @@ pub enum Effect {
         sequence: u32,
         /// The channel.
         channel: Channel,
+        /// Where it wants to go on, if it does.
+        recover: Option<Box<Recover>>,
     },
     /// The subscription is over here: remove the member and withdraw it at the home.
     Withdraw {
@@ -25,6 +27,15 @@ pub enum Effect {
         command: u32,
         /// What to publish.
         draft: Box<Draft>,
+    },
+    /// Have the home read a channel's history, and answer with `history_read`.
+    History {
+        /// The command's id, for the reply.
+        command: u32,
+        /// The channel.
+        channel: Channel,
+        /// What is wanted of it.
+        query: HistoryQuery,
     },
     /// Something the operator should be able to read in the log.
     Note(Note),

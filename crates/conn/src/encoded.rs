@@ -1,6 +1,6 @@
 //! Publications as the bytes that go on the wire: made once per encoding and worker, whatever the audience.
 
-use crate::dialect::{centrifugo::Format, plain};
+use crate::dialect::{centrifugo::Format, json_publications, plain};
 use wire::ws::OpCode;
 
 /// What a publication has to look like for a connection. Its number is what the hub stores beside a subscriber.
@@ -36,6 +36,15 @@ impl Encoding {
             }
         };
         wire::ws::write_frame(out, opcode, true, scratch, None);
+    }
+
+    /// Appends publications as they stand in a subscribe result, without what is around them.
+    pub(crate) fn missed(self, missed: &hub::Missed, out: &mut Vec<u8>) {
+        match self {
+            Self::CentrifugoJson => Format::Json.missed(out, &missed.publications),
+            Self::Plain => json_publications(out, &missed.publications),
+            Self::CentrifugoProtobuf => Format::Protobuf.missed(out, &missed.publications),
+        }
     }
 }
 

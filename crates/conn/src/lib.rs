@@ -13,7 +13,8 @@
 //!
 //! * [`connection`]: the life of a connection; `transport`: HTTP requests and WebSocket frames.
 //! * `session`: a client after the handshake; [`command`]: what it asks; `dialect`: how it says so.
-//! * [`outbox`]: what waits to be sent; [`encoded`]: publications as frames, once per encoding.
+//! * [`outbox`]: what waits to be sent; [`encoded`]: publications as frames, once per encoding; [`recoveries`]: what was
+//!   missed, once for all that missed the same.
 //! * `route`: which path is what; [`auth`]: Origin and Host.
 //! * [`disconnect`]: every code a client can be told; [`settings`]: what the operator decided.
 #![forbid(unsafe_code)]
@@ -29,6 +30,7 @@ pub mod ids;
 mod liveness;
 mod moment;
 pub mod outbox;
+pub mod recoveries;
 mod route;
 mod session;
 pub mod settings;

@@ -112,6 +112,13 @@ impl Outboxes {
         BodyId(id)
     }
 
+    /// The same for a part of replies: no policy drops it, because bytes around it depend on it.
+    pub fn part(&mut self, fill: impl FnOnce(&mut Vec<u8>)) -> BodyId {
+        let body = self.shared(fill);
+        self.bodies[body.0 as usize].publication = false;
+        body
+    }
+
     /// One more hold on a body that is alive.
     pub fn hold(&mut self, body: BodyId) {
         self.bodies[body.0 as usize].refs += 1;

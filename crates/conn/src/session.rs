@@ -9,6 +9,9 @@
 //! [`Waiting`]), then *held* while the reply that announces it cannot be written yet (plain, until all are answered),
 //! then *live*. Publications that arrive while it is held are kept in `Waiting::held` and follow the announcement.
 
+mod joining;
+mod reading;
+
 use crate::command::{Command, Connect, Request, Subscribe};
 use crate::dialect::centrifugo::{Done, Format, Malformed};
 use crate::dialect::plain;
@@ -20,9 +23,10 @@ use crate::liveness::Liveness;
 use crate::moment::Moment;
 use crate::settings::Settings;
 use crate::shared::Cx;
-use crate::subscriptions::{Subscription, Subscriptions};
+use crate::subscriptions::Subscriptions;
 use hub::namespace::{Lacks, Namespace};
-use hub::{Channel, ClientInfo, Draft, LocalId, Publication, SubscriberId};
+use hub::{Channel, ClientInfo, Draft, LocalId, Publication, Subscribed, SubscriberId};
+use joining::{Settled, Wish};
 use std::sync::Arc;
 use std::time::Duration;
 use wire::ws::OpCode;
@@ -75,8 +79,17 @@ struct Waiting {
     /// Publications of held subscriptions, in order of arrival.
     held: Vec<Arc<Publication>>,
     held_bytes: usize,
+    /// Channels that were accepted and cannot be announced yet.
+    settled: Vec<(LocalId, Settled)>,
     /// Whether a wanted channel was refused for a passing reason.
     busy: bool,
+}
+
+/// Which subscribe was answered.
+struct Asked {
+    command: u32,
+    sequence: u32,
+    local: LocalId,
 }
 
 #[derive(Debug)]
@@ -85,6 +98,7 @@ struct Pending {
     command: u32,
     channel: Channel,
     local: Option<LocalId>,
+    wish: Wish,
 }
 
 impl Session {
@@ -179,6 +193,7 @@ impl Session {
             (_, Request::Subscribe(subscribe)) => self.subscribe(cx, id, &subscribe),
             (_, Request::Unsubscribe { channel }) => self.unsubscribe(cx, id, &channel),
             (_, Request::Publish { channel, data }) => self.publish(cx, id, &channel, &data),
+            (_, Request::History(history)) => self.history(cx, id, &history),
             (_, Request::Unavailable(_)) => self.refuse(cx, id, ClientError::NOT_AVAILABLE),
         }
     }
@@ -223,10 +238,11 @@ impl Session {
             return Err(Disconnect::CHANNEL_LIMIT);
         }
         self.stage = Stage::Connecting;
-        for channel in &connect.channels {
-            let request = Subscribe { channel: channel.clone(), ..Subscribe::default() };
-            if !channel.is_empty() && self.may_subscribe(cx, &request).is_ok() {
-                self.ask(cx, 0, channel);
+        for wanted in &connect.channels {
+            let (channel, recover) = (wanted.channel.clone(), wanted.recover.clone());
+            let request = Subscribe { channel, recover, ..Subscribe::default() };
+            if !request.channel.is_empty() && self.may_subscribe(cx, &request).is_ok() {
+                self.ask(cx, 0, &request);
             }
         }
         self.announce_when_answered(cx, liveness)
@@ -259,7 +275,7 @@ impl Session {
         }
         match self.may_subscribe(cx, request) {
             Ok(()) => {
-                self.ask(cx, id, &request.channel);
+                self.ask(cx, id, request);
                 Ok(())
             }
             Err(error) => self.refuse(cx, id, error),
@@ -320,12 +336,13 @@ impl Session {
         Err(ClientError::PERMISSION_DENIED)
     }
 
-    fn ask(&mut self, cx: &mut Cx<'_>, command: u32, channel: &str) {
+    fn ask(&mut self, cx: &mut Cx<'_>, command: u32, request: &Subscribe<'_>) {
         let sequence = cx.shared.next_sequence();
-        let channel = cx.channel(channel);
+        let channel = cx.channel(&request.channel);
+        let (wish, recover) = Wish::granted(cx, request);
         let waiting = self.waiting.get_or_insert_default();
-        waiting.pending.push(Pending { sequence, command, channel: channel.clone(), local: None });
-        cx.shared.effects.push(Effect::Subscribe { sequence, channel });
+        waiting.pending.push(Pending { sequence, command, channel: channel.clone(), local: None, wish });
+        cx.shared.effects.push(Effect::Subscribe { sequence, channel, recover });
     }
 
     /// The worker counts the pending subscriber under this number.
@@ -339,51 +356,66 @@ impl Session {
         self.waiting.as_mut()?.pending.iter_mut().find(|p| p.sequence == sequence)
     }
 
-    /// The home has answered. `None`: nothing of that number is pending here, so the answer is stale.
+    /// The home has answered. `None`: nothing of that number is pending here, so the answer is stale. Otherwise whether the
+    /// client became a member, and how the session goes on.
     pub(crate) fn answered(
         &mut self,
         cx: &mut Cx<'_>,
         liveness: &mut Liveness,
         me: SubscriberId,
         sequence: u32,
-        answer: Result<(), ClientError>,
-    ) -> Option<Result<(), Disconnect>> {
+        answer: Result<Subscribed, ClientError>,
+    ) -> Option<(bool, Result<(), Disconnect>)> {
         let waiting = self.waiting.as_mut()?;
         let at = waiting.pending.iter().position(|p| p.sequence == sequence && p.local.is_some())?;
-        let Pending { command, local, .. } = waiting.pending.remove(at);
+        let Pending { command, local, wish, .. } = waiting.pending.remove(at);
         let local = local?;
-        if answer.is_ok() {
-            let member = cx.shared.local.admit(local, me, self.encoding() as u8, self.stage == Stage::Connecting);
-            self.subscriptions.insert(Subscription { channel: local, member });
+        let settled = answer.map(|subscribed| wish.settle(subscribed));
+        if self.stage != Stage::Connecting {
+            let asked = Asked { command, sequence, local };
+            return Some(self.reply_to_subscribe(cx, me, asked, settled));
         }
-        if self.stage == Stage::Connecting {
-            if let (Err(_), Some(waiting)) = (answer, self.waiting.as_mut()) {
-                waiting.busy = true;
+        let is_member = settled.is_ok();
+        match settled {
+            Ok(settled) => {
+                self.admit(cx, me, local, &settled, true);
+                self.waiting.get_or_insert_default().settled.push((local, settled));
             }
-            return Some(self.announce_when_answered(cx, liveness));
+            Err(_) => self.waiting.get_or_insert_default().busy = true,
         }
-        Some(self.reply_to_subscribe(cx, command, sequence, answer, local))
+        Some((is_member, self.announce_when_answered(cx, liveness)))
     }
 
     fn reply_to_subscribe(
         &mut self,
         cx: &mut Cx<'_>,
-        command: u32,
-        sequence: u32,
-        answer: Result<(), ClientError>,
-        local: LocalId,
-    ) -> Result<(), Disconnect> {
-        match answer {
-            Ok(()) => self.done(cx, command, Done::Subscribe)?,
-            Err(error) => self.refuse(cx, command, error)?,
-        }
+        me: SubscriberId,
+        asked: Asked,
+        settled: Result<Settled, ClientError>,
+    ) -> (bool, Result<(), Disconnect>) {
+        let Asked { command, sequence, local } = asked;
+        let replied = match settled {
+            Err(error) => self.refuse(cx, command, error).map(|()| false),
+            Ok(mut settled) => {
+                let replied = self.reply_subscribed(cx, command, &mut settled);
+                if replied == Ok(true) {
+                    self.admit(cx, me, local, &settled, false);
+                }
+                replied
+            }
+        };
+        let is_member = match replied {
+            Ok(is_member) => is_member,
+            Err(why) => return (false, Err(why)),
+        };
         let unsubscribe = self.waiting.as_mut().and_then(|w| w.unsubscribe.take_if(|(_, s)| *s == sequence));
+        let mut outcome = Ok(());
         if let Some((id, _)) = unsubscribe {
             self.leave(cx, local);
-            self.done(cx, id, Done::Unsubscribe)?;
+            outcome = self.done(cx, id, Done::Unsubscribe);
         }
         self.drop_idle_waiting();
-        Ok(())
+        (is_member, outcome)
     }
 
     /// Writes the connect push once no answer is due any more, then what was held, and lets the channels go live.
@@ -399,20 +431,42 @@ impl Session {
             return Err(Disconnect::INTERNAL);
         }
         self.become_connected(cx, liveness);
-        let session = cx.shared.ids.session_of(self.client);
-        let members: Vec<Subscription> = self.subscriptions.iter().collect();
-        let names: Vec<Channel> = members.iter().map(|s| cx.shared.local.channel(s.channel).clone()).collect();
-        let client = self.client;
-        cx.text(|out, settings| {
-            let ping = settings.times.ping_interval.as_secs();
-            plain::connected(out, client, session, &settings.version, ping, names.iter().map(|c| &**c));
-        })?;
+        self.announce_plain(cx, waiting.settled)?;
         for publication in &waiting.held {
             cx.shared.counters.deliveries += 1;
             cx.text(|out, _| plain::publication(out, publication))?;
         }
-        members.iter().for_each(|s| cx.shared.local.go_live(s.member));
+        self.subscriptions.iter().for_each(|s| cx.shared.local.go_live(s.member));
         Ok(())
+    }
+
+    /// The connect push, with what was missed where that fits.
+    fn announce_plain(&self, cx: &mut Cx<'_>, mut settled: Vec<(LocalId, Settled)>) -> Result<(), Disconnect> {
+        let session = cx.shared.ids.session_of(self.client);
+        let names: Vec<Channel> = settled.iter().map(|(local, _)| cx.shared.local.channel(*local).clone()).collect();
+        let write = |out: &mut Vec<u8>, settings: &Settings, settled: &[(LocalId, Settled)]| {
+            let ping = settings.times.ping_interval.as_secs();
+            let subs = names.iter().zip(settled).map(|(name, (_, s))| (&**name, s.result, s.missed.is_some()));
+            plain::connected(out, self.client, session, &settings.version, ping, subs)
+        };
+        if settled.iter().any(|(_, s)| s.missed.is_some()) {
+            let missed = settled.iter().filter_map(|(_, s)| s.missed.as_ref());
+            let bodies: Vec<_> = missed.map(|missed| cx.missed(self.encoding(), missed)).collect();
+            let mut text = Vec::new();
+            let places = write(&mut text, &cx.shared.settings, &settled);
+            let parts: Vec<_> = places.into_iter().zip(bodies.iter().copied()).collect();
+            let fits = cx.composed(OpCode::Text, &text, &parts);
+            bodies.into_iter().for_each(|body| cx.shared.outboxes.release(body));
+            if fits {
+                return Ok(());
+            }
+            // All or nothing: which of its channels could be recovered would depend on their order.
+            for (_, settled) in settled.iter_mut().filter(|(_, s)| s.missed.is_some()) {
+                cx.shared.counters.recoveries_too_large += 1;
+                settled.give_up();
+            }
+        }
+        cx.text(|out, settings| drop(write(out, settings, &settled)))
     }
 
     /// Keeps a publication of a subscription that is not announced yet.
@@ -467,7 +521,8 @@ impl Session {
         let info =
             ClientInfo { user: "".into(), client: self.client.to_string().into(), conn_info: None, chan_info: None };
         let channel = cx.channel(channel);
-        let draft = Draft { channel, data: data.as_bytes().into(), info: Some(Box::new(info)), tags: None };
+        let draft =
+            Draft { channel, data: data.as_bytes().into(), info: Some(Box::new(info)), tags: None, options: None };
         cx.shared.effects.push(Effect::Publish { command: id, draft: Box::new(draft) });
         Ok(())
     }

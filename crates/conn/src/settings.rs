@@ -65,6 +65,10 @@ pub struct Limits {
     pub outbox_low_water: usize,
     /// One reply may be this large; it always fits an outbox below low water.
     pub reply_bytes_max: usize,
+    /// Publications that one recovery brings; who has missed more starts anew.
+    pub recovery_publications_max: usize,
+    /// Publications that one answer to a history command holds.
+    pub history_publications_max: usize,
     /// Publications held back for a subscription that has not been announced yet.
     pub held_publications_max: usize,
     /// Bytes of those.

@@ -2,10 +2,12 @@
 
 use crate::disconnect::Disconnect;
 use crate::effect::Effect;
+use crate::encoded::Encoding;
 use crate::ids::IdSource;
-use crate::outbox::{Outbox, Outboxes};
+use crate::outbox::{BodyId, Outbox, Outboxes};
+use crate::recoveries::Recoveries;
 use crate::settings::Settings;
-use hub::Local;
+use hub::{Local, Missed};
 use std::sync::Arc;
 use std::time::Duration;
 use wire::ws::OpCode;
@@ -27,6 +29,8 @@ pub struct Shared {
     pub counters: Counters,
     /// Where client and session ids come from.
     pub ids: IdSource,
+    /// What clients that come back have missed, encoded.
+    pub recoveries: Recoveries,
     pub(crate) sequence: u32,
     pub(crate) scratch: Vec<u8>,
 }
@@ -42,6 +46,7 @@ impl Shared {
             ready: false,
             counters: Counters::default(),
             ids,
+            recoveries: Recoveries::default(),
             sequence: 0,
             scratch: Vec::new(),
         }
@@ -74,6 +79,10 @@ pub struct Counters {
     pub origins_refused: u64,
     /// Pings sent.
     pub pings: u64,
+    /// Recoveries that the home could serve and the reply or the outbox had no room for.
+    pub recoveries_too_large: u64,
+    /// Positioned subscriptions ended because something was missing before the next publication.
+    pub gaps: u64,
     /// Sessions that have connected and are still here (now, not in total).
     pub sessions: u64,
 }
@@ -153,6 +162,33 @@ impl Cx<'_> {
         self.shared.counters.messages_out += 1;
         self.shared.outboxes.write(self.outbox, |out| wire::ws::write_frame(out, opcode, true, payload, None));
         Ok(())
+    }
+
+    /// Queues a frame whose payload is `text` with shared bodies in it, each in front of the byte at its place. Nothing is
+    /// queued and `false` returned where it does not fit.
+    pub(crate) fn composed(&mut self, opcode: OpCode, text: &[u8], parts: &[(usize, BodyId)]) -> bool {
+        let limits = &self.shared.settings.limits;
+        let (outboxes, backlog) = (&mut self.shared.outboxes, self.outbox.backlog());
+        let bytes = text.len() + parts.iter().map(|(_, body)| outboxes.len_of(*body)).sum::<usize>();
+        let over_backlog = backlog > limits.outbox_low_water && backlog + bytes > limits.outbox_bytes_max;
+        if bytes > limits.reply_bytes_max || over_backlog {
+            return false;
+        }
+        self.shared.counters.messages_out += 1;
+        outboxes.write(self.outbox, |out| wire::ws::write_header(out, opcode, true, bytes, None));
+        let mut from = 0;
+        for &(at, body) in parts {
+            outboxes.write(self.outbox, |out| out.extend_from_slice(&text[from..at]));
+            outboxes.push(self.outbox, body);
+            from = at;
+        }
+        outboxes.write(self.outbox, |out| out.extend_from_slice(&text[from..]));
+        true
+    }
+
+    /// What was missed as a body, held for the caller.
+    pub(crate) fn missed(&mut self, encoding: Encoding, missed: &Missed) -> BodyId {
+        self.shared.recoveries.body(self.now, &mut self.shared.outboxes, encoding, missed)
     }
 
     pub(crate) fn note(&mut self, note: crate::effect::Note) {

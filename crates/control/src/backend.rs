@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-use hub::{Channel, Draft, Namespaces, Published};
+use hub::{Channel, Draft, HistoryPage, HistoryQuery, Namespaces, Published};
 use serde::Serialize;
 
 use crate::glob::Glob;
@@ -17,6 +17,16 @@ use crate::metrics::NodeSample;
 pub trait Backend: Send + Sync + 'static {
     /// Numbers one publication at its channel's home and hands it to every interested worker.
     fn publish(&self, draft: Draft) -> impl Future<Output = Result<Published, BackendError>> + Send;
+
+    /// Reads a part of a channel's history at its home.
+    fn history(
+        &self,
+        channel: Channel,
+        query: HistoryQuery,
+    ) -> impl Future<Output = Result<HistoryPage, BackendError>> + Send;
+
+    /// Drops what a channel's history holds; its position stays.
+    fn remove_history(&self, channel: Channel) -> impl Future<Output = Result<(), BackendError>> + Send;
 
     /// Channels that have subscribers on this node, with their number, in any order: at most `limit` of those that
     /// match (all without a pattern). More than it can list is the caller's to notice, by asking for one too many.
@@ -51,6 +61,10 @@ pub enum BackendError {
     Timeout,
     /// The channel's namespace is not configured.
     UnknownChannel,
+    /// The channel keeps no history.
+    NoHistory,
+    /// The position asked for is of another epoch.
+    Unrecoverable,
     /// The process is ending.
     ShuttingDown,
 }
@@ -61,6 +75,8 @@ impl fmt::Display for BackendError {
             BackendError::Busy => "a mailbox is full, nothing was done",
             BackendError::Timeout => "no answer in time, it may have been done",
             BackendError::UnknownChannel => "unknown channel",
+            BackendError::NoHistory => "the channel keeps no history",
+            BackendError::Unrecoverable => "the position is of another epoch",
             BackendError::ShuttingDown => "the node is shutting down",
         })
     }

@@ -32,6 +32,12 @@ pub const CHANNELS_LISTED_MAX: usize = 100_000;
 /// Commands in one body of the legacy `POST /api`.
 pub const LEGACY_COMMANDS_MAX: usize = 1_000;
 
+/// Publications of one answer of `history`.
+pub const HISTORY_PUBLICATIONS_MAX: usize = 300;
+
+/// Bytes of what their publishers wrote. The answer is cut before the publication that would exceed it.
+pub const HISTORY_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// Tags of one publication.
 pub const TAGS_MAX: usize = 64;
 

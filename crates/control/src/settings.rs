@@ -35,6 +35,8 @@ pub struct ApiSettings {
     pub data_bytes_max: usize,
     /// Bytes of a channel name; above it error 107.
     pub channel_bytes_max: usize,
+    /// Publications of one answer of `history`.
+    pub history_publications_max: usize,
     /// Time the workers have to answer one call; after it error 100.
     pub backend_timeout: Duration,
 }
@@ -49,6 +51,7 @@ impl Default for ApiSettings {
             body_timeout: limits::BODY_TIMEOUT,
             data_bytes_max: limits::DATA_BYTES_MAX,
             channel_bytes_max: limits::CHANNEL_BYTES_MAX,
+            history_publications_max: limits::HISTORY_PUBLICATIONS_MAX,
             backend_timeout: limits::BACKEND_TIMEOUT,
         }
     }

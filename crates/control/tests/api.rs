@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use common::{Fake, KEY, call, get, node, node_with, post, post_with, settings};
 use control::{ApiSettings, ErrorMode};
+use hub::{Epoch, Offset, PublishOptions, Since, SinceEpoch};
 use serde_json::{Value, json};
 
 fn parse(body: &str) -> Value {
@@ -71,7 +72,6 @@ async fn each_wrong_publish_is_refused_and_publishes_nothing() {
         (107, "{\"channel\":\"n\u{e9}ws\",\"data\":1}"),
         (102, r#"{"channel":"chap:1","data":1}"#),
         (102, r#"{"channel":"gone","data":1}"#),
-        (108, r#"{"channel":"news","data":1,"idempotency_key":"k"}"#),
         (108, r#"{"channel":"news","data":1,"version":1}"#),
         (100, r#"{"channel":"busy","data":1}"#),
         (100, r#"{"channel":"ending","data":1}"#),
@@ -92,6 +92,8 @@ async fn the_twins_of_wrong_publishes_are_accepted() {
         r#"{"channel":"news","data":1,"b64data":""}"#,
         r#"{"channel":"news","data":1,"b64data":null,"tags":null,"idempotency_key":null,"version":null}"#,
         r#"{"channel":"news","data":1,"idempotency_key":"","version":0,"version_epoch":"e"}"#,
+        r#"{"channel":"news","data":1,"idempotency_key":"k"}"#,
+        r#"{"channel":"kept:1","data":1,"version":1}"#,
         r#"{"channel":"news","data":1,"skip_history":true,"delta":true,"unknown":{}}"#,
     ];
     let (fake, router) = node();
@@ -337,4 +339,79 @@ async fn health_and_readiness_need_no_key() {
     let answer = get(&router, "/readyz").await;
     assert_eq!((answer.status.as_u16(), answer.body.as_str()), (503, r#"{"ready":false}"#));
     assert_eq!(get(&router, "/healthz").await.status.as_u16(), 200, "draining is not dead");
+}
+
+#[tokio::test]
+async fn a_publish_into_a_history_is_answered_with_its_place() {
+    let (fake, router) = node();
+    let epoch = Epoch::from_seed(1);
+    let place = json!({"result": {"offset": 9, "epoch": epoch.as_str()}});
+    let body =
+        r#"{"channel":"kept:1","data":1,"idempotency_key":"k","version":7,"version_epoch":"e","skip_history":true}"#;
+    assert_eq!(parse(&call(&router, "publish", body).await), place);
+    assert_eq!(call(&router, "publish", r#"{"channel":"chat:1","data":1}"#).await, r#"{"result":{}}"#);
+    let broadcast = r#"{"channels":["kept:1","chat:1"],"data":1,"skip_history":false}"#;
+    let broadcast = parse(&call(&router, "broadcast", broadcast).await);
+    assert_eq!(broadcast["result"]["responses"], json!([place, {"result": {}}]));
+    let drafts = fake.published.lock().unwrap();
+    let expected = PublishOptions {
+        skip_history: true,
+        idempotency_key: Some("k".into()),
+        version: 7,
+        version_epoch: Some("e".into()),
+    };
+    assert_eq!(drafts[0].options.as_deref(), Some(&expected));
+    assert!(drafts[1..].iter().all(|draft| draft.options.is_none()), "what is not asked for costs nothing");
+}
+
+#[tokio::test]
+async fn history_tells_publications_with_all_they_have() {
+    let (fake, router) = node();
+    let body = r#"{"channel":"kept:1","limit":3,"since":{"offset":4,"epoch":"abcdefgh"},"reverse":true}"#;
+    let answer = parse(&call(&router, "history", body).await);
+    let time = 1_700_000_000_000_u64;
+    let publications = json!([
+        {"data": {"n": 1.0}, "info": {"user": "", "client": "c1"}, "offset": 7, "time": time},
+        {"b64data": "/w==", "offset": 8, "time": time},
+        {"data": {"n": 1.0}, "offset": 9, "tags": {"k": "v"}, "time": time},
+    ]);
+    let expected = json!({"publications": publications, "offset": 9, "epoch": Epoch::from_seed(1).as_str()});
+    assert_eq!(answer["result"], expected);
+    let query = fake.queries.lock().unwrap()[0];
+    let since = Since { offset: Offset(4), epoch: SinceEpoch::read("abcdefgh") };
+    assert_eq!((query.since, query.reverse, query.publications_max), (Some(since), true, 3));
+}
+
+#[tokio::test]
+async fn the_limit_of_a_history_is_cut_and_without_one_only_the_position_is_told() {
+    let (fake, router) = node();
+    let cases =
+        [("", 0), (r#","limit":0"#, 0), (r#","limit":5"#, 5), (r#","limit":-1"#, 300), (r#","limit":301"#, 300)];
+    for (limit, expected) in cases {
+        call(&router, "history", &format!(r#"{{"channel":"kept:1"{limit}}}"#)).await;
+        assert_eq!(fake.queries.lock().unwrap().pop().unwrap().publications_max, expected, "{limit}");
+    }
+}
+
+#[tokio::test]
+async fn histories_that_are_not_there_are_refused_and_their_twins_are_not() {
+    let (fake, router) = node();
+    for method in ["history", "history_remove"] {
+        for (expected, body) in [
+            (107, r#"{}"#),
+            (107, r#"{"channel":""}"#),
+            (102, r#"{"channel":"keps:1"}"#),
+            (108, r#"{"channel":"chat:1"}"#),
+            (0, r#"{"channel":"kept:1"}"#),
+        ] {
+            assert_eq!(code(&call(&router, method, body).await), expected, "{method} {body}");
+        }
+    }
+    assert_eq!(*fake.removed.lock().unwrap(), ["kept:1"]);
+    let since = |epoch: &str| format!(r#"{{"channel":"kept:1","since":{{"offset":1,"epoch":"{epoch}"}}}}"#);
+    assert_eq!(code(&call(&router, "history", &since("_")).await), 112);
+    assert_eq!(code(&call(&router, "history", &since("")).await), 0);
+    let headers = [("x-api-key", KEY), ("x-centrifugo-error-mode", "transport")];
+    let transport = post_with(&router, "/api/history", &headers, since("_")).await;
+    assert_eq!(transport.status, StatusCode::RANGE_NOT_SATISFIABLE);
 }

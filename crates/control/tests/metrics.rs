@@ -242,6 +242,19 @@ async fn a_flood_of_close_codes_makes_a_bounded_number_of_series() {
         ) -> impl Future<Output = Result<hub::Published, control::BackendError>> + Send {
             self.0.publish(draft)
         }
+        fn history(
+            &self,
+            channel: hub::Channel,
+            query: hub::HistoryQuery,
+        ) -> impl Future<Output = Result<hub::HistoryPage, control::BackendError>> + Send {
+            self.0.history(channel, query)
+        }
+        fn remove_history(
+            &self,
+            channel: hub::Channel,
+        ) -> impl Future<Output = Result<(), control::BackendError>> + Send {
+            self.0.remove_history(channel)
+        }
         fn channels(
             &self,
             pattern: Option<control::Glob>,

@@ -2,13 +2,16 @@
 //!
 //! [`Gateway`] is the handle that the API holds; [`Bridge::run`] owns the mailbox and runs beside it on the same thread.
 
-use crate::letter::{Disconnecting, Letter, List, Listed, Matching, Order, Publish, Refused, Ticket};
+use crate::letter::{
+    Disconnecting, HistoryRead, Letter, List, Listed, Matching, Order, Publish, ReadHistory, Refused, RemoveHistory,
+    Ticket,
+};
 use crate::mailbox::{Mailbox, Party, Post};
 use crate::stats::{Number, WorkerStats};
 use conn::Disconnect;
 use control::metrics::{Close, DriverInUse, NodeSample, Side, TickLengths, WorkerSample};
 use control::{Backend, BackendError, DisconnectTarget, Glob, NodeInfo};
-use hub::{Channel, ChannelHash, Draft, Namespaces, Published};
+use hub::{Channel, ChannelHash, Draft, HistoryPage, HistoryQuery, Namespaces, Published};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
@@ -54,6 +57,15 @@ enum Ask {
     Publish {
         draft: Draft,
         answer: oneshot::Sender<Result<Published, BackendError>>,
+    },
+    History {
+        channel: Channel,
+        query: HistoryQuery,
+        answer: oneshot::Sender<Result<HistoryPage, BackendError>>,
+    },
+    RemoveHistory {
+        channel: Channel,
+        answer: oneshot::Sender<Result<(), BackendError>>,
     },
     List {
         worker: Party,
@@ -101,6 +113,8 @@ impl Gateway {
             request_timeout: settings.request_timeout,
             tickets: 0,
             publishing: HashMap::new(),
+            reading: HashMap::new(),
+            removing: HashMap::new(),
             listing: HashMap::new(),
             disconnecting: HashMap::new(),
         };
@@ -185,6 +199,14 @@ impl Backend for Gateway {
         self.ask(|answer| Ask::Publish { draft, answer }).await
     }
 
+    async fn history(&self, channel: Channel, query: HistoryQuery) -> Result<HistoryPage, BackendError> {
+        self.ask(|answer| Ask::History { channel, query, answer }).await
+    }
+
+    async fn remove_history(&self, channel: Channel) -> Result<(), BackendError> {
+        self.ask(|answer| Ask::RemoveHistory { channel, answer }).await
+    }
+
     async fn channels(&self, pattern: Option<Glob>, limit: usize) -> Result<Vec<(Channel, u32)>, BackendError> {
         let mut found = Vec::new();
         for worker in 0..self.stats.len() {
@@ -265,6 +287,17 @@ fn worker_sample(stats: &WorkerStats) -> WorkerSample {
         connections: number(Number::Connections),
         subscriptions: number(Number::Subscriptions),
         channels: number(Number::Channels),
+        history_channels: number(Number::HistoryChannels),
+        history_publications: number(Number::HistoryPublications),
+        history_bytes: number(Number::HistoryBytes),
+        history_evicted: number(Number::HistoryEvicted),
+        history_emptied: number(Number::HistoryEmptied),
+        history_cut: number(Number::HistoryCut),
+        recovered: number(Number::Recovered),
+        unrecovered: number(Number::Unrecovered),
+        gaps: number(Number::Gaps),
+        publishes_repeated: number(Number::PublishesRepeated),
+        publishes_outdated: number(Number::PublishesOutdated),
         messages_received: number(Number::MessagesIn) + number(Number::HttpRequests),
         messages_sent: number(Number::MessagesOut),
         publications: number(Number::Publications),
@@ -303,6 +336,8 @@ struct Desk {
     request_timeout: Duration,
     tickets: u64,
     publishing: HashMap<u64, oneshot::Sender<Result<Published, BackendError>>>,
+    reading: HashMap<u64, oneshot::Sender<Result<HistoryPage, BackendError>>>,
+    removing: HashMap<u64, oneshot::Sender<Result<(), BackendError>>>,
     listing: HashMap<u64, oneshot::Sender<Result<Listed, BackendError>>>,
     disconnecting: HashMap<u64, oneshot::Sender<Result<u64, BackendError>>>,
 }
@@ -357,11 +392,26 @@ impl Desk {
         let ticket = self.tickets;
         match ask {
             Ask::Publish { draft, answer } => {
-                let home = usize::from(self.hash.home(&draft.channel, self.workers).0);
-                let expires = self.clock.now() + self.request_timeout;
+                let (home, expires) = (self.home_of(&draft.channel), self.clock.now() + self.request_timeout);
                 let publish = Publish { ticket: Ticket::Control(ticket), draft, expires };
                 match self.mailbox.request(home, Letter::Publish(Box::new(publish))) {
                     Ok(()) => drop(self.publishing.insert(ticket, answer)),
+                    Err(_) => drop(answer.send(Err(BackendError::Busy))),
+                }
+            }
+            Ask::History { channel, query, answer } => {
+                let (home, expires) = (self.home_of(&channel), self.clock.now() + self.request_timeout);
+                let read = ReadHistory { ticket: Ticket::Control(ticket), channel, query, expires };
+                match self.mailbox.request(home, Letter::History(Box::new(read))) {
+                    Ok(()) => drop(self.reading.insert(ticket, answer)),
+                    Err(_) => drop(answer.send(Err(BackendError::Busy))),
+                }
+            }
+            Ask::RemoveHistory { channel, answer } => {
+                let (home, expires) = (self.home_of(&channel), self.clock.now() + self.request_timeout);
+                let remove = RemoveHistory { ticket, channel, expires };
+                match self.mailbox.request(home, Letter::RemoveHistory(Box::new(remove))) {
+                    Ok(()) => drop(self.removing.insert(ticket, answer)),
                     Err(_) => drop(answer.send(Err(BackendError::Busy))),
                 }
             }
@@ -386,6 +436,10 @@ impl Desk {
         }
     }
 
+    fn home_of(&self, channel: &str) -> Party {
+        usize::from(self.hash.home(channel, self.workers).0)
+    }
+
     fn read_answers(&mut self) -> usize {
         for read in 0..LETTERS_PER_TURN {
             let Some((_, letter)) = self.mailbox.next() else { return read };
@@ -393,6 +447,18 @@ impl Desk {
             match letter {
                 Letter::Published { ticket: Ticket::Control(ticket), answer } => {
                     if let Some(caller) = self.publishing.remove(&ticket) {
+                        let _ = caller.send(answer.map_err(to_backend));
+                    }
+                }
+                Letter::HistoryRead(read) => {
+                    let HistoryRead { ticket, answer } = *read;
+                    let Ticket::Control(ticket) = ticket else { continue };
+                    if let Some(caller) = self.reading.remove(&ticket) {
+                        let _ = caller.send(answer.map_err(to_backend));
+                    }
+                }
+                Letter::HistoryRemoved { ticket, answer } => {
+                    if let Some(caller) = self.removing.remove(&ticket) {
                         let _ = caller.send(answer.map_err(to_backend));
                     }
                 }
@@ -417,5 +483,7 @@ fn to_backend(refused: Refused) -> BackendError {
     match refused {
         Refused::Busy | Refused::ChannelsMax => BackendError::Busy,
         Refused::Expired => BackendError::Timeout,
+        Refused::Unrecoverable => BackendError::Unrecoverable,
+        Refused::NoHistory => BackendError::NoHistory,
     }
 }

@@ -7,7 +7,7 @@
 //! Publications under way ([`Letter::Deliver`]) and orders of the control thread ([`Letter::Order`]) have room checked first.
 
 use conn::{Disconnect, Settings};
-use hub::{Channel, Draft, LocalId, Position, Publication};
+use hub::{Channel, Draft, HistoryPage, HistoryQuery, LocalId, Publication, Recover, Subscribed};
 use io::ConnId;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use std::time::Duration;
 pub enum Letter {
     /// Request to a home: number and deliver.
     Publish(Box<Publish>),
-    /// Request to a home: count a subscriber of the sender and take the position, in one step.
+    /// Request to a home: count a subscriber of the sender, take the position and what it missed, in one step.
     Subscribe {
         /// The channel.
         channel: Channel,
@@ -25,13 +25,15 @@ pub enum Letter {
         by: Subscriber,
         /// Not worth doing after it.
         expires: Duration,
+        /// Where the subscription wants to go on, if it does.
+        recover: Option<Box<Recover>>,
     },
     /// Answer to [`Letter::Subscribe`].
     Subscribed {
         /// As in the request.
         by: Subscriber,
-        /// The position, or why not.
-        answer: Result<Position, Refused>,
+        /// The position with what was missed, or why not.
+        answer: Result<Subscribed, Refused>,
     },
     /// Answer to [`Letter::Publish`].
     Published {
@@ -39,6 +41,19 @@ pub enum Letter {
         ticket: Ticket,
         /// The place it got, or why not.
         answer: Result<hub::Published, Refused>,
+    },
+    /// Request to a home: read a part of a channel's history.
+    History(Box<ReadHistory>),
+    /// Answer to [`Letter::History`].
+    HistoryRead(Box<HistoryRead>),
+    /// Request of the control thread to a home: drop what a channel holds.
+    RemoveHistory(Box<RemoveHistory>),
+    /// Answer to [`Letter::RemoveHistory`].
+    HistoryRemoved {
+        /// As in the request.
+        ticket: u64,
+        /// Whether it was done.
+        answer: Result<(), Refused>,
     },
     /// Withdrawal to a home: subscriptions of the sender are gone.
     Unsubscribe {
@@ -104,6 +119,39 @@ pub struct Publish {
     pub expires: Duration,
 }
 
+/// A request to read a history.
+#[derive(Debug)]
+pub struct ReadHistory {
+    /// Repeated in the answer.
+    pub ticket: Ticket,
+    /// The channel.
+    pub channel: Channel,
+    /// What is wanted of it.
+    pub query: HistoryQuery,
+    /// Not worth doing after it.
+    pub expires: Duration,
+}
+
+/// What was read of a history.
+#[derive(Debug)]
+pub struct HistoryRead {
+    /// As in the request.
+    pub ticket: Ticket,
+    /// The page, or why not.
+    pub answer: Result<HistoryPage, Refused>,
+}
+
+/// A request to drop what a channel holds.
+#[derive(Debug)]
+pub struct RemoveHistory {
+    /// Repeated in the answer.
+    pub ticket: u64,
+    /// The channel.
+    pub channel: Channel,
+    /// Not worth doing after it.
+    pub expires: Duration,
+}
+
 /// Why a home did not do what was asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
@@ -113,6 +161,10 @@ pub enum Refused {
     ChannelsMax,
     /// The request came after its time.
     Expired,
+    /// The position asked for is of another epoch.
+    Unrecoverable,
+    /// The channel keeps no history.
+    NoHistory,
 }
 
 /// A request for a page of a home's channels.

@@ -204,7 +204,12 @@ impl Mailbox {
     fn is_answer(letter: &Letter) -> bool {
         matches!(
             letter,
-            Letter::Subscribed { .. } | Letter::Published { .. } | Letter::Listed(_) | Letter::Disconnected { .. }
+            Letter::Subscribed { .. }
+                | Letter::Published { .. }
+                | Letter::HistoryRead(_)
+                | Letter::HistoryRemoved { .. }
+                | Letter::Listed(_)
+                | Letter::Disconnected { .. }
         )
     }
 }

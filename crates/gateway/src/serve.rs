@@ -184,6 +184,7 @@ pub(crate) fn api_settings(config: &Config) -> ApiSettings {
         body_bytes_max: config.api.body_bytes_max.get(),
         data_bytes_max: config.api.data_bytes_max.get(),
         channel_bytes_max: config.client.channel_name_bytes_max.get(),
+        history_publications_max: config.client.history_publications_max as usize,
         backend_timeout: config.hub.request_timeout.get(),
         ..ApiSettings::default()
     }

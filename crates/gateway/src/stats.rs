@@ -32,8 +32,30 @@ numbers! {
     Connections,
     /// Live subscriptions.
     Subscriptions,
-    /// Channels numbered here.
+    /// Channels numbered here that have subscribers.
     Channels,
+    /// Channels with a history.
+    HistoryChannels,
+    /// Publications kept.
+    HistoryPublications,
+    /// What they cost.
+    HistoryBytes,
+    /// Idle channels forgotten to make room.
+    HistoryEvicted,
+    /// Idle channels emptied to make room.
+    HistoryEmptied,
+    /// Publications not kept as long as they should be, for want of room.
+    HistoryCut,
+    /// Subscriptions that recovered.
+    Recovered,
+    /// Subscriptions that wanted to and could not.
+    Unrecovered,
+    /// Positioned subscriptions ended because something was missing.
+    Gaps,
+    /// Publishes answered from an idempotency key.
+    PublishesRepeated,
+    /// Publishes left out because of their version.
+    PublishesOutdated,
     /// Publications numbered here.
     Publications,
     /// Panics caught inside connections.
@@ -67,8 +89,12 @@ pub struct Totals {
     pub connections: u64,
     /// Live subscriptions.
     pub subscriptions: u64,
-    /// Channels numbered.
+    /// Channels numbered that have subscribers.
     pub channels: u64,
+    /// What is kept of channels.
+    pub stock: hub::Stock,
+    /// What the home has counted.
+    pub home: hub::HomeCounts,
     /// Publications numbered.
     pub publications: u64,
     /// Panics caught.
@@ -112,6 +138,18 @@ impl WorkerStats {
         set(Number::Connections, totals.connections);
         set(Number::Subscriptions, totals.subscriptions);
         set(Number::Channels, totals.channels);
+        set(Number::HistoryChannels, totals.stock.channels as u64);
+        set(Number::HistoryPublications, totals.stock.publications as u64);
+        set(Number::HistoryBytes, totals.stock.bytes as u64);
+        set(Number::HistoryEvicted, totals.home.evicted);
+        set(Number::HistoryEmptied, totals.home.emptied);
+        set(Number::HistoryCut, totals.home.cut);
+        // What was found at home and did not fit the reply was not recovered in the end; both are of this worker only in sum.
+        set(Number::Recovered, totals.home.recovered);
+        set(Number::Unrecovered, totals.home.unrecovered + counters.recoveries_too_large);
+        set(Number::Gaps, counters.gaps);
+        set(Number::PublishesRepeated, totals.home.repeated);
+        set(Number::PublishesOutdated, totals.home.outdated);
         set(Number::Publications, totals.publications);
         set(Number::Panics, totals.panics);
         set(Number::MessagesIn, counters.messages_in);

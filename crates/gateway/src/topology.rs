@@ -107,6 +107,19 @@ pub fn settings(config: &Config, dev: bool) -> Result<Settings, String> {
         allow_publish_for_client: o.allow_publish_for_client,
         allow_publish_for_anonymous: o.allow_publish_for_anonymous,
         allow_publish_for_subscriber: o.allow_publish_for_subscriber,
+        history: o.retention(),
+        force_recovery: o.force_recovery,
+        allow_recovery: o.allow_recovery,
+        recovery_mode: match o.force_recovery_mode {
+            config::RecoveryMode::Stream => hub::RecoveryMode::Stream,
+            config::RecoveryMode::Cache => hub::RecoveryMode::Cache,
+        },
+        auto_cache_recover: o.auto_cache_recover,
+        force_positioning: o.force_positioning,
+        allow_positioning: o.allow_positioning,
+        allow_history_for_client: o.allow_history_for_client,
+        allow_history_for_subscriber: o.allow_history_for_subscriber,
+        allow_history_for_anonymous: o.allow_history_for_anonymous,
     };
     let named = config.namespaces.iter().map(|n| options(&n.name, &n.options)).collect();
     let namespaces = Namespaces::new(options("", &config.channels), named).map_err(|error| error.to_string())?;
@@ -151,6 +164,8 @@ fn limits(config: &Config) -> Limits {
         outbox_high_water: config.outbox.high_water.get(),
         outbox_low_water: config.outbox.low_water.get(),
         reply_bytes_max: config.outbox.reply_bytes_max.get(),
+        recovery_publications_max: config.client.recovery_publications_max as usize,
+        history_publications_max: config.client.history_publications_max as usize,
         held_publications_max: config.hub.held_publications_max as usize,
         held_bytes_max: config.hub.held_bytes_max.get(),
     }

@@ -6,6 +6,9 @@ pub(crate) mod plain;
 
 use std::io::Write as _;
 
+/// In `flag` of a subscribe: where it cannot recover, the client wants error 112.
+const REJECT_UNRECOVERED: u64 = 1 << 1;
+
 /// Appends `text` as a JSON string, quotes included.
 pub(crate) fn json_string(out: &mut Vec<u8>, text: &str) {
     serde_json::to_writer(out, text).expect("writing a string into memory cannot fail");
@@ -46,5 +49,56 @@ pub(crate) fn json_publication(out: &mut Vec<u8>, publication: &hub::Publication
             json_string(out, value);
         }
         out.push(b'}');
+    }
+    if let (Some(offset), Some(time)) = (publication.offset(), publication.time) {
+        put(out, format_args!(",\"offset\":{},\"time\":{time}", offset.0));
+    }
+}
+
+/// Appends JSON `Publication` objects with commas between them.
+pub(crate) fn json_publications(out: &mut Vec<u8>, publications: &[std::sync::Arc<hub::Publication>]) {
+    for (i, publication) in publications.iter().enumerate() {
+        out.extend_from_slice(if i == 0 { b"{" } else { b",{" });
+        json_publication(out, publication);
+        out.push(b'}');
+    }
+}
+
+/// The result of a subscribe, without the publications that were recovered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SubscribeResult {
+    /// The client may recover from its position later.
+    pub(crate) recoverable: bool,
+    /// The client is told when it misses something.
+    pub(crate) positioned: bool,
+    /// Where the subscription begins; only for subscriptions of the two kinds above.
+    pub(crate) position: Option<hub::Position>,
+    /// The client wanted to recover.
+    pub(crate) was_recovering: bool,
+    /// It did.
+    pub(crate) recovered: bool,
+}
+
+/// Appends the members of a JSON `SubscribeResult` object, without its braces and without `publications`.
+pub(crate) fn json_subscribe_result(out: &mut Vec<u8>, result: &SubscribeResult) {
+    let start = out.len();
+    for (name, is_on) in [
+        ("recoverable", result.recoverable),
+        ("positioned", result.positioned),
+        ("was_recovering", result.was_recovering),
+        ("recovered", result.recovered),
+    ] {
+        if is_on {
+            put(out, format_args!(",\"{name}\":true"));
+        }
+    }
+    if let Some(hub::Position { offset, epoch }) = result.position {
+        put(out, format_args!(",\"epoch\":\"{epoch}\""));
+        if offset.0 > 0 {
+            put(out, format_args!(",\"offset\":{}", offset.0));
+        }
+    }
+    if out.len() > start {
+        out.remove(start);
     }
 }

@@ -3,7 +3,7 @@
 //! Nothing here takes a body: a request that has one is answered and the connection closed, so that the body cannot be
 //! read as the next request.
 
-use crate::command::Connect;
+use crate::command::{Connect, Wanted};
 use crate::dialect::centrifugo::Format;
 use crate::dialect::plain;
 use crate::effect::Note;
@@ -228,7 +228,9 @@ fn centrifugo_format(upgrade: &handshake::Upgrade<'_>, query: &str) -> Result<(F
 
 /// The connect request in the URL, if there is one; without one the client's first message is it.
 fn plain_connect(query: &str) -> Result<Option<Connect<'static>>, Refusal> {
-    let listed = http::query_param(query, "channels").map(|list| plain::channels(&list));
+    let named = |channel| Wanted { channel, recover: None };
+    let listed = http::query_param(query, "channels")
+        .map(|list| plain::channels(&list).into_iter().map(named).collect::<Vec<Wanted<'static>>>());
     let Some(json) = http::query_param(query, "cf_connect") else {
         return Ok(listed.map(|channels| Connect { channels, ..Connect::default() }));
     };
@@ -237,8 +239,10 @@ fn plain_connect(query: &str) -> Result<Option<Connect<'static>>, Refusal> {
     };
     let mut channels = listed.unwrap_or_default();
     for wanted in connect.channels {
-        if !channels.contains(&wanted) {
-            channels.push(wanted.into_owned().into());
+        let wanted = wanted.into_owned();
+        match channels.iter_mut().find(|listed| listed.channel == wanted.channel) {
+            Some(listed) => listed.recover = wanted.recover,
+            None => channels.push(wanted),
         }
     }
     Ok(Some(Connect { token: connect.token.into_owned().into(), channels }))

@@ -10,7 +10,7 @@ use crate::outbox::{Outbox, Outboxes};
 use crate::session::{Progress, Session};
 use crate::shared::{Cx, End, Shared};
 use crate::{command::Connect, dialect::plain};
-use hub::{LocalId, Publication, SubscriberId};
+use hub::{HistoryPage, LocalId, Publication, Subscribed, SubscriberId};
 use std::sync::Arc;
 use wire::ws::{CloseCode, Event, FrameError, Limits, MessageKind, OpCode, Reader, Role};
 
@@ -206,10 +206,30 @@ impl Open {
         cx: &mut Cx<'_>,
         me: SubscriberId,
         sequence: u32,
-        answer: Result<(), ClientError>,
-    ) -> Option<Fate> {
+        answer: Result<Subscribed, ClientError>,
+    ) -> Option<(bool, Fate)> {
         let Speaker::Session(session) = &mut self.speaker else { return None };
-        session.answered(cx, &mut self.liveness, me, sequence, answer).map(Fate::from)
+        let (is_member, outcome) = session.answered(cx, &mut self.liveness, me, sequence, answer)?;
+        Some((is_member, outcome.into()))
+    }
+
+    pub(crate) fn missed_something(&mut self, cx: &mut Cx<'_>, local: LocalId) -> Fate {
+        match &mut self.speaker {
+            Speaker::Echo => Fate::Stays,
+            Speaker::Session(session) => session.missed_something(cx, local).into(),
+        }
+    }
+
+    pub(crate) fn history_read(
+        &mut self,
+        cx: &mut Cx<'_>,
+        command: u32,
+        answer: Result<HistoryPage, ClientError>,
+    ) -> Fate {
+        match &mut self.speaker {
+            Speaker::Echo => Fate::Stays,
+            Speaker::Session(session) => session.history_read(cx, command, answer).into(),
+        }
     }
 
     pub(crate) fn published(&mut self, cx: &mut Cx<'_>, command: u32, answer: Result<(), ClientError>) -> Fate {

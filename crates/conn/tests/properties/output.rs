@@ -55,6 +55,35 @@ fn request(command: &Value) -> (&str, &str) {
     (name, body["channel"].as_str().unwrap_or_default())
 }
 
+fn offsets(result: &Value) -> Vec<u64> {
+    let publications = result["publications"].as_array().map_or(&[][..], Vec::as_slice);
+    publications.iter().map(|publication| publication["offset"].as_u64().expect("an offset")).collect()
+}
+
+fn steps_by_one(result: &Value, reverse: bool) -> bool {
+    offsets(result).windows(2).all(|pair| if reverse { pair[0] == pair[1] + 1 } else { pair[0] + 1 == pair[1] })
+}
+
+/// What a subscribe result says about recovery, against its request. The number of the newest publication in it.
+fn recovered(result: &Value, request: &Value) -> Option<u64> {
+    let offset = result["offset"].as_u64().unwrap_or(0);
+    if request["channel"] == "ns:c" {
+        assert!(result["recoverable"] == true && result["positioned"] == true, "{result}");
+        assert_eq!(result["was_recovering"] == true, request["recover"] == true, "{result}");
+        let rejects = request["flag"].as_i64().is_some_and(|flag| flag & 2 != 0);
+        assert!(result["recovered"] == true || request["recover"] != true || !rejects, "112 was asked for");
+    }
+    if result["recovered"] != true {
+        assert_eq!(result["publications"], Value::Null, "{result}");
+        return None;
+    }
+    assert_eq!(offset, request["offset"].as_u64().unwrap_or(0), "counted on from where the client was");
+    assert!(steps_by_one(result, false), "{result}");
+    let first = offsets(result).first().copied();
+    assert!(first.is_none_or(|first| first == offset + 1), "{result}");
+    result["publications"].as_array().and_then(|all| all.last()?["data"][0].as_u64())
+}
+
 pub(crate) fn check_centrifugo(script: &Script, world: &World) {
     let Some(got) = read(world) else { return };
     let (mut answered, mut subscribed, mut last) = (HashSet::new(), HashSet::new(), HashMap::new());
@@ -83,7 +112,17 @@ pub(crate) fn check_centrifugo(script: &Script, world: &World) {
         if message.get("error").is_none() {
             assert!(message.get(name).is_some(), "{message} does not answer {command}");
             match name {
-                "subscribe" => assert!(subscribed.insert(channel.to_owned()), "subscribed twice to {channel}"),
+                "subscribe" => {
+                    assert!(subscribed.insert(channel.to_owned()), "subscribed twice to {channel}");
+                    if let Some(newest) = recovered(&message["subscribe"], &command["subscribe"]) {
+                        // Older ones may come again: the client may have named any position.
+                        last.insert(channel.to_owned(), newest);
+                    }
+                }
+                "history" => {
+                    let reverse = command["history"]["reverse"] == true;
+                    assert!(steps_by_one(&message["history"], reverse), "{message}");
+                }
                 "unsubscribe" => drop(subscribed.remove(channel)),
                 _ => {}
             }
@@ -102,6 +141,11 @@ pub(crate) fn check_plain(world: &World) {
     let mut last: HashMap<String, u64> = HashMap::new();
     let (mut pushes, mut disconnect) = (0, first.get("disconnect").cloned());
     assert!(first.get("connect").is_some() || disconnect.is_some(), "{first} is first");
+    let recovered = &first["connect"]["subs"]["ns:c"];
+    assert!(steps_by_one(recovered, false), "{first}");
+    if let Some(newest) = recovered["publications"].as_array().and_then(|all| all.last()) {
+        last.insert("ns:c".into(), newest["data"][0].as_u64().expect("a number"));
+    }
     for push in messages {
         assert_eq!(disconnect, None, "nothing but the close frame comes behind a disconnect push");
         disconnect = push.get("disconnect").cloned();

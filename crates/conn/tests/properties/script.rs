@@ -55,11 +55,27 @@ fn request() -> impl Strategy<Value = Value> {
     prop_oneof![
         4 => channel.clone().prop_map(|c| json!({"subscribe": {"channel": c}})),
         4 => channel.clone().prop_map(|c| json!({"unsubscribe": {"channel": c}})),
+        3 => position().prop_map(|mut p| {
+            p["channel"] = json!("ns:c");
+            json!({ "subscribe": p })
+        }),
+        2 => (channel.clone(), -1..9i32, position(), any::<[bool; 2]>()).prop_map(|(c, limit, since, [some, reverse])| {
+            let since = if some { since } else { Value::Null };
+            json!({"history": {"channel": c, "limit": limit, "since": since, "reverse": reverse}})
+        }),
         2 => (channel, 0..200usize).prop_map(|(c, n)| json!({"publish": {"channel": c, "data": "p".repeat(n)}})),
         1 => Just(json!({"rpc": {}})),
         1 => Just(json!({"subscribe": {"channel": "an unknown namespace: refused"}})),
         1 => Just(json!({"publish": {"channel": "x".repeat(300), "data": 1}})),
     ]
+}
+
+/// Where a client could be, and what it may ask for beside.
+fn position() -> impl Strategy<Value = Value> {
+    let epoch = prop::sample::select(&["", "", "", "_", "abcdefgh", "\u{e9}\n"][..]);
+    (any::<bool>(), 0..12u64, epoch, 0..4i64).prop_map(|(recover, offset, epoch, flag)| {
+        json!({"recover": recover, "offset": offset, "epoch": epoch, "flag": flag, "positioned": recover})
+    })
 }
 
 /// Well-behaved: connects, then sends messages of one or more commands, in JSON or in Protobuf.
@@ -90,11 +106,12 @@ pub(crate) fn centrifugo() -> impl Strategy<Value = Script> {
 /// Wants some channels, by one way or another, and may say something that is not heard.
 pub(crate) fn plain() -> impl Strategy<Value = Script> {
     let channels = prop::sample::subsequence(CHANNELS.to_vec(), 0..=CHANNELS.len());
-    (channels, any::<bool>(), vec(0..300usize, 0..5)).prop_map(|(channels, in_url, noise)| {
+    (channels, any::<bool>(), vec(0..300usize, 0..5), position()).prop_map(|(channels, in_url, noise, position)| {
         let mut bytes = if in_url {
             handshake(&format!("/connection/uni_websocket?channels={}", channels.join(",")))
         } else {
-            let subs: serde_json::Map<String, Value> = channels.iter().map(|&c| (c.to_owned(), json!({}))).collect();
+            let subs: serde_json::Map<String, Value> =
+                channels.iter().map(|&c| (c.to_owned(), position.clone())).collect();
             let mut bytes = handshake("/connection/uni_websocket");
             put_message(&mut bytes, OpCode::Text, json!({ "subs": subs }).to_string().as_bytes(), Some(5));
             bytes

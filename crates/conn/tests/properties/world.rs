@@ -5,12 +5,15 @@ use conn::auth::host::HostPolicy;
 use conn::auth::origin::OriginPolicy;
 use conn::settings::{Endpoints, Limits, Settings, Times};
 use conn::{ClientError, Connection, Delivered, Directions, Disconnect, Effect, Encoding, End, IdSource, Shared};
-use hub::{Channel, ChannelHash, Draft, Home, HomeLimits, Local, LocalId, Namespace, Namespaces, Publication, Route};
-use hub::{SubscriberId, WorkerId};
+use hub::{Channel, ChannelHash, Draft, Home, HomeLimits, Local, LocalId, Namespace, Namespaces, Publication, Recover};
+use hub::{HistoryQuery, Retention, Route, SubscriberId, WorkerId};
 use proptest::prelude::*;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Of the channels in a namespace.
+const HISTORY: Retention = Retention { size: 7, ttl: Duration::from_secs(30), meta_ttl: Duration::from_secs(3600) };
 
 const ME: SubscriberId = SubscriberId(1 << 32);
 
@@ -27,6 +30,8 @@ pub(crate) enum Op {
     Subscribed { which: usize, ok: bool },
     /// The home answers one of the pending publishes.
     Published { which: usize, ok: bool },
+    /// The home answers one of the pending history commands.
+    HistoryRead { which: usize, ok: bool },
     /// A publication of so many bytes comes in a channel.
     Deliver { channel: usize, bytes: usize },
     /// From now on requests find a full mailbox, or not any more.
@@ -52,6 +57,7 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         60 => prop_oneof![Just(100), 0..=100usize].prop_map(Op::Complete),
         40 => (0..8usize, prop::bool::weighted(0.8)).prop_map(|(which, ok)| Op::Subscribed { which, ok }),
         20 => (0..8usize, prop::bool::weighted(0.8)).prop_map(|(which, ok)| Op::Published { which, ok }),
+        20 => (0..8usize, prop::bool::weighted(0.8)).prop_map(|(which, ok)| Op::HistoryRead { which, ok }),
         60 => (0..CHANNELS.len(), prop_oneof![3 => 0..200usize, 1 => 0..2500usize])
             .prop_map(|(channel, bytes)| Op::Deliver { channel, bytes }),
         8 => any::<bool>().prop_map(Op::Busy),
@@ -74,6 +80,13 @@ fn settings() -> Settings {
         allow_publish_for_anonymous: true,
         ..Namespace::default()
     };
+    let kept = Namespace {
+        history: Some(HISTORY),
+        force_recovery: true,
+        allow_history_for_client: true,
+        allow_history_for_anonymous: true,
+        ..open("ns")
+    };
     Settings {
         version: "test".into(),
         endpoints: Endpoints { websocket: true, uni_websocket: true, echo: true },
@@ -81,7 +94,7 @@ fn settings() -> Settings {
         hosts: HostPolicy::Any,
         anonymous: true,
         insecure: false,
-        namespaces: Namespaces::new(open(""), vec![open("ns")]).expect("good namespaces"),
+        namespaces: Namespaces::new(open(""), vec![kept]).expect("good namespaces"),
         limits: Limits {
             head_bytes_max: 1024,
             headers_max: 16,
@@ -93,6 +106,8 @@ fn settings() -> Settings {
             outbox_high_water: 3000,
             outbox_low_water: 1000,
             reply_bytes_max: 4096,
+            recovery_publications_max: 5,
+            history_publications_max: 6,
             held_publications_max: 6,
             held_bytes_max: 4000,
         },
@@ -127,19 +142,25 @@ impl Route for Catch<'_> {
     }
 }
 
+fn retention(channel: &str) -> Option<Retention> {
+    channel.contains(':').then_some(HISTORY)
+}
+
 impl Numbering {
     fn new(hash: ChannelHash) -> Self {
         let mut home = Home::new(hash, HomeLimits::default(), 1);
         for channel in CHANNELS {
-            home.subscribe(Duration::ZERO, &Channel::new(channel), WorkerId(0)).expect("room for three channels");
+            let subscribed =
+                home.subscribe(Duration::ZERO, &Channel::new(channel), WorkerId(0), retention(channel), None);
+            subscribed.expect("room for three channels");
         }
         Self { home, last: None }
     }
 
-    fn publish(&mut self, channel: &str, bytes: usize, number: u64) -> Arc<Publication> {
+    fn publish(&mut self, now: Duration, channel: &str, bytes: usize, number: u64) -> Arc<Publication> {
         let data = json!([number, "d".repeat(bytes)]).to_string();
         let draft = Draft::new(Channel::new(channel), data.into_bytes());
-        self.home.publish(Duration::ZERO, draft, &mut Catch(&mut self.last)).expect("room");
+        self.home.publish(now, draft, retention(channel), &mut Catch(&mut self.last)).expect("room");
         self.last.take().expect("delivered to the one worker")
     }
 }
@@ -158,9 +179,10 @@ pub(crate) struct World {
     in_flight: Option<Vec<u8>>,
     end: Option<End>,
     busy: bool,
-    subscribing: Vec<(u32, LocalId)>,
+    subscribing: Vec<(u32, LocalId, Option<Box<Recover>>)>,
+    histories: Vec<(u32, Channel, HistoryQuery)>,
     publishing: Vec<u32>,
-    refused: Vec<(u32, LocalId)>,
+    refused: Vec<(u32, LocalId, Option<Box<Recover>>)>,
     refused_publishes: Vec<u32>,
     admitted: usize,
     withdrawn: usize,
@@ -194,6 +216,7 @@ impl World {
             end: None,
             busy: false,
             subscribing: Vec::new(),
+            histories: Vec::new(),
             publishing: Vec::new(),
             refused: Vec::new(),
             refused_publishes: Vec::new(),
@@ -214,15 +237,19 @@ impl World {
             Op::Complete(percent) => self.complete(percent),
             Op::Subscribed { which, ok } if !self.subscribing.is_empty() => {
                 let which = which % self.subscribing.len();
-                let (sequence, local) = self.subscribing.remove(which);
-                self.subscribed(sequence, local, ok);
+                let (sequence, local, recover) = self.subscribing.remove(which);
+                self.subscribed(sequence, local, recover, ok);
             }
             Op::Published { which, ok } if !self.publishing.is_empty() => {
                 let which = which % self.publishing.len();
                 let command = self.publishing.remove(which);
                 self.published(command, ok);
             }
-            Op::Subscribed { .. } | Op::Published { .. } => {}
+            Op::HistoryRead { which, ok } if !self.histories.is_empty() => {
+                let which = which % self.histories.len();
+                self.read(which, ok);
+            }
+            Op::Subscribed { .. } | Op::Published { .. } | Op::HistoryRead { .. } => {}
             Op::Deliver { channel, bytes } => self.deliver(CHANNELS[channel], bytes),
             Op::Busy(busy) => self.busy = busy,
             Op::Pass(time) => self.pass(time),
@@ -260,8 +287,8 @@ impl World {
         self.carry_out(directions);
         // As the worker does: what was refused at once is answered, and what waited for that goes on.
         loop {
-            if let Some((sequence, local)) = self.refused.pop() {
-                self.subscribed(sequence, local, false);
+            if let Some((sequence, local, recover)) = self.refused.pop() {
+                self.subscribed(sequence, local, recover, false);
             } else if let Some(command) = self.refused_publishes.pop() {
                 self.published(command, false);
             } else if self.connection.as_ref().is_some_and(Connection::has_resumable_input) {
@@ -291,12 +318,12 @@ impl World {
     fn apply_effects(&mut self) {
         for effect in std::mem::take(&mut self.shared.effects) {
             match effect {
-                Effect::Subscribe { sequence, channel } => {
+                Effect::Subscribe { sequence, channel, recover } => {
                     let Some(connection) = &mut self.connection else { continue };
                     let (local, _) = self.shared.local.begin(&channel);
                     connection.subscription_begun(sequence, local);
                     let queue = if self.busy { &mut self.refused } else { &mut self.subscribing };
-                    queue.push((sequence, local));
+                    queue.push((sequence, local, recover));
                 }
                 Effect::Withdraw { member } => {
                     self.withdrawn += 1;
@@ -310,22 +337,40 @@ impl World {
                     let queue = if self.busy { &mut self.refused_publishes } else { &mut self.publishing };
                     queue.push(command);
                 }
+                Effect::History { command, channel, query } => self.histories.push((command, channel, query)),
                 Effect::Note(note) => assert!(!note.to_string().is_empty()),
             }
         }
     }
 
-    fn subscribed(&mut self, sequence: u32, local: LocalId, ok: bool) {
-        let answer = if ok { Ok(()) } else { Err(ClientError::INTERNAL) };
+    /// The home answers a history command.
+    fn read(&mut self, which: usize, ok: bool) {
+        let (command, channel, query) = self.histories.remove(which);
+        let page = self.numbering.home.history(self.now, &channel, HISTORY, &query);
+        let answer = page.map_err(|_| ClientError::UNRECOVERABLE_POSITION).and_then(|page| {
+            assert!(page.publications.len() <= 6, "the limit of the settings");
+            if ok { Ok(page) } else { Err(ClientError::INTERNAL) }
+        });
+        self.call(|connection, now, shared| connection.history_read(now, command, answer, shared));
+    }
+
+    fn subscribed(&mut self, sequence: u32, local: LocalId, recover: Option<Box<Recover>>, ok: bool) {
+        let channel = self.shared.local.channel(local).clone();
+        let home = &mut self.numbering.home;
+        let granted = home.subscribe(self.now, &channel, WorkerId(0), retention(&channel), recover.as_deref());
+        let granted = granted.expect("room for three channels");
+        let answer = if ok { Ok(granted) } else { Err(ClientError::INTERNAL) };
         let taken = self
             .connection
             .as_mut()
             .and_then(|connection| connection.subscription_answered(self.now, ME, sequence, answer, &mut self.shared));
-        self.admitted += usize::from(ok && taken.is_some());
-        if taken.is_none() || !ok {
+        let is_member = taken.is_some_and(|(is_member, _)| is_member);
+        assert!(ok || !is_member, "nobody becomes a member of what was refused");
+        self.admitted += usize::from(is_member);
+        if !is_member {
             self.shared.local.abandon(local);
         }
-        if let Some(directions) = taken {
+        if let Some((_, directions)) = taken {
             self.call(|_, _, _| directions);
         }
     }
@@ -337,7 +382,7 @@ impl World {
 
     fn deliver(&mut self, channel: &str, bytes: usize) {
         self.publications += 1;
-        let publication = self.numbering.publish(channel, bytes, self.publications);
+        let publication = self.numbering.publish(self.now, channel, bytes, self.publications);
         let Some(local) = self.shared.local.find(channel) else { return };
         let Some(member) = self.shared.local.members(local).next() else { return };
         assert_eq!(self.shared.local.live(local), 1, "one connection is one member");
@@ -416,11 +461,7 @@ impl World {
         let subscriptions = self.shared.local.subscriptions();
         assert_eq!(self.admitted - self.withdrawn, subscriptions, "each member is withdrawn once");
         let Some(connection) = &self.connection else {
-            assert_eq!(
-                (subscriptions, self.shared.outboxes.bodies_in_use()),
-                (0, 0),
-                "left by a connection that is gone"
-            );
+            assert_eq!((subscriptions, self.bodies()), (0, 0), "left by a connection that is gone");
             return;
         };
         let limits = &self.shared.settings.limits;
@@ -433,18 +474,24 @@ impl World {
         }
     }
 
+    /// Bodies that belong to outboxes.
+    fn bodies(&self) -> usize {
+        self.shared.outboxes.bodies_in_use() - self.shared.recoveries.len()
+    }
+
     /// Answers everything, lets the rest of the input in and the rest of the output out.
     pub(crate) fn settle(&mut self) {
         self.busy = false;
         for _ in 0..10_000 {
-            let quiet =
-                self.subscribing.is_empty() && self.publishing.is_empty() && self.in_flight.is_none() && !self.dirty;
+            let answered = self.subscribing.is_empty() && self.publishing.is_empty() && self.histories.is_empty();
+            let quiet = answered && self.in_flight.is_none() && !self.dirty;
             if self.is_closed || (quiet && self.end.is_none() && (self.fed == self.input.len() || !self.reading)) {
                 break;
             }
             self.apply(&Op::Complete(100));
             self.apply(&Op::Subscribed { which: 0, ok: true });
             self.apply(&Op::Published { which: 0, ok: true });
+            self.apply(&Op::HistoryRead { which: 0, ok: true });
             self.apply(&Op::Gather(60_000));
             self.apply(&Op::Feed(500));
         }
@@ -462,11 +509,13 @@ impl World {
         self.socket_closed();
         self.check();
         // Answers that find nobody any more.
-        for (sequence, local) in std::mem::take(&mut self.subscribing) {
-            self.subscribed(sequence, local, true);
+        for (sequence, local, recover) in std::mem::take(&mut self.subscribing) {
+            self.subscribed(sequence, local, recover, true);
         }
         assert_eq!(self.shared.local.channels(), 0, "pending subscriptions are forgotten with their answer");
         assert_eq!(self.shared.counters.sessions, 0, "no session is counted any more");
-        assert_eq!(self.shared.outboxes.bodies_in_use(), 0);
+        assert_eq!(self.bodies(), 0);
+        self.shared.recoveries.expire(self.now + conn::recoveries::RECOVERY_IDLE, &mut self.shared.outboxes);
+        assert_eq!(self.shared.outboxes.bodies_in_use(), 0, "shared recoveries are forgotten in the end");
     }
 }

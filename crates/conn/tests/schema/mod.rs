@@ -48,7 +48,7 @@ messages! {
         #[prost(message, optional, tag = "7")] publish: Option<PublishRequest>,
         #[prost(message, optional, tag = "8")] presence: Option<Channel>,
         #[prost(message, optional, tag = "9")] presence_stats: Option<Channel>,
-        #[prost(message, optional, tag = "10")] history: Option<Channel>,
+        #[prost(message, optional, tag = "10")] history: Option<HistoryRequest>,
         #[prost(message, optional, tag = "11")] ping: Option<Empty>,
         #[prost(message, optional, tag = "12")] send: Option<Data>,
         #[prost(message, optional, tag = "13")] rpc: Option<Data>,
@@ -63,6 +63,7 @@ messages! {
         #[prost(message, optional, tag = "6")] subscribe: Option<SubscribeResult>,
         #[prost(message, optional, tag = "7")] unsubscribe: Option<Empty>,
         #[prost(message, optional, tag = "8")] publish: Option<Empty>,
+        #[prost(message, optional, tag = "11")] history: Option<HistoryResult>,
     }
     Push {
         #[prost(string, tag = "2")] channel: String,
@@ -122,6 +123,21 @@ messages! {
         #[prost(bool, tag = "10")] positioned: bool,
         #[prost(bool, tag = "12")] was_recovering: bool,
         #[prost(bool, tag = "13")] delta: bool,
+    }
+    StreamPosition {
+        #[prost(uint64, tag = "1")] offset: u64,
+        #[prost(string, tag = "2")] epoch: String,
+    }
+    HistoryRequest {
+        #[prost(string, tag = "1")] channel: String,
+        #[prost(int32, tag = "7")] limit: i32,
+        #[prost(message, optional, tag = "8")] since: Option<StreamPosition>,
+        #[prost(bool, tag = "9")] reverse: bool,
+    }
+    HistoryResult {
+        #[prost(message, repeated, tag = "1")] publications: Vec<Publication>,
+        #[prost(string, tag = "2")] epoch: String,
+        #[prost(uint64, tag = "3")] offset: u64,
     }
     PublishRequest {
         #[prost(string, tag = "1")] channel: String,

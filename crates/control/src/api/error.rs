@@ -20,6 +20,8 @@ pub(crate) enum Code {
     BadRequest = 107,
     /// Right in itself, but this node does not do it.
     NotAvailable = 108,
+    /// The position in a channel is gone.
+    UnrecoverablePosition = 112,
 }
 
 impl Code {
@@ -35,6 +37,7 @@ impl Code {
             Code::MethodNotFound => "method not found",
             Code::BadRequest => "bad request",
             Code::NotAvailable => "not available",
+            Code::UnrecoverablePosition => "unrecoverable position",
         }
     }
 
@@ -44,6 +47,7 @@ impl Code {
             Code::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Code::UnknownChannel | Code::MethodNotFound => StatusCode::NOT_FOUND,
             Code::BadRequest | Code::NotAvailable => StatusCode::BAD_REQUEST,
+            Code::UnrecoverablePosition => StatusCode::RANGE_NOT_SATISFIABLE,
         }
     }
 }
@@ -105,6 +109,8 @@ impl From<BackendError> for ApiError {
             BackendError::Busy => ApiError::new(Code::Internal, "limits.mailbox", error.to_string()),
             BackendError::Timeout => ApiError::new(Code::Internal, "api.backend_timeout", error.to_string()),
             BackendError::UnknownChannel => ApiError::new(Code::UnknownChannel, "namespaces", ""),
+            BackendError::NoHistory => ApiError::not_available("history_size", error.to_string()),
+            BackendError::Unrecoverable => ApiError::new(Code::UnrecoverablePosition, "since", ""),
             BackendError::ShuttingDown => ApiError::new(Code::Internal, "drain", error.to_string()),
         }
     }

@@ -4,13 +4,16 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Instant;
 
-use hub::{Channel, Draft};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hub::{Channel, Draft, HistoryPage, Publication};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
+use serde_json::value::RawValue;
 use tokio::task::JoinSet;
 
 use super::error::{ApiError, Code};
-use super::request::{Channels, Content, Disconnect, Info, Publish};
+use super::request::{Channels, Content, Disconnect, History, HistoryRemove, Info, Publish};
 use super::{Api, Envelope};
 use crate::backend::{Backend, BackendError, NodeInfo};
 use crate::limits;
@@ -23,6 +26,17 @@ pub(crate) enum Reply {
     /// Done, nothing to tell. Also `publish` on a channel without history: an offset that is forgotten with the last
     /// subscriber must not be taken for a position.
     Done {},
+    /// The place of a publication that is part of a history.
+    Published {
+        offset: u64,
+        epoch: String,
+    },
+    History {
+        #[serde(serialize_with = "recorded")]
+        publications: Vec<Arc<Publication>>,
+        offset: u64,
+        epoch: String,
+    },
     Broadcast {
         #[serde(serialize_with = "envelopes")]
         responses: Vec<Result<Reply, ApiError>>,
@@ -38,6 +52,58 @@ pub(crate) enum Reply {
 
 fn envelopes<S: Serializer>(responses: &[Result<Reply, ApiError>], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_seq(responses.iter().map(Envelope::of))
+}
+
+fn recorded<S: Serializer>(publications: &[Arc<Publication>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(publications.iter().map(|publication| Recorded::of(publication)))
+}
+
+/// A publication of a history.
+#[derive(Serialize)]
+struct Recorded<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a RawValue>,
+    /// Data that is not JSON.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    b64data: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    info: Option<Publisher<'a>>,
+    offset: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tags: Option<&'a hub::Tags>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<u64>,
+}
+
+/// Which client published it.
+#[derive(Serialize)]
+struct Publisher<'a> {
+    user: &'a str,
+    client: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    conn_info: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chan_info: Option<&'a RawValue>,
+}
+
+impl<'a> Recorded<'a> {
+    fn of(publication: &'a Publication) -> Recorded<'a> {
+        let json = |bytes: &'a [u8]| serde_json::from_slice::<&RawValue>(bytes).ok();
+        let data = json(&publication.data);
+        Recorded {
+            data,
+            b64data: data.is_none().then(|| STANDARD.encode(&publication.data)),
+            info: publication.info.as_deref().map(|info| Publisher {
+                user: &info.user,
+                client: &info.client,
+                conn_info: info.conn_info.as_deref().and_then(json),
+                chan_info: info.chan_info.as_deref().and_then(json),
+            }),
+            offset: publication.position.offset.0,
+            tags: publication.tags.as_deref(),
+            time: publication.time.map(std::num::NonZeroU64::get),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -67,6 +133,8 @@ pub(crate) async fn run<B: Backend>(
     Ok(match method {
         Method::Publish => publish(api, serde_json::from_slice(params)?).await,
         Method::Broadcast => broadcast(api, serde_json::from_slice(params)?).await,
+        Method::History => history(api, serde_json::from_slice(params)?).await,
+        Method::HistoryRemove => history_remove(api, serde_json::from_slice(params)?).await,
         Method::Channels => channels(api, serde_json::from_slice(params)?).await,
         Method::Disconnect => disconnect(api, serde_json::from_slice(params)?).await,
         Method::Info => {
@@ -148,13 +216,23 @@ fn settle(responses: &mut [Option<Result<Reply, ApiError>>], joined: Option<Join
 }
 
 async fn publish_one<B: Backend>(api: &Api<B>, channel: &str, content: Content) -> Result<Reply, ApiError> {
-    let Content { data, tags } = content;
-    let draft = Draft { channel: Channel::new(channel), data, info: None, tags };
+    let Content { data, tags, options } = content;
+    if options.as_ref().is_some_and(|options| options.version > 0) && !keeps_history(api, channel) {
+        return Err(ApiError::not_available(
+            "version",
+            "`version` needs a channel with a history, without one an older version would be published too",
+        ));
+    }
+    let draft = Draft { channel: Channel::new(channel), data, info: None, tags, options };
     let started = Instant::now();
     let outcome = within(api, api.backend.publish(draft)).await;
     api.metrics.publish_took(started.elapsed());
     match outcome {
-        Ok(_published) => Ok(Reply::Done {}),
+        Ok(published) if published.recorded => {
+            let (offset, epoch) = (published.position.offset.0, published.position.epoch.to_string());
+            Ok(Reply::Published { offset, epoch })
+        }
+        Ok(_) => Ok(Reply::Done {}),
         Err(BackendError::UnknownChannel) => Err(unknown_channel(channel)),
         Err(error) => Err(error.into()),
     }
@@ -179,6 +257,32 @@ fn check_channel<B: Backend>(api: &Api<B>, channel: &str) -> Result<(), ApiError
         Some(_) => Ok(()),
         None => Err(unknown_channel(channel)),
     }
+}
+
+fn keeps_history<B: Backend>(api: &Api<B>, channel: &str) -> bool {
+    api.backend.namespaces().of(channel).is_some_and(|(_, namespace)| namespace.history.is_some())
+}
+
+/// A channel that exists and keeps a history.
+fn check_history<B: Backend>(api: &Api<B>, channel: &str) -> Result<Channel, ApiError> {
+    check_channel(api, channel)?;
+    if !keeps_history(api, channel) {
+        return Err(BackendError::NoHistory.into());
+    }
+    Ok(Channel::new(channel))
+}
+
+async fn history<B: Backend>(api: &Api<B>, request: History) -> Result<Reply, ApiError> {
+    let (channel, query) = request.check(&api.settings);
+    let channel = check_history(api, &channel)?;
+    let HistoryPage { publications, position } = within(api, api.backend.history(channel, query)).await?;
+    Ok(Reply::History { publications, offset: position.offset.0, epoch: position.epoch.to_string() })
+}
+
+async fn history_remove<B: Backend>(api: &Api<B>, request: HistoryRemove) -> Result<Reply, ApiError> {
+    let channel = check_history(api, &request.channel.unwrap_or_default())?;
+    within(api, api.backend.remove_history(channel)).await?;
+    Ok(Reply::Done {})
 }
 
 fn unknown_channel(channel: &str) -> ApiError {

@@ -6,15 +6,12 @@
 //!
 //! | Field | Here | Why |
 //! |---|---|---|
-//! | `skip_history` | taken | no channel has a history, so nothing is skipped |
 //! | `delta` | taken | concerns subscribers that negotiated deltas; none can, and they get the publication whole |
-//! | `version_epoch` | taken | means nothing without `version` |
-//! | `idempotency_key` | 108 | the caller counts on a repetition being dropped |
-//! | `version` | 108 | the caller counts on an older version being dropped |
+//! | `version` | 108 without a history | the caller counts on an older version being dropped |
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hub::Tags;
+use hub::{HistoryQuery, Offset, PublishOptions, Since, SinceEpoch, Tags};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -38,6 +35,8 @@ pub(crate) struct Publish<'a> {
     tags: Option<Tags>,
     idempotency_key: Option<String>,
     version: Option<u64>,
+    version_epoch: Option<String>,
+    skip_history: Option<bool>,
 }
 
 /// A checked publication without its channel.
@@ -45,23 +44,19 @@ pub(crate) struct Publish<'a> {
 pub(crate) struct Content {
     pub(crate) data: Box<[u8]>,
     pub(crate) tags: Option<Box<Tags>>,
+    pub(crate) options: Option<Box<PublishOptions>>,
 }
 
 impl Publish<'_> {
     /// Checks everything but the channels.
     pub(crate) fn content(self, settings: &ApiSettings) -> Result<Content, ApiError> {
-        if self.idempotency_key.is_some_and(|key| !key.is_empty()) {
-            return Err(ApiError::not_available(
-                "idempotency_key",
-                "`idempotency_key` is not supported, a repetition would be published again",
-            ));
-        }
-        if self.version.is_some_and(|version| version != 0) {
-            return Err(ApiError::not_available(
-                "version",
-                "`version` is not supported, an older version would be published too",
-            ));
-        }
+        let text = |text: Option<String>| text.filter(|text| !text.is_empty()).map(String::into_boxed_str);
+        let options = PublishOptions {
+            skip_history: self.skip_history.unwrap_or_default(),
+            idempotency_key: text(self.idempotency_key),
+            version: self.version.unwrap_or_default(),
+            version_epoch: text(self.version_epoch),
+        };
         let data = match (self.b64data, self.data) {
             (Some(encoded), _) if !encoded.is_empty() => decode(&encoded)?,
             (_, Some(raw)) => compact(raw.get()),
@@ -84,7 +79,8 @@ impl Publish<'_> {
                 format!("{} `tags`, at most {} are taken", tags.len(), limits::TAGS_MAX),
             ));
         }
-        Ok(Content { data, tags: tags.map(Box::new) })
+        let options = (options != PublishOptions::default()).then(|| Box::new(options));
+        Ok(Content { data, tags: tags.map(Box::new), options })
     }
 }
 
@@ -127,6 +123,44 @@ impl Channels {
 
 #[derive(Deserialize)]
 pub(crate) struct Info {}
+
+#[derive(Deserialize)]
+pub(crate) struct History {
+    channel: Option<String>,
+    limit: Option<i64>,
+    since: Option<Position>,
+    reverse: Option<bool>,
+}
+
+#[derive(Deserialize)]
+struct Position {
+    offset: Option<u64>,
+    epoch: Option<String>,
+}
+
+impl History {
+    /// The channel, unchecked, and what is wanted of it.
+    pub(crate) fn check(self, settings: &ApiSettings) -> (String, HistoryQuery) {
+        let since = self.since.map(|since| Since {
+            offset: Offset(since.offset.unwrap_or_default()),
+            epoch: SinceEpoch::read(since.epoch.as_deref().unwrap_or_default()),
+        });
+        // Below 0 is as many as there may be.
+        let wanted = usize::try_from(self.limit.unwrap_or_default()).unwrap_or(usize::MAX);
+        let query = HistoryQuery {
+            since,
+            reverse: self.reverse.unwrap_or_default(),
+            publications_max: wanted.min(settings.history_publications_max),
+            bytes_max: limits::HISTORY_BYTES_MAX,
+        };
+        (self.channel.unwrap_or_default(), query)
+    }
+}
+
+#[derive(Deserialize)]
+pub(crate) struct HistoryRemove {
+    pub(crate) channel: Option<String>,
+}
 
 #[derive(Deserialize)]
 pub(crate) struct Disconnect {

@@ -150,7 +150,19 @@ impl Backend for Node {
         let data = serde_json::from_slice(&draft.data).expect("a reading is JSON");
         self.published.lock().unwrap().push((draft.channel.to_string(), data));
         self.arrived.notify_one();
-        Ok(Published { position: Position { offset: Offset(1), epoch: Epoch::from_seed(1) }, workers: 1 })
+        Ok(Published {
+            position: Position { offset: Offset(1), epoch: Epoch::from_seed(1) },
+            workers: 1,
+            recorded: false,
+        })
+    }
+
+    async fn history(&self, _: Channel, _: hub::HistoryQuery) -> Result<hub::HistoryPage, BackendError> {
+        Err(BackendError::NoHistory)
+    }
+
+    async fn remove_history(&self, _: Channel) -> Result<(), BackendError> {
+        Err(BackendError::NoHistory)
     }
 
     async fn channels(&self, pattern: Option<Glob>, limit: usize) -> Result<Vec<(Channel, u32)>, BackendError> {

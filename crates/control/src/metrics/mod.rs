@@ -61,6 +61,28 @@ pub struct WorkerSample {
     pub messages_sent: u64,
     /// Publications numbered here.
     pub publications: u64,
+    /// Channels with a history, those without subscribers included.
+    pub history_channels: u64,
+    /// Publications kept in histories.
+    pub history_publications: u64,
+    /// What these cost.
+    pub history_bytes: u64,
+    /// Channels without subscribers forgotten to make room for others.
+    pub history_evicted: u64,
+    /// Channels without subscribers that lost their publications to make room for others.
+    pub history_emptied: u64,
+    /// Publications that a channel in use lost early, or that were not kept, for want of room.
+    pub history_cut: u64,
+    /// Subscriptions that recovered.
+    pub recovered: u64,
+    /// Subscriptions that wanted to recover and were told that they have a gap.
+    pub unrecovered: u64,
+    /// Positioned subscriptions ended because something was missing before the next publication.
+    pub gaps: u64,
+    /// Publishes answered from an idempotency key.
+    pub publishes_repeated: u64,
+    /// Publishes left out because a newer version was there.
+    pub publishes_outdated: u64,
     /// Bytes that sockets gave us.
     pub bytes_received: u64,
     /// Bytes that sockets took from us.
@@ -125,6 +147,8 @@ pub const CLOSE_CODES_MAX: usize = 64;
 pub(crate) enum Method {
     Publish,
     Broadcast,
+    History,
+    HistoryRemove,
     Channels,
     Info,
     Disconnect,
@@ -135,6 +159,8 @@ impl Method {
         Some(match name {
             "publish" => Method::Publish,
             "broadcast" => Method::Broadcast,
+            "history" => Method::History,
+            "history_remove" => Method::HistoryRemove,
             "channels" => Method::Channels,
             "info" => Method::Info,
             "disconnect" => Method::Disconnect,
@@ -146,6 +172,8 @@ impl Method {
         match self {
             Method::Publish => "publish",
             Method::Broadcast => "broadcast",
+            Method::History => "history",
+            Method::HistoryRemove => "history_remove",
             Method::Channels => "channels",
             Method::Info => "info",
             Method::Disconnect => "disconnect",

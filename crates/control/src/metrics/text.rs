@@ -45,6 +45,9 @@ const GAUGES: &[PerWorker] = &[
     ("connections", None, "Open client connections", |w| w.connections),
     ("subscriptions", None, "Subscriptions of the open connections", |w| w.subscriptions),
     ("channels", None, "Channels that the worker numbers", |w| w.channels),
+    ("history_channels", None, "Channels with a history", |w| w.history_channels),
+    ("history_publications", None, "Publications kept in histories", |w| w.history_publications),
+    ("history", Some(Unit::Bytes), "What the publications kept cost", |w| w.history_bytes),
 ];
 
 const COUNTERS: &[PerWorker] = &[
@@ -55,6 +58,14 @@ const COUNTERS: &[PerWorker] = &[
     ("received", Some(Unit::Bytes), "Bytes read from client sockets", |w| w.bytes_received),
     ("sent", Some(Unit::Bytes), "Bytes that client sockets took", |w| w.bytes_sent),
     ("publications", None, "Publications numbered by the worker", |w| w.publications),
+    ("publishes_repeated", None, "Publishes answered from an idempotency key", |w| w.publishes_repeated),
+    ("publishes_outdated", None, "Publishes left out because of their version", |w| w.publishes_outdated),
+    ("history_evicted", None, "Channels without subscribers forgotten to make room", |w| w.history_evicted),
+    ("history_emptied", None, "Channels without subscribers emptied to make room", |w| w.history_emptied),
+    ("history_cut", None, "Publications lost early by channels in use, for want of room", |w| w.history_cut),
+    ("recovered", None, "Subscriptions that recovered", |w| w.recovered),
+    ("unrecovered", None, "Subscriptions that wanted to recover and have a gap", |w| w.unrecovered),
+    ("gaps", None, "Positioned subscriptions ended because something was missing", |w| w.gaps),
     ("letters_sent", None, "Letters handed to other threads", |w| w.letters_sent),
     ("letters_refused", None, "Letters refused because a mailbox was full", |w| w.letters_refused),
     ("outbox_dropped", None, "Messages dropped unsent", |w| w.outbox_dropped),

@@ -12,7 +12,10 @@ use axum::http::{HeaderMap, Request, Response, StatusCode};
 use control::metrics::{Close, DriverInUse, NodeSample, Side, TickLengths, WorkerSample};
 use control::{ApiKey, ApiSettings, Backend, BackendError, DisconnectTarget, Glob, NodeInfo};
 use http_body_util::BodyExt;
-use hub::{Channel, Draft, Epoch, Namespace, Namespaces, Offset, Position, Published};
+use hub::{
+    Channel, ClientInfo, Draft, Epoch, HistoryPage, HistoryQuery, Namespace, Namespaces, Offset, Position, Publication,
+    Published, Retention, SinceEpoch,
+};
 use tower::ServiceExt;
 
 pub(crate) const KEY: &str = "test-key";
@@ -22,6 +25,8 @@ pub(crate) const KEY: &str = "test-key";
 pub(crate) struct Fake {
     pub(crate) published: Mutex<Vec<Draft>>,
     pub(crate) disconnected: Mutex<Vec<DisconnectTarget>>,
+    pub(crate) queries: Mutex<Vec<HistoryQuery>>,
+    pub(crate) removed: Mutex<Vec<String>>,
     pub(crate) in_flight: AtomicUsize,
     pub(crate) in_flight_max: AtomicUsize,
     pub(crate) ready: AtomicBool,
@@ -33,10 +38,17 @@ pub(crate) struct Fake {
 
 impl Default for Fake {
     fn default() -> Fake {
-        let named = ["chat", "later"].map(|name| Namespace { name: name.into(), ..Namespace::default() });
+        let kept = Retention { size: 10, ttl: Duration::from_secs(60), meta_ttl: Duration::from_secs(600) };
+        let named = ["chat", "later", "kept"].map(|name| Namespace {
+            name: name.into(),
+            history: (name == "kept").then_some(kept),
+            ..Namespace::default()
+        });
         Fake {
             published: Mutex::default(),
             disconnected: Mutex::default(),
+            queries: Mutex::default(),
+            removed: Mutex::default(),
             in_flight: AtomicUsize::new(0),
             in_flight_max: AtomicUsize::new(0),
             ready: AtomicBool::new(true),
@@ -70,13 +82,39 @@ impl Backend for Fake {
                     // On the paused clock of the tests that use it.
                     tokio::time::sleep_until(tokio::time::Instant::now() + Duration::from_millis(wait)).await;
                 }
+                let recorded = channel.starts_with("kept:");
                 self.published.lock().unwrap().push(draft);
                 let position = Position { offset: Offset(9), epoch: Epoch::from_seed(1) };
-                Ok(Published { position, workers: 1 })
+                Ok(Published { position, workers: 1, recorded })
             }
         };
         self.in_flight.fetch_sub(1, Ordering::SeqCst);
         outcome
+    }
+
+    async fn history(&self, channel: Channel, query: HistoryQuery) -> Result<HistoryPage, BackendError> {
+        if query.since.is_some_and(|since| since.epoch == SinceEpoch::Foreign) {
+            return Err(BackendError::Unrecoverable);
+        }
+        let position = Position { offset: Offset(9), epoch: Epoch::from_seed(1) };
+        let publications = (10 - query.publications_max.min(3) as u64..10).map(|offset| {
+            let data: &[u8] = if offset == 8 { b"\xff" } else { b"{\"n\": 1.0}" };
+            Arc::new(Publication {
+                channel: channel.clone(),
+                data: data.into(),
+                info: (offset == 7).then(|| Box::new(ClientInfo { client: "c1".into(), ..ClientInfo::default() })),
+                tags: (offset == 9).then(|| Box::new([("k".to_owned(), "v".to_owned())].into())),
+                position: Position { offset: Offset(offset), ..position },
+                time: std::num::NonZeroU64::new(1_700_000_000_000),
+            })
+        });
+        self.queries.lock().unwrap().push(query);
+        Ok(HistoryPage { publications: publications.collect(), position })
+    }
+
+    async fn remove_history(&self, channel: Channel) -> Result<(), BackendError> {
+        self.removed.lock().unwrap().push(channel.to_string());
+        Ok(())
     }
 
     async fn channels(&self, pattern: Option<Glob>, limit: usize) -> Result<Vec<(Channel, u32)>, BackendError> {

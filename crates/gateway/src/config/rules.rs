@@ -3,7 +3,7 @@
 use super::Config;
 use super::address::Address;
 use super::problem::{Problem, Source};
-use super::sections::{ChannelOptions, Pin};
+use super::sections::{ChannelOptions, Pin, RecoveryMode};
 use super::values::{Bytes, Count, Time};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -276,6 +276,16 @@ fn memory(rules: &mut Rules, config: &Config) {
             );
         }
     }
+    rules.within("hub.history_bytes_max", hub.history_bytes_max, &(Bytes::kib(64)..=Bytes::mib(1 << 20)));
+    rules.at_most(
+        ("api.data_bytes_max", api.data_bytes_max),
+        ("hub.history_bytes_max", hub.history_bytes_max),
+        "a history has to hold the largest publication",
+    );
+    rules.count("hub.idempotency_keys_max", hub.idempotency_keys_max.into(), 1, 1 << 24);
+    rules.within("hub.idempotency_ttl", hub.idempotency_ttl, &(Time::secs(1)..=Time::secs(24 * 3600)));
+    rules.count("client.recovery_publications_max", client.recovery_publications_max.into(), 1, 10_000);
+    rules.count("client.history_publications_max", client.history_publications_max.into(), 1, 10_000);
     rules.count("hub.channels_max", hub.channels_max.into(), 1, 1 << 30);
     rules.count("hub.mailbox_letters", hub.mailbox_letters.into(), 16, 1 << 20);
     rules.count("hub.held_publications_max", hub.held_publications_max.into(), 1, 1 << 20);
@@ -313,6 +323,60 @@ fn options(rules: &mut Rules, section: &str, name: &str, options: &ChannelOption
             || format!("{place}{key} does nothing without {needs}"),
             &format!("set {needs} = true as well; it is for all clients, this one adds those without a user"),
         );
+    }
+    history_options(rules, section, name, options);
+}
+
+/// What is kept of channels: its bounds, and options that do nothing without it.
+fn history_options(rules: &mut Rules, section: &str, name: &str, options: &ChannelOptions) {
+    let place = if name.is_empty() { String::new() } else { format!("namespace {name:?}: ") };
+    let namespace = format!("namespaces.{name}");
+    let mut rule = |key: &str, needs: &str, kept: bool, message: String, hint: &str| {
+        let keys = [&format!("{section}.{key}"), &format!("{section}.{needs}"), &namespace];
+        rules.holds(&keys.map(|key| &**key), kept, || format!("{place}{message}"), hint);
+    };
+    let (size, ttl, meta_ttl) = (options.history_size, options.history_ttl, options.history_meta_ttl);
+    let size_max = hub::HISTORY_SIZE_MAX;
+    let longest = Time::secs(10 * 365 * 24 * 3600);
+    rule("history_size", "", size <= size_max, format!("history_size {size} is more than {size_max}"), "");
+    rule("history_ttl", "", ttl <= longest, format!("history_ttl {ttl} is more than {longest}"), "");
+    rule(
+        "history_meta_ttl",
+        "",
+        meta_ttl <= longest,
+        format!("history_meta_ttl {meta_ttl} is more than {longest}"),
+        "",
+    );
+    for (key, needs, kept) in [
+        ("history_size", "history_ttl", size == 0 || ttl > Time::ZERO),
+        ("history_ttl", "history_size", ttl == Time::ZERO || size > 0),
+    ] {
+        rule(
+            key,
+            needs,
+            kept,
+            format!("{key} does nothing without {needs}"),
+            "a history has a size and a time, or neither",
+        );
+    }
+    let message = format!("history_ttl {ttl} is more than history_meta_ttl, which is {meta_ttl}");
+    rule("history_ttl", "history_meta_ttl", ttl <= meta_ttl, message, "a position has to outlive what it stands for");
+    let has_history = options.retention().is_some();
+    let recovers = options.force_recovery || options.allow_recovery;
+    let is_cache = options.force_recovery_mode == RecoveryMode::Cache;
+    let reads = options.allow_history_for_client || options.allow_history_for_subscriber;
+    for (key, is_on, needs, has) in [
+        ("force_recovery", options.force_recovery, "history_size", has_history),
+        ("allow_recovery", options.allow_recovery, "history_size", has_history),
+        ("force_positioning", options.force_positioning, "history_size", has_history),
+        ("allow_positioning", options.allow_positioning, "history_size", has_history),
+        ("allow_history_for_client", options.allow_history_for_client, "history_size", has_history),
+        ("allow_history_for_subscriber", options.allow_history_for_subscriber, "history_size", has_history),
+        ("allow_history_for_anonymous", options.allow_history_for_anonymous, "allow_history_for_client", reads),
+        ("force_recovery_mode", is_cache, "force_recovery", recovers),
+        ("auto_cache_recover", options.auto_cache_recover, "force_recovery_mode", is_cache && recovers),
+    ] {
+        rule(key, needs, !is_on || has, format!("{key} does nothing without {needs}"), "set both, or leave out both");
     }
 }
 

@@ -201,6 +201,12 @@ pub struct Client {
     /// Frames of one message from a client.
     #[serde(deserialize_with = "whole")]
     pub fragments_max: u32,
+    /// Publications that one recovery brings.
+    #[serde(deserialize_with = "whole")]
+    pub recovery_publications_max: u32,
+    /// Publications of one answer to a history request.
+    #[serde(deserialize_with = "whole")]
+    pub history_publications_max: u32,
 }
 
 impl Default for Client {
@@ -215,6 +221,8 @@ impl Default for Client {
             channel_name_bytes_max: Bytes::new(255),
             message_bytes_max: Bytes::kib(64),
             fragments_max: 1024,
+            recovery_publications_max: 300,
+            history_publications_max: 300,
         }
     }
 }
@@ -283,6 +291,13 @@ pub struct Hub {
     /// Channels that one worker numbers at the same time.
     #[serde(deserialize_with = "whole")]
     pub channels_max: u32,
+    /// Bytes of publications that one worker keeps in histories.
+    pub history_bytes_max: Bytes,
+    /// Idempotency keys that one worker remembers.
+    #[serde(deserialize_with = "whole")]
+    pub idempotency_keys_max: u32,
+    /// How long it remembers each of them.
+    pub idempotency_ttl: Time,
     /// Letters that wait from one worker to another.
     #[serde(deserialize_with = "whole")]
     pub mailbox_letters: u32,
@@ -301,6 +316,9 @@ impl Default for Hub {
     fn default() -> Self {
         Self {
             channels_max: 2_000_000,
+            history_bytes_max: Bytes::mib(256),
+            idempotency_keys_max: 65_536,
+            idempotency_ttl: Time::secs(300),
             mailbox_letters: 4096,
             mailbox_bytes_max: Bytes::mib(16),
             held_publications_max: 128,
@@ -364,8 +382,19 @@ pub struct Demo {
     pub enabled: bool,
 }
 
-/// What clients may do in a set of channels. Nothing by default.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+choice! {
+    /// What a recovery brings.
+    RecoveryMode {
+        /// Every publication that was missed.
+        #[default]
+        Stream = "stream",
+        /// The newest publication.
+        Cache = "cache",
+    }
+}
+
+/// What clients may do in a set of channels, and what is kept of these. Nothing by default.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ChannelOptions {
     /// Clients may subscribe.
@@ -378,6 +407,67 @@ pub struct ChannelOptions {
     pub allow_publish_for_anonymous: bool,
     /// Clients may publish to channels that they are subscribed to.
     pub allow_publish_for_subscriber: bool,
+    /// Publications kept of each channel; 0 is no history.
+    #[serde(deserialize_with = "whole")]
+    pub history_size: u32,
+    /// How long a publication is kept; zero is no history.
+    pub history_ttl: Time,
+    /// How long a channel without subscribers remembers its position.
+    pub history_meta_ttl: Time,
+    /// Every subscription recovers.
+    pub force_recovery: bool,
+    /// Subscriptions that ask for it recover.
+    pub allow_recovery: bool,
+    /// What a recovery brings.
+    pub force_recovery_mode: RecoveryMode,
+    /// In cache mode every subscription begins with the newest publication.
+    pub auto_cache_recover: bool,
+    /// Every subscription is told when it misses something.
+    pub force_positioning: bool,
+    /// Subscriptions that ask for it are told when they miss something.
+    pub allow_positioning: bool,
+    /// Clients may read the history.
+    pub allow_history_for_client: bool,
+    /// Clients may read the history of channels that they are subscribed to.
+    pub allow_history_for_subscriber: bool,
+    /// Clients without a user may read the history where other clients may.
+    pub allow_history_for_anonymous: bool,
+}
+
+impl Default for ChannelOptions {
+    fn default() -> Self {
+        Self {
+            allow_subscribe_for_client: false,
+            allow_subscribe_for_anonymous: false,
+            allow_publish_for_client: false,
+            allow_publish_for_anonymous: false,
+            allow_publish_for_subscriber: false,
+            history_size: 0,
+            history_ttl: Time::ZERO,
+            history_meta_ttl: Time::secs(720 * 3600),
+            force_recovery: false,
+            allow_recovery: false,
+            force_recovery_mode: RecoveryMode::Stream,
+            auto_cache_recover: false,
+            force_positioning: false,
+            allow_positioning: false,
+            allow_history_for_client: false,
+            allow_history_for_subscriber: false,
+            allow_history_for_anonymous: false,
+        }
+    }
+}
+
+impl ChannelOptions {
+    /// What is kept of each channel, if anything.
+    pub fn retention(&self) -> Option<hub::Retention> {
+        let retention = hub::Retention {
+            size: self.history_size,
+            ttl: self.history_ttl.get(),
+            meta_ttl: self.history_meta_ttl.get(),
+        };
+        (self.history_size > 0 && self.history_ttl > Time::ZERO).then_some(retention)
+    }
 }
 
 /// One of `[[namespaces]]`: the options of the channels whose name starts with `name:`.

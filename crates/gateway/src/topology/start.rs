@@ -15,6 +15,7 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 /// Requests of one thread that wait for another's answer, as a share of its mailbox.
 const ANSWERS_SHARE: usize = 2;
@@ -162,8 +163,14 @@ impl Start<'_> {
             workers: self.layout.workers as u16,
             settings: self.settings.clone(),
             hash: ChannelHash::new(self.secrets.hash),
-            home: HomeLimits { channels_max: self.config.hub.channels_max as usize },
+            home: HomeLimits {
+                channels_max: self.config.hub.channels_max as usize,
+                history_bytes_max: self.config.hub.history_bytes_max.get(),
+                idempotency_keys_max: self.config.hub.idempotency_keys_max as usize,
+                idempotency_ttl: self.config.hub.idempotency_ttl.get(),
+            },
             epoch_seed: self.secrets.epochs.wrapping_add(number as u64),
+            unix_origin: unix_origin(self.clock),
             id_key: self.secrets.ids,
             connections_max: self.layout.connections_per_worker,
             request_timeout: self.config.hub.request_timeout.get(),
@@ -179,6 +186,13 @@ impl Start<'_> {
             ..Options::default()
         }
     }
+}
+
+/// Unix time at the origin of a clock. Times told to clients are counted from it, so that they never go back; a clock that
+/// is set later changes nothing.
+fn unix_origin(clock: Clock) -> Duration {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    now.saturating_sub(clock.now())
 }
 
 /// What a worker thread reports when it is ready.

@@ -5,7 +5,7 @@ use crate::mailbox::Post;
 use conn::encoded::Encoding;
 use conn::outbox::BodyId;
 use conn::{Delivered, Disconnect};
-use hub::Publication;
+use hub::{LocalId, Publication, Step};
 use io::{Class, ConnId, Io};
 use std::sync::Arc;
 
@@ -25,6 +25,8 @@ enum Aside {
     HighWater,
     /// The subscription is not announced yet.
     Held,
+    /// Something is missing before the publication, and the subscription is one that is told so.
+    Gap(LocalId),
 }
 
 impl<P: Post> Worker<P> {
@@ -32,6 +34,11 @@ impl<P: Post> Worker<P> {
     pub(super) fn fan_out(&mut self, io: &mut Io, publication: &Arc<Publication>) -> usize {
         // Subscribers may all have left while the letter was under way.
         let Some(channel) = self.shared.local.find(&publication.channel) else { return 0 };
+        let is_gap = match self.shared.local.step(channel, publication) {
+            Step::Next => false,
+            Step::Gap => true,
+            Step::Old => return 0,
+        };
         let mut bodies: [Option<BodyId>; Encoding::COUNT] = [None; Encoding::COUNT];
         let settings = Arc::clone(&self.shared.settings);
         let mut fanout = std::mem::take(&mut self.fanout);
@@ -39,6 +46,10 @@ impl<P: Post> Worker<P> {
         for member in self.shared.local.members(channel) {
             visited += 1;
             let id = ConnId::from_bits(member.subscriber.0);
+            if is_gap && member.positioned {
+                fanout.aside.push((id, Aside::Gap(channel)));
+                continue;
+            }
             if member.held {
                 fanout.aside.push((id, Aside::Held));
                 continue;
@@ -81,6 +92,7 @@ impl<P: Post> Worker<P> {
             Aside::Slow => connection.disconnect(now, Disconnect::SLOW, &mut self.shared),
             Aside::HighWater => connection.crossed_high_water(now, &self.shared),
             Aside::Held => connection.hold(now, publication, &mut self.shared),
+            Aside::Gap(channel) => connection.missed_something(now, channel, &mut self.shared),
         };
         self.carry_out(io, id, directions);
     }

@@ -3,6 +3,7 @@
 use super::Worker;
 use crate::mailbox::Post;
 use conn::{Connection, Directions, End, Urgency};
+use hub::Home;
 use io::{Batch, Class, Closed, ConnId, Flow, Handler, How, Io, Peer};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -66,6 +67,7 @@ impl<P: Post> Handler for Worker<P> {
             // A full mailbox is not announced when it empties; look again soon.
             io.alarm(io.now() + super::RETRY_WITHDRAWALS_AFTER);
         }
+        self.drop_expired(io);
         self.publish_stats();
     }
 }
@@ -91,6 +93,20 @@ impl<P: Post> Worker<P> {
             }
         };
         self.carry_out(io, id, directions);
+    }
+
+    /// Frees what has expired, a slice per interval, while there is anything that can expire.
+    fn drop_expired(&mut self, io: &mut Io) {
+        if !self.home.needs_sweeps() && self.shared.recoveries.is_empty() {
+            return;
+        }
+        let now = io.now();
+        if now >= self.next_sweep {
+            self.next_sweep = now + Home::SWEEP_INTERVAL;
+            self.home.sweep(now);
+            self.shared.recoveries.expire(now, &mut self.shared.outboxes);
+        }
+        io.alarm(self.next_sweep);
     }
 
     /// Does what a call into a connection asked of the driver, applies what it left behind, and goes on with what that

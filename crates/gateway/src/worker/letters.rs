@@ -1,10 +1,13 @@
 //! Letters in, and what connections ask of the hub.
 
 use super::Worker;
-use crate::letter::{Letter, Order, Publish, Refused, Subscriber, Ticket};
+use crate::letter::{HistoryRead, Letter, Order, Publish, ReadHistory, Refused, Subscriber, Ticket};
 use crate::mailbox::{Party, Post};
 use conn::{ClientError, Effect};
-use hub::{Channel, MemberId, Publication, Route, SubscriberId, WorkerId};
+use hub::{
+    Channel, HistoryPage, HistoryRefusal, MemberId, Publication, PublishRefusal, Recover, Retention, Route, Subscribed,
+    SubscriberId, WorkerId,
+};
 use io::{ConnId, Io};
 use std::sync::Arc;
 
@@ -47,16 +50,31 @@ impl<P: Post> Worker<P> {
                 let answer = answer.map(|_| ()).map_err(|_| ClientError::INTERNAL);
                 self.tell_published(io, conn, command, answer);
             }
-            Letter::Subscribe { channel, by, expires } => {
+            Letter::Subscribe { channel, by, expires, recover } => {
                 let answer = if io.now() > expires {
                     Err(Refused::Expired)
                 } else {
-                    let worker = WorkerId(from as u16);
-                    self.home.subscribe(io.now(), &channel, worker).map_err(|_| Refused::ChannelsMax)
+                    let (worker, retention) = (WorkerId(from as u16), self.retention_of(&channel));
+                    let subscribed = self.home.subscribe(io.now(), &channel, worker, retention, recover.as_deref());
+                    subscribed.map_err(|_| Refused::ChannelsMax)
                 };
                 self.post.answer(from, Letter::Subscribed { by, answer });
             }
-            Letter::Subscribed { by, answer } => self.subscribe_answered(io, by, answer.map(|_| ())),
+            Letter::Subscribed { by, answer } => self.subscribe_answered(io, by, answer),
+            Letter::History(read) => self.read_history(io, from, *read),
+            Letter::HistoryRead(read) => {
+                let HistoryRead { ticket, answer } = *read;
+                if let Ticket::Client { conn, command } = ticket {
+                    self.tell_history(io, conn, command, answer);
+                }
+            }
+            Letter::RemoveHistory(remove) => {
+                let answer = if io.now() > remove.expires { Err(Refused::Expired) } else { Ok(()) };
+                if answer.is_ok() {
+                    self.home.remove_history(&remove.channel);
+                }
+                self.post.answer(from, Letter::HistoryRemoved { ticket: remove.ticket, answer });
+            }
             Letter::Unsubscribe { channel, count } => {
                 self.home.unsubscribe(io.now(), &channel, WorkerId(from as u16), count);
             }
@@ -64,7 +82,10 @@ impl<P: Post> Worker<P> {
             Letter::Disconnect(disconnecting) => self.begin_disconnecting(io, from, *disconnecting),
             Letter::Order(order) => self.obey(io, order),
             // Answers to the control thread's requests come to its mailbox only.
-            Letter::Published { ticket: Ticket::Control(_), .. } | Letter::Listed(_) | Letter::Disconnected { .. } => {
+            Letter::Published { ticket: Ticket::Control(_), .. }
+            | Letter::HistoryRemoved { .. }
+            | Letter::Listed(_)
+            | Letter::Disconnected { .. } => {
                 debug_assert!(false, "a worker got an answer that is the control thread's");
             }
         }
@@ -76,10 +97,26 @@ impl<P: Post> Worker<P> {
         let answer = if io.now() > expires {
             Err(Refused::Expired)
         } else {
-            self.home.publish(io.now(), draft, &mut ByMail(&mut self.post)).map_err(|_| Refused::Busy)
+            let retention = self.retention_of(&draft.channel);
+            self.home.publish(io.now(), draft, retention, &mut ByMail(&mut self.post)).map_err(Refused::from)
         };
         self.publications += u64::from(answer.is_ok());
         self.post.answer(from, Letter::Published { ticket, answer });
+    }
+
+    fn read_history(&mut self, io: &mut Io, from: Party, read: ReadHistory) {
+        let ReadHistory { ticket, channel, query, expires } = read;
+        let answer = match self.retention_of(&channel) {
+            _ if io.now() > expires => Err(Refused::Expired),
+            None => Err(Refused::NoHistory),
+            Some(retention) => self.home.history(io.now(), &channel, retention, &query).map_err(Refused::from),
+        };
+        self.post.answer(from, Letter::HistoryRead(Box::new(HistoryRead { ticket, answer })));
+    }
+
+    /// What the channel's namespace says now about its history.
+    fn retention_of(&self, channel: &str) -> Option<Retention> {
+        self.shared.settings.namespaces.of(channel).and_then(|(_, namespace)| namespace.history)
     }
 
     fn list(&mut self, from: Party, list: &crate::letter::List) {
@@ -108,7 +145,9 @@ impl<P: Post> Worker<P> {
         let mut effects = std::mem::take(&mut self.shared.effects);
         for effect in effects.drain(..) {
             match effect {
-                Effect::Subscribe { sequence, channel } => self.ask_for_subscription(io, id, sequence, &channel),
+                Effect::Subscribe { sequence, channel, recover } => {
+                    self.ask_for_subscription(io, id, sequence, &channel, recover);
+                }
                 Effect::Withdraw { member } => self.withdraw(member),
                 Effect::Publish { command, draft } => {
                     let ticket = Ticket::Client { conn: id, command };
@@ -116,7 +155,15 @@ impl<P: Post> Worker<P> {
                     let home = self.home_of(&draft.channel);
                     let letter = Letter::Publish(Box::new(Publish { ticket, draft: *draft, expires }));
                     if self.post.request(home, letter).is_err() {
-                        self.refused.push(Ticket::Client { conn: id, command });
+                        self.refused.push((id, command, Refusable::Publish));
+                    }
+                }
+                Effect::History { command, channel, query } => {
+                    let ticket = Ticket::Client { conn: id, command };
+                    let (home, expires) = (self.home_of(&channel), io.now() + self.request_timeout);
+                    let letter = Letter::History(Box::new(ReadHistory { ticket, channel, query, expires }));
+                    if self.post.request(home, letter).is_err() {
+                        self.refused.push((id, command, Refusable::History));
                     }
                 }
                 Effect::Note(note) => tracing::info!("{note}"),
@@ -129,8 +176,11 @@ impl<P: Post> Worker<P> {
 
     /// Tells one client at once that the way to the home is full. Whether there was one to tell.
     pub(super) fn answer_one_refused(&mut self, io: &mut Io) -> bool {
-        if let Some(Ticket::Client { conn, command }) = self.refused.pop() {
-            self.tell_published(io, conn, command, Err(ClientError::INTERNAL));
+        if let Some((conn, command, what)) = self.refused.pop() {
+            match what {
+                Refusable::Publish => self.tell_published(io, conn, command, Err(ClientError::INTERNAL)),
+                Refusable::History => self.tell_history(io, conn, command, Err(Refused::Busy)),
+            }
             return true;
         }
         let Some(by) = self.refused_subscribes.pop() else { return false };
@@ -138,14 +188,21 @@ impl<P: Post> Worker<P> {
         true
     }
 
-    fn ask_for_subscription(&mut self, io: &mut Io, id: ConnId, sequence: u32, channel: &Channel) {
+    fn ask_for_subscription(
+        &mut self,
+        io: &mut Io,
+        id: ConnId,
+        sequence: u32,
+        channel: &Channel,
+        recover: Option<Box<Recover>>,
+    ) {
         let Some(connection) = self.table.find(id) else { return };
         let (local, channel) = self.shared.local.begin(channel);
         connection.subscription_begun(sequence, local);
         let by = Subscriber { conn: id, sequence, local };
         let home = self.home_of(&channel);
         let expires = io.now() + self.request_timeout;
-        if self.post.request(home, Letter::Subscribe { channel, by, expires }).is_err() {
+        if self.post.request(home, Letter::Subscribe { channel, by, expires, recover }).is_err() {
             self.refused_subscribes.push(by);
         }
     }
@@ -163,28 +220,68 @@ impl<P: Post> Worker<P> {
         self.carry_out(io, id, directions);
     }
 
-    fn subscribe_answered(&mut self, io: &mut Io, by: Subscriber, answer: Result<(), Refused>) {
+    fn tell_history(&mut self, io: &mut Io, id: ConnId, command: u32, answer: Result<HistoryPage, Refused>) {
+        let now = io.now();
+        let answer = answer.map_err(|refused| match refused {
+            Refused::Unrecoverable => ClientError::UNRECOVERABLE_POSITION,
+            Refused::NoHistory => ClientError::NOT_AVAILABLE,
+            Refused::Busy | Refused::ChannelsMax | Refused::Expired => ClientError::INTERNAL,
+        });
+        let Some(connection) = self.table.find(id) else { return };
+        let directions = connection.history_read(now, command, answer, &mut self.shared);
+        self.carry_out(io, id, directions);
+    }
+
+    fn subscribe_answered(&mut self, io: &mut Io, by: Subscriber, answer: Result<Subscribed, Refused>) {
         let now = io.now();
         let subscriber = SubscriberId(by.conn.to_bits());
+        let was_granted = answer.is_ok();
         let for_client = answer.map_err(|_| ClientError::INTERNAL);
         let taken = self.table.find(by.conn).and_then(|connection| {
             connection.subscription_answered(now, subscriber, by.sequence, for_client, &mut self.shared)
         });
-        if taken.is_none() || answer.is_err() {
-            // Nobody became a member: the pending count goes, and the home forgets what it counted for a dead connection.
+        let is_member = taken.is_some_and(|(is_member, _)| is_member);
+        if !is_member {
+            // Nobody became a member: the pending count goes, and the home forgets what it counted for a connection that
+            // is dead or has declined.
             let channel = self.shared.local.channel(by.local).clone();
             self.shared.local.abandon(by.local);
-            if answer.is_ok() {
+            if was_granted {
                 let home = self.home_of(&channel);
                 self.post.withdraw(home, channel);
             }
         }
-        if let Some(directions) = taken {
+        if let Some((_, directions)) = taken {
             self.carry_out(io, by.conn, directions);
         }
     }
 
     fn home_of(&self, channel: &str) -> Party {
         usize::from(self.hash.home(channel, self.workers).0)
+    }
+}
+
+/// A request that was refused on the spot and is answered after the effects are applied.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Refusable {
+    Publish,
+    History,
+}
+
+impl From<PublishRefusal> for Refused {
+    fn from(refusal: PublishRefusal) -> Self {
+        match refusal {
+            PublishRefusal::MailboxFull { .. } => Self::Busy,
+            PublishRefusal::ChannelsMax(_) => Self::ChannelsMax,
+        }
+    }
+}
+
+impl From<HistoryRefusal> for Refused {
+    fn from(refusal: HistoryRefusal) -> Self {
+        match refusal {
+            HistoryRefusal::Unrecoverable => Self::Unrecoverable,
+            HistoryRefusal::ChannelsMax(_) => Self::ChannelsMax,
+        }
     }
 }

@@ -6,7 +6,7 @@ mod jobs;
 mod letters;
 mod table;
 
-use crate::letter::{Subscriber, Ticket};
+use crate::letter::Subscriber;
 use crate::mailbox::Post;
 use crate::stats::{Closes, WorkerStats};
 use conn::{IdSource, Settings, Shared};
@@ -39,6 +39,8 @@ pub struct Plan {
     pub home: HomeLimits,
     /// Draws the epochs; another one for each worker and start.
     pub epoch_seed: u64,
+    /// Unix time at the clock's origin.
+    pub unix_origin: Duration,
     /// The process's secret for client ids.
     pub id_key: [u8; 16],
     /// Connections it may hold.
@@ -56,11 +58,13 @@ pub struct Worker<P> {
     table: Table,
     shared: Shared,
     home: Home,
+    /// When what has expired is next looked for.
+    next_sweep: Duration,
     post: P,
     fanout: Fanout,
     jobs: Jobs,
     /// Requests refused while effects were applied; answered right after.
-    refused: Vec<Ticket>,
+    refused: Vec<(ConnId, u32, letters::Refusable)>,
     refused_subscribes: Vec<Subscriber>,
     /// Connections whose held input may go on.
     resumable: Vec<ConnId>,
@@ -84,7 +88,8 @@ impl<P: Post> Worker<P> {
             request_timeout: plan.request_timeout,
             table: Table::with_capacity(plan.connections_max),
             shared: Shared::new(plan.settings, local, ids),
-            home: Home::new(plan.hash, plan.home, plan.epoch_seed),
+            home: Home::new(plan.hash, plan.home, plan.epoch_seed).with_unix_origin(plan.unix_origin),
+            next_sweep: Duration::ZERO,
             post,
             fanout: Fanout::default(),
             jobs: Jobs::default(),
@@ -129,7 +134,9 @@ impl<P: Post> Worker<P> {
         let totals = crate::stats::Totals {
             connections: self.table.len() as u64,
             subscriptions: self.shared.local.subscriptions() as u64,
-            channels: self.home.channels() as u64,
+            channels: (self.home.channels() - self.home.stock().idle) as u64,
+            stock: self.home.stock(),
+            home: self.home.counts(),
             publications: self.publications,
             panics: self.panics,
             outbox_dropped: self.shared.outboxes.dropped(),

@@ -266,7 +266,7 @@ impl World {
                 ("subscriptions", shared.local.subscriptions()),
                 ("local channels", shared.local.channels()),
                 ("home channels", worker.home().channels()),
-                ("bodies", shared.outboxes.bodies_in_use()),
+                ("bodies", shared.outboxes.bodies_in_use() - shared.recoveries.len()),
             ];
             if let Some((what, count)) = left.iter().find(|(_, count)| *count > 0) {
                 return Err(format!("worker {number}: everybody has left, and {count} {what} are still there"));
@@ -287,7 +287,8 @@ fn plan(seed: u64, number: usize, count: usize, settings: &Arc<Settings>, hash: 
         workers: count as u16,
         settings: settings.clone(),
         hash,
-        home: HomeLimits { channels_max: 1000 },
+        home: HomeLimits { channels_max: 1000, ..HomeLimits::default() },
+        unix_origin: Duration::from_secs(1_700_000_000),
         epoch_seed: seed.wrapping_mul(31).wrapping_add(number as u64),
         id_key: [7; 16],
         connections_max: CLIENTS_MAX,

@@ -152,7 +152,14 @@ impl Machine for Sim {
     }
 
     fn bodies_in_use(&self) -> usize {
-        self.nodes.iter().map(|node| node.worker.shared().outboxes.bodies_in_use()).sum()
+        self.nodes
+            .iter()
+            .map(|node| {
+                // Recoveries are remembered for a while for those who come next.
+                let shared = node.worker.shared();
+                shared.outboxes.bodies_in_use() - shared.recoveries.len()
+            })
+            .sum()
     }
 
     fn local_channels(&self) -> usize {

@@ -3,10 +3,10 @@
 //! Unknown fields are ignored, absent fields are zero, and we leave zero values out. Payloads (`data`) stay text from
 //! end to end: they are borrowed from the message as they stand and never become a tree.
 
-use super::super::{json_publication, json_string, put};
+use super::super::{REJECT_UNRECOVERED, SubscribeResult, json_publication, json_publications, json_string, json_subscribe_result, put};
 use super::{Done, Malformed};
-use crate::command::{Command, Connect, Request, Subscribe};
-use crate::disconnect::ClientError;
+use crate::command::{Command, Connect, History, Position, Request, Subscribe};
+use crate::disconnect::{ClientError, Unsubscribed};
 use crate::ids::ClientId;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -42,7 +42,8 @@ struct RawCommand<'a> {
     publish: Option<RawPublish<'a>>,
     presence: Option<Present>,
     presence_stats: Option<Present>,
-    history: Option<Present>,
+    #[serde(borrow)]
+    history: Option<RawHistory<'a>>,
     rpc: Option<Present>,
     send: Option<Present>,
     refresh: Option<Present>,
@@ -85,6 +86,60 @@ struct RawSubscribe<'a> {
     tf: Option<Present>,
     #[serde(default, rename = "type")]
     kind: i32,
+    #[serde(default)]
+    recover: bool,
+    #[serde(borrow, default)]
+    epoch: Cow<'a, str>,
+    #[serde(default)]
+    offset: u64,
+    #[serde(default)]
+    positioned: bool,
+    #[serde(default)]
+    recoverable: bool,
+    #[serde(default)]
+    flag: i64,
+}
+
+#[derive(Deserialize)]
+struct RawHistory<'a> {
+    #[serde(borrow, default)]
+    channel: Cow<'a, str>,
+    #[serde(default)]
+    limit: i32,
+    #[serde(borrow)]
+    since: Option<RawPosition<'a>>,
+    #[serde(default)]
+    reverse: bool,
+}
+
+#[derive(Deserialize)]
+struct RawPosition<'a> {
+    #[serde(default)]
+    offset: u64,
+    #[serde(borrow, default)]
+    epoch: Cow<'a, str>,
+}
+
+impl<'a> From<RawPosition<'a>> for Position<'a> {
+    fn from(RawPosition { offset, epoch }: RawPosition<'a>) -> Self {
+        Position { offset, epoch }
+    }
+}
+
+impl<'a> From<RawSubscribe<'a>> for Subscribe<'a> {
+    fn from(s: RawSubscribe<'a>) -> Self {
+        Subscribe {
+            channel: s.channel,
+            token: s.token,
+            delta: s.delta,
+            filtered: s.tf.is_some(),
+            kind: s.kind,
+            recover: s.recover.then_some(Position { offset: s.offset, epoch: s.epoch }),
+            recoverable: s.recoverable,
+            positioned: s.positioned,
+            reject_unrecovered: s.flag as u64 & REJECT_UNRECOVERED != 0,
+        }
+    }
 }
 
 /// Keeps `null` as the payload that it is; only an absent field is `None`.
@@ -97,15 +152,20 @@ impl<'a> RawCommand<'a> {
     fn into_command(self) -> Command<'a> {
         let request = if let Some(connect) = self.connect {
             Request::Connect(Connect { token: connect.token, channels: Vec::new() })
-        } else if let Some(s) = self.subscribe {
-            let filtered = s.tf.is_some();
-            Request::Subscribe(Subscribe { channel: s.channel, token: s.token, delta: s.delta, filtered, kind: s.kind })
+        } else if let Some(subscribe) = self.subscribe {
+            Request::Subscribe(subscribe.into())
         } else if let Some(unsubscribe) = self.unsubscribe {
             Request::Unsubscribe { channel: unsubscribe.channel }
         } else if let Some(publish) = self.publish {
             Request::Publish { channel: publish.channel, data: Cow::Borrowed(publish.data.map_or("", RawValue::get)) }
-        } else if let Some(name) = self.unavailable() {
-            Request::Unavailable(name)
+        } else if self.presence.is_some() {
+            Request::Unavailable("presence")
+        } else if self.presence_stats.is_some() {
+            Request::Unavailable("presence_stats")
+        } else if let Some(RawHistory { channel, limit, since, reverse }) = self.history {
+            Request::History(History { channel, limit, since: since.map(Position::from), reverse })
+        } else if self.rpc.is_some() {
+            Request::Unavailable("rpc")
         } else if self.send.is_some() {
             Request::Send
         } else if self.refresh.is_some() {
@@ -118,17 +178,6 @@ impl<'a> RawCommand<'a> {
             Request::Unknown
         };
         Command { id: self.id, request }
-    }
-
-    fn unavailable(&self) -> Option<&'static str> {
-        [
-            ("presence", &self.presence),
-            ("presence_stats", &self.presence_stats),
-            ("history", &self.history),
-            ("rpc", &self.rpc),
-        ]
-        .into_iter()
-        .find_map(|(name, present)| present.is_some().then_some(name))
     }
 }
 
@@ -148,11 +197,49 @@ pub(super) fn connected(out: &mut Vec<u8>, id: u32, client: ClientId, version: &
 /// `{"id":2,"subscribe":{}}`: an answer whose result has nothing to say.
 pub(super) fn done(out: &mut Vec<u8>, id: u32, done: Done) {
     let field = match done {
-        Done::Subscribe => "subscribe",
         Done::Unsubscribe => "unsubscribe",
         Done::Publish => "publish",
     };
     put(out, format_args!("{{\"id\":{id},\"{field}\":{{}}}}"));
+}
+
+/// `{"id":2,"subscribe":{…}}`
+pub(super) fn subscribed(out: &mut Vec<u8>, id: u32, result: &SubscribeResult) {
+    put(out, format_args!("{{\"id\":{id},\"subscribe\":{{"));
+    json_subscribe_result(out, result);
+    out.extend_from_slice(b"}}");
+}
+
+/// The same around publications, whose place is returned.
+pub(super) fn recovered(out: &mut Vec<u8>, id: u32, result: &SubscribeResult) -> usize {
+    subscribed(out, id, result);
+    out.truncate(out.len() - 2);
+    out.extend_from_slice(b",\"publications\":[");
+    let at = out.len();
+    out.extend_from_slice(b"]}}");
+    at
+}
+
+/// `{"id":8,"history":{"publications":[…],"epoch":"kPzQwRtb","offset":57}}`
+pub(super) fn history(out: &mut Vec<u8>, id: u32, page: &hub::HistoryPage) {
+    put(out, format_args!("{{\"id\":{id},\"history\":{{"));
+    if !page.publications.is_empty() {
+        out.extend_from_slice(b"\"publications\":[");
+        json_publications(out, &page.publications);
+        out.extend_from_slice(b"],");
+    }
+    put(out, format_args!("\"epoch\":\"{}\"", page.position.epoch));
+    if page.position.offset.0 > 0 {
+        put(out, format_args!(",\"offset\":{}", page.position.offset.0));
+    }
+    out.extend_from_slice(b"}}");
+}
+
+/// `{"push":{"channel":"c","unsubscribe":{"code":2500,"reason":"insufficient state"}}}`
+pub(super) fn unsubscribed(out: &mut Vec<u8>, channel: &str, why: Unsubscribed) {
+    out.extend_from_slice(b"{\"push\":{\"channel\":");
+    json_string(out, channel);
+    put(out, format_args!(",\"unsubscribe\":{{\"code\":{},\"reason\":\"{}\"}}}}}}", why.code, why.reason));
 }
 
 /// `{"id":2,"error":{"code":103,"message":"permission denied"}}`
@@ -241,7 +328,7 @@ mod tests {
         error(&mut out, 7, ClientError::INTERNAL);
         assert_eq!(out, br#"{"id":7,"error":{"code":100,"message":"internal server error","temporary":true}}"#);
         out.clear();
-        done(&mut out, 2, Done::Subscribe);
+        subscribed(&mut out, 2, &SubscribeResult::default());
         assert_eq!(out, br#"{"id":2,"subscribe":{}}"#);
     }
 }

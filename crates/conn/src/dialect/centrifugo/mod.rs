@@ -4,9 +4,12 @@
 mod json;
 mod protobuf;
 
+use super::SubscribeResult;
 use crate::command::Command;
-use crate::disconnect::ClientError;
+use crate::disconnect::{ClientError, Unsubscribed};
 use crate::ids::ClientId;
+use hub::{HistoryPage, Publication};
+use std::sync::Arc;
 use wire::ws::OpCode;
 
 /// The message is not a list of commands: disconnect 3501.
@@ -16,7 +19,6 @@ pub(crate) struct Malformed;
 /// A command whose result has nothing to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Done {
-    Subscribe,
     Unsubscribe,
     Publish,
 }
@@ -77,6 +79,47 @@ impl Format {
         }
     }
 
+    /// The reply to a subscribe.
+    pub(crate) fn subscribed(self, out: &mut Vec<u8>, id: u32, result: &SubscribeResult) {
+        match self {
+            Self::Json => json::subscribed(out, id, result),
+            Self::Protobuf => protobuf::subscribed(out, id, result),
+        }
+    }
+
+    /// The same around what was missed, which takes `missed` bytes as [`Format::missed`] writes it. Returns where in `out`
+    /// it belongs: many clients share it, so it is not copied here.
+    pub(crate) fn recovered(self, out: &mut Vec<u8>, id: u32, result: &SubscribeResult, missed: usize) -> usize {
+        match self {
+            Self::Json => json::recovered(out, id, result),
+            Self::Protobuf => protobuf::recovered(out, id, result, missed),
+        }
+    }
+
+    /// Publications as they stand in the reply to a subscribe.
+    pub(crate) fn missed(self, out: &mut Vec<u8>, publications: &[Arc<Publication>]) {
+        match self {
+            Self::Json => super::json_publications(out, publications),
+            Self::Protobuf => protobuf::missed(out, publications),
+        }
+    }
+
+    /// The reply to history.
+    pub(crate) fn history(self, out: &mut Vec<u8>, id: u32, page: &HistoryPage) {
+        match self {
+            Self::Json => json::history(out, id, page),
+            Self::Protobuf => protobuf::history(out, id, page),
+        }
+    }
+
+    /// The push that ends a subscription.
+    pub(crate) fn unsubscribed(self, out: &mut Vec<u8>, channel: &str, why: Unsubscribed) {
+        match self {
+            Self::Json => json::unsubscribed(out, channel, why),
+            Self::Protobuf => protobuf::unsubscribed(out, channel, why),
+        }
+    }
+
     /// A reply that is an error.
     pub(crate) fn error(self, out: &mut Vec<u8>, id: u32, error: ClientError) {
         match self {
@@ -86,7 +129,7 @@ impl Format {
     }
 
     /// The push of a publication. Nothing in it may differ between two subscribers.
-    pub(crate) fn publication(self, out: &mut Vec<u8>, publication: &hub::Publication) {
+    pub(crate) fn publication(self, out: &mut Vec<u8>, publication: &Publication) {
         match self {
             Self::Json => json::publication(out, publication),
             Self::Protobuf => protobuf::publication(out, publication),

@@ -19,13 +19,16 @@ mod field;
 mod tests;
 mod wire;
 
+use super::super::{SubscribeResult, REJECT_UNRECOVERED};
 use super::{Done, Malformed};
-use crate::command::{Command, Connect, Request, Subscribe};
-use crate::disconnect::ClientError;
+use crate::command::{Command, Connect, History, Position, Request, Subscribe};
+use crate::disconnect::{ClientError, Unsubscribed};
 use crate::ids::ClientId;
+use hub::{HistoryPage, Publication};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
-use wire::{Fields, put_bytes, put_delimited, put_message, put_number};
+use std::sync::Arc;
+use wire::{Fields, put_bytes, put_delimited, put_length, put_message, put_number, put_varint};
 
 /// Bytes of a publication's envelope around channel and data, about: see [`put_message`].
 const ENVELOPE_BYTES: usize = 8;
@@ -42,16 +45,18 @@ pub(super) fn next_command<'a>(message: &mut &'a [u8]) -> Option<Result<Command<
 }
 
 /// Requests that have nobody here, in the order in which the first one wins.
-const OTHERS: [(u32, Request<'static>); 8] = [
+const OTHERS: [(u32, Request<'static>); 7] = [
     (field::command::PRESENCE, Request::Unavailable("presence")),
     (field::command::PRESENCE_STATS, Request::Unavailable("presence_stats")),
-    (field::command::HISTORY, Request::Unavailable("history")),
     (field::command::RPC, Request::Unavailable("rpc")),
     (field::command::SEND, Request::Send),
     (field::command::REFRESH, Request::Unavailable("refresh")),
     (field::command::SUB_REFRESH, Request::Unavailable("sub_refresh")),
     (field::command::PING, Request::Unknown),
 ];
+
+/// How many of them win over a history request.
+const BEFORE_HISTORY: usize = 2;
 
 #[derive(Default)]
 struct Publish<'a> {
@@ -62,7 +67,7 @@ struct Publish<'a> {
 /// Where several requests are set, the first in the order of the protocol wins, which is not that of the numbers.
 fn command(bytes: &[u8]) -> Result<Command<'_>, Malformed> {
     let mut id = 0;
-    let (mut connect, mut subscribe, mut unsubscribe, mut publish) = (None, None, None, None);
+    let (mut connect, mut subscribe, mut unsubscribe, mut publish, mut history) = (None, None, None, None, None);
     let mut other = OTHERS.len();
     for field in Fields(bytes) {
         let (number, value) = field?;
@@ -72,6 +77,7 @@ fn command(bytes: &[u8]) -> Result<Command<'_>, Malformed> {
             field::command::SUBSCRIBE => merge_subscribe(subscribe.get_or_insert_default(), value.bytes()?)?,
             field::command::UNSUBSCRIBE => merge_channel(unsubscribe.get_or_insert_default(), value.bytes()?)?,
             field::command::PUBLISH => merge_publish(publish.get_or_insert_default(), value.bytes()?)?,
+            field::command::HISTORY => merge_history(history.get_or_insert_default(), value.bytes()?)?,
             number => {
                 if let Some(at) = OTHERS.iter().position(|(of, _)| *of == number) {
                     Fields(value.bytes()?).try_for_each(|field| field.map(drop))?;
@@ -88,6 +94,8 @@ fn command(bytes: &[u8]) -> Result<Command<'_>, Malformed> {
         Request::Unsubscribe { channel: Cow::Borrowed(channel) }
     } else if let Some(Publish { channel, data }) = publish {
         Request::Publish { channel: Cow::Borrowed(channel), data: one_line(data) }
+    } else if let Some(history) = history.filter(|_| other >= BEFORE_HISTORY) {
+        Request::History(history)
     } else if let Some((_, request)) = OTHERS.into_iter().nth(other) {
         request
     } else if id == 0 {
@@ -107,7 +115,9 @@ fn merge_connect<'a>(into: &mut Connect<'a>, bytes: &'a [u8]) -> Result<(), Malf
     Ok(())
 }
 
+/// A request that is repeated by mistake is read on as if it were one, so what has been read before stays.
 fn merge_subscribe<'a>(into: &mut Subscribe<'a>, bytes: &'a [u8]) -> Result<(), Malformed> {
+    let (mut recover, mut position) = (into.recover.is_some(), into.recover.take().unwrap_or_default());
     for field in Fields(bytes) {
         let (number, value) = field?;
         match number {
@@ -116,6 +126,39 @@ fn merge_subscribe<'a>(into: &mut Subscribe<'a>, bytes: &'a [u8]) -> Result<(), 
             field::subscribe_request::DELTA => into.delta = Cow::Borrowed(value.text()?),
             field::subscribe_request::TF => into.filtered = value.bytes().map(|_| true)?,
             field::subscribe_request::TYPE => into.kind = value.number()? as i32,
+            field::subscribe_request::RECOVER => recover = value.number()? != 0,
+            field::subscribe_request::EPOCH => position.epoch = Cow::Borrowed(value.text()?),
+            field::subscribe_request::OFFSET => position.offset = value.number()?,
+            field::subscribe_request::POSITIONED => into.positioned = value.number()? != 0,
+            field::subscribe_request::RECOVERABLE => into.recoverable = value.number()? != 0,
+            field::subscribe_request::FLAG => into.reject_unrecovered = value.number()? & REJECT_UNRECOVERED != 0,
+            _ => {}
+        }
+    }
+    into.recover = recover.then_some(position);
+    Ok(())
+}
+
+fn merge_history<'a>(into: &mut History<'a>, bytes: &'a [u8]) -> Result<(), Malformed> {
+    for field in Fields(bytes) {
+        let (number, value) = field?;
+        match number {
+            field::history_request::CHANNEL => into.channel = Cow::Borrowed(value.text()?),
+            field::history_request::LIMIT => into.limit = value.number()? as i32,
+            field::history_request::SINCE => merge_position(into.since.get_or_insert_default(), value.bytes()?)?,
+            field::history_request::REVERSE => into.reverse = value.number()? != 0,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn merge_position<'a>(into: &mut Position<'a>, bytes: &'a [u8]) -> Result<(), Malformed> {
+    for field in Fields(bytes) {
+        let (number, value) = field?;
+        match number {
+            field::stream_position::OFFSET => into.offset = value.number()?,
+            field::stream_position::EPOCH => into.epoch = Cow::Borrowed(value.text()?),
             _ => {}
         }
     }
@@ -177,11 +220,73 @@ pub(super) fn connected(out: &mut Vec<u8>, id: u32, client: ClientId, version: &
 
 pub(super) fn done(out: &mut Vec<u8>, id: u32, done: Done) {
     let field = match done {
-        Done::Subscribe => field::reply::SUBSCRIBE,
         Done::Unsubscribe => field::reply::UNSUBSCRIBE,
         Done::Publish => field::reply::PUBLISH,
     };
     reply(out, id, |out| put_message(out, field, 0, |_| {}));
+}
+
+pub(super) fn subscribed(out: &mut Vec<u8>, id: u32, result: &SubscribeResult) {
+    reply(out, id, |out| put_message(out, field::reply::SUBSCRIBE, 0, |out| put_subscribe_result(out, result)));
+}
+
+/// What was missed stands last in the result, whose length counts it without it being there.
+pub(super) fn recovered(out: &mut Vec<u8>, id: u32, result: &SubscribeResult, missed: usize) -> usize {
+    let (mut fields, mut head) = (Vec::new(), Vec::new());
+    put_subscribe_result(&mut fields, result);
+    put_number(&mut head, field::reply::ID, u64::from(id));
+    put_length(&mut head, field::reply::SUBSCRIBE, fields.len() + missed);
+    put_varint(out, (head.len() + fields.len() + missed) as u64);
+    out.extend_from_slice(&head);
+    out.extend_from_slice(&fields);
+    out.len()
+}
+
+pub(super) fn missed(out: &mut Vec<u8>, publications: &[Arc<Publication>]) {
+    put_publications(out, field::subscribe_result::PUBLICATIONS, publications);
+}
+
+fn put_publications(out: &mut Vec<u8>, field: u32, publications: &[Arc<Publication>]) {
+    for publication in publications {
+        let expected = publication.data.len() + ENVELOPE_BYTES;
+        put_message(out, field, expected, |out| put_publication(out, publication));
+    }
+}
+
+/// All but the publications.
+fn put_subscribe_result(out: &mut Vec<u8>, result: &SubscribeResult) {
+    use field::subscribe_result::{EPOCH, OFFSET, POSITIONED, RECOVERABLE, RECOVERED, WAS_RECOVERING};
+    put_number(out, RECOVERABLE, u64::from(result.recoverable));
+    put_number(out, RECOVERED, u64::from(result.recovered));
+    put_number(out, POSITIONED, u64::from(result.positioned));
+    put_number(out, WAS_RECOVERING, u64::from(result.was_recovering));
+    if let Some(hub::Position { offset, epoch }) = result.position {
+        put_bytes(out, EPOCH, epoch.to_string().as_bytes());
+        put_number(out, OFFSET, offset.0);
+    }
+}
+
+pub(super) fn history(out: &mut Vec<u8>, id: u32, page: &HistoryPage) {
+    use field::history_result::{EPOCH, OFFSET, PUBLICATIONS};
+    reply(out, id, |out| {
+        put_message(out, field::reply::HISTORY, 0, |out| {
+            put_publications(out, PUBLICATIONS, &page.publications);
+            put_bytes(out, EPOCH, page.position.epoch.to_string().as_bytes());
+            put_number(out, OFFSET, page.position.offset.0);
+        });
+    });
+}
+
+pub(super) fn unsubscribed(out: &mut Vec<u8>, channel: &str, why: Unsubscribed) {
+    put_delimited(out, 0, |out| {
+        put_message(out, field::reply::PUSH, 0, |out| {
+            put_bytes(out, field::push::CHANNEL, channel.as_bytes());
+            put_message(out, field::push::UNSUBSCRIBE, 0, |out| {
+                put_number(out, field::unsubscribe::CODE, u64::from(why.code));
+                put_bytes(out, field::unsubscribe::REASON, why.reason.as_bytes());
+            });
+        });
+    });
 }
 
 pub(super) fn error(out: &mut Vec<u8>, id: u32, error: ClientError) {
@@ -194,7 +299,7 @@ pub(super) fn error(out: &mut Vec<u8>, id: u32, error: ClientError) {
     });
 }
 
-pub(super) fn publication(out: &mut Vec<u8>, publication: &hub::Publication) {
+pub(super) fn publication(out: &mut Vec<u8>, publication: &Publication) {
     let (channel, expected) = (publication.channel.as_bytes(), publication.data.len() + ENVELOPE_BYTES);
     put_delimited(out, expected + channel.len(), |out| {
         put_message(out, field::reply::PUSH, expected + channel.len(), |out| {
@@ -205,8 +310,8 @@ pub(super) fn publication(out: &mut Vec<u8>, publication: &hub::Publication) {
 }
 
 /// The fields of a publication.
-fn put_publication(out: &mut Vec<u8>, publication: &hub::Publication) {
-    use field::publication::{DATA, INFO, TAGS};
+fn put_publication(out: &mut Vec<u8>, publication: &Publication) {
+    use field::publication::{DATA, INFO, OFFSET, TAGS, TIME};
     put_bytes(out, DATA, &publication.data);
     if let Some(info) = &publication.info {
         put_message(out, INFO, 0, |out| {
@@ -215,6 +320,10 @@ fn put_publication(out: &mut Vec<u8>, publication: &hub::Publication) {
             put_bytes(out, field::client_info::CONN_INFO, info.conn_info.as_deref().unwrap_or_default());
             put_bytes(out, field::client_info::CHAN_INFO, info.chan_info.as_deref().unwrap_or_default());
         });
+    }
+    if let (Some(offset), Some(time)) = (publication.offset(), publication.time) {
+        put_number(out, OFFSET, offset.0);
+        put_number(out, TIME, time.get());
     }
     for (key, value) in publication.tags.iter().flat_map(|tags| tags.iter()) {
         put_message(out, TAGS, 0, |out| {

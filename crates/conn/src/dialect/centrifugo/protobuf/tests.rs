@@ -28,7 +28,18 @@ fn expected(read: &schema::Command) -> String {
         Request::Connect(Connect { token: borrowed(&connect.token), channels: Vec::new() })
     } else if let Some(s) = &read.subscribe {
         let (channel, token, delta) = (borrowed(&s.channel), borrowed(&s.token), borrowed(&s.delta));
-        Request::Subscribe(Subscribe { channel, token, delta, filtered: s.tf.is_some(), kind: s.kind })
+        let position = Position { offset: s.offset, epoch: borrowed(&s.epoch) };
+        Request::Subscribe(Subscribe {
+            channel,
+            token,
+            delta,
+            filtered: s.tf.is_some(),
+            kind: s.kind,
+            recover: s.recover.then_some(position),
+            recoverable: s.recoverable,
+            positioned: s.positioned,
+            reject_unrecovered: s.flag & 2 != 0,
+        })
     } else if let Some(unsubscribe) = &read.unsubscribe {
         Request::Unsubscribe { channel: borrowed(&unsubscribe.channel) }
     } else if let Some(publish) = &read.publish {
@@ -37,8 +48,9 @@ fn expected(read: &schema::Command) -> String {
         Request::Unavailable("presence")
     } else if read.presence_stats.is_some() {
         Request::Unavailable("presence_stats")
-    } else if read.history.is_some() {
-        Request::Unavailable("history")
+    } else if let Some(h) = &read.history {
+        let since = h.since.as_ref().map(|s| Position { offset: s.offset, epoch: borrowed(&s.epoch) });
+        Request::History(History { channel: borrowed(&h.channel), limit: h.limit, since, reverse: h.reverse })
     } else if read.rpc.is_some() {
         Request::Unavailable("rpc")
     } else if read.send.is_some() {
@@ -59,15 +71,26 @@ fn channel() -> impl Strategy<Value = Option<schema::Channel>> {
     prop::option::weighted(0.2, ".{0,5}".prop_map(|channel| schema::Channel { channel }))
 }
 
+fn history_request() -> impl Strategy<Value = Option<schema::HistoryRequest>> {
+    let since = prop::option::of((any::<u64>(), ".{0,9}"));
+    let history = (".{0,5}", any::<i32>(), since, any::<bool>()).prop_map(|(channel, limit, since, reverse)| {
+        let since = since.map(|(offset, epoch)| schema::StreamPosition { offset, epoch });
+        schema::HistoryRequest { channel, limit, since, reverse }
+    });
+    prop::option::weighted(0.3, history)
+}
+
 fn subscribe() -> impl Strategy<Value = schema::SubscribeRequest> {
     let words = (".{0,9}", ".{0,9}", ".{0,9}", prop_oneof![Just(""), Just("fossil"), Just("other")]);
-    (words, any::<bool>(), any::<u64>(), any::<i64>(), any::<i32>(), any::<bool>()).prop_map(
-        |((channel, token, epoch, delta), recover, offset, flag, kind, filtered)| schema::SubscribeRequest {
+    (words, any::<[bool; 3]>(), any::<u64>(), any::<i64>(), any::<i32>(), any::<bool>()).prop_map(
+        |((channel, token, epoch, delta), switches, offset, flag, kind, filtered)| schema::SubscribeRequest {
             channel,
             token,
             epoch,
             delta: delta.to_owned(),
-            recover,
+            recover: switches[0],
+            positioned: switches[1],
+            recoverable: switches[2],
             offset,
             flag,
             kind,
@@ -89,10 +112,11 @@ prop_compose! {
         connect in prop::option::weighted(0.2, ".{0,200}"),
         subscribe in prop::option::weighted(0.4, subscribe()),
         publish in prop::option::weighted(0.4, publish()),
-        channels in [channel(), channel(), channel(), channel()],
+        channels in [channel(), channel(), channel()],
+        history in history_request(),
         rest in any::<[bool; 5]>(),
     ) -> schema::Command {
-        let [unsubscribe, presence, presence_stats, history] = channels;
+        let [unsubscribe, presence, presence_stats] = channels;
         let data = |on: bool| on.then(schema::Data::default);
         schema::Command {
             id,
@@ -192,10 +216,82 @@ proptest! {
     }
 }
 
-fn numbered(draft: hub::Draft) -> hub::Publication {
+fn numbered(draft: hub::Draft) -> Publication {
     let position = hub::Position { offset: hub::Offset(1), epoch: hub::Epoch::from_seed(1) };
-    let hub::Draft { channel, data, info, tags } = draft;
-    hub::Publication { channel, data, info, tags, position }
+    let hub::Draft { channel, data, info, tags, options: _ } = draft;
+    Publication { channel, data, info, tags, position, time: None }
+}
+
+/// Two publications of a history, the second long enough that its length takes two bytes.
+fn kept() -> Vec<Arc<Publication>> {
+    let datas = [b"1".to_vec(), format!("\"{}\"", "x".repeat(200)).into_bytes()];
+    let draft = |data: Vec<u8>| numbered(hub::Draft::new(hub::Channel::new("c"), data));
+    let kept = datas.into_iter().map(draft).zip(1..).map(|(mut publication, offset)| {
+        publication.position.offset = hub::Offset(offset);
+        publication.time = std::num::NonZeroU64::new(1_700_000_000_000 + offset);
+        Arc::new(publication)
+    });
+    kept.collect()
+}
+
+fn told_of_kept() -> serde_json::Value {
+    let long = "x".repeat(200);
+    json!([
+        {"data": 1, "offset": 1, "time": 1_700_000_000_001_u64},
+        {"data": long, "offset": 2, "time": 1_700_000_000_002_u64},
+    ])
+}
+
+#[test]
+fn what_was_missed_goes_into_its_place_in_the_reply() {
+    let position = hub::Position { offset: hub::Offset(0), epoch: hub::Epoch::from_seed(1) };
+    let mut result = SubscribeResult { recoverable: true, positioned: true, ..SubscribeResult::default() };
+    result.position = Some(position);
+    let epoch = position.epoch.to_string();
+    let mut out = Vec::new();
+    subscribed(&mut out, 2, &result);
+    subscribed(&mut out, 3, &SubscribeResult::default());
+    assert_eq!(
+        schema::replies(&out).expect("Protobuf"),
+        [
+            json!({"id": 2, "subscribe": {"recoverable": true, "positioned": true, "epoch": epoch}}),
+            json!({"id": 3, "subscribe": {}}),
+        ]
+    );
+
+    (result.was_recovering, result.recovered) = (true, true);
+    for publications in [kept(), Vec::new()] {
+        let mut body = Vec::new();
+        missed(&mut body, &publications);
+        let mut out = b"\0".to_vec();
+        let at = recovered(&mut out, 4, &result, body.len());
+        let whole = [&out[1..at], &body, &out[at..]].concat();
+        let mut reply = json!({"id": 4, "subscribe": {
+            "recoverable": true, "positioned": true, "epoch": epoch, "was_recovering": true, "recovered": true,
+        }});
+        if !publications.is_empty() {
+            reply["subscribe"]["publications"] = told_of_kept();
+        }
+        assert_eq!(schema::replies(&whole).expect("Protobuf"), [reply]);
+    }
+}
+
+#[test]
+fn a_page_of_history_and_the_end_of_a_subscription_are_written_as_prost_reads_them() {
+    let position = hub::Position { offset: hub::Offset(2), epoch: hub::Epoch::from_seed(1) };
+    let epoch = position.epoch.to_string();
+    let mut out = Vec::new();
+    history(&mut out, 5, &HistoryPage { publications: kept(), position });
+    history(&mut out, 6, &HistoryPage { publications: Vec::new(), position });
+    unsubscribed(&mut out, "c", Unsubscribed::INSUFFICIENT_STATE);
+    assert_eq!(
+        schema::replies(&out).expect("Protobuf"),
+        [
+            json!({"id": 5, "history": {"publications": told_of_kept(), "epoch": epoch, "offset": 2}}),
+            json!({"id": 6, "history": {"epoch": epoch, "offset": 2}}),
+            json!({"push": {"channel": "c", "unsubscribe": {"code": 2500, "reason": "insufficient state"}}}),
+        ]
+    );
 }
 
 #[test]
@@ -204,7 +300,6 @@ fn replies_are_written_as_prost_reads_them() {
     let mut out = Vec::new();
     connected(&mut out, 1, client, "tidegate 1", Some(25));
     connected(&mut out, u32::MAX, client, "v", None);
-    done(&mut out, 2, Done::Subscribe);
     done(&mut out, 3, Done::Unsubscribe);
     done(&mut out, 4, Done::Publish);
     error(&mut out, 5, ClientError::INTERNAL);
@@ -214,7 +309,6 @@ fn replies_are_written_as_prost_reads_them() {
     let expected = [
         json!({"id": 1, "connect": {"client": client, "version": "tidegate 1", "ping": 25, "pong": true}}),
         json!({"id": u32::MAX, "connect": {"client": client, "version": "v"}}),
-        json!({"id": 2, "subscribe": {}}),
         json!({"id": 3, "unsubscribe": {}}),
         json!({"id": 4, "publish": {}}),
         json!({"id": 5, "error": {"code": 100, "message": "internal server error", "temporary": true}}),

@@ -140,6 +140,12 @@ pub(super) fn put_bytes(out: &mut Vec<u8>, field: u32, bytes: &[u8]) {
     }
 }
 
+/// Appends the front of a message of `len` bytes, which the caller writes or sends behind it.
+pub(super) fn put_length(out: &mut Vec<u8>, field: u32, len: usize) {
+    put_tag(out, field, BYTES);
+    put_varint(out, len as u64);
+}
+
 /// Appends a message, also an empty one: that it is there says something. `expected` is about how long it will be.
 pub(super) fn put_message(out: &mut Vec<u8>, field: u32, expected: usize, body: impl FnOnce(&mut Vec<u8>)) {
     put_tag(out, field, BYTES);

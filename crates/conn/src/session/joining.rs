@@ -1,0 +1,172 @@
+//! How a subscription begins: what it asks of the home beside being counted, and what the answer makes of it.
+//!
+//! A *recoverable* subscription learns the channel's position, so that it can name it when it comes back; a *positioned* one
+//! is told when something is missing between two publications. Whoever is recoverable is positioned as well.
+
+use super::{ANONYMOUS, Session};
+use crate::command::Subscribe;
+use crate::dialect::SubscribeResult;
+use crate::disconnect::{ClientError, Disconnect, Unsubscribed};
+use crate::shared::Cx;
+use crate::subscriptions::Subscription;
+use hub::{LocalId, Missed, Position, Recover, Recovery, RecoveryMode, Subscribed, SubscriberId};
+use std::sync::Arc;
+
+/// What a subscription gets beside the publications, once the home has accepted it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wish {
+    recoverable: bool,
+    positioned: bool,
+    /// It wants to recover, and this is what it is told when it does.
+    recovers: Option<Told>,
+    reject_unrecovered: bool,
+}
+
+/// Which offset a recovered client is told: it counts on from there.
+#[derive(Clone, Copy, Debug)]
+enum Told {
+    /// Its own: it advances with each publication that was missed.
+    Its(hub::Offset),
+    /// The channel's newest.
+    Newest,
+}
+
+/// An accepted subscription before anybody was told.
+#[derive(Debug)]
+pub(super) struct Settled {
+    pub(super) result: SubscribeResult,
+    /// Where the channel is, whatever the client is told.
+    top: Position,
+    /// What goes with the result.
+    pub(super) missed: Option<Arc<Missed>>,
+    reject_unrecovered: bool,
+}
+
+impl Wish {
+    /// What this client gets of what it asks for. Options that are off are left out without a word, as the protocol has it.
+    pub(super) fn granted(cx: &Cx<'_>, request: &Subscribe<'_>) -> (Wish, Option<Box<Recover>>) {
+        let settings = &cx.shared.settings;
+        let Some((_, namespace)) = settings.namespaces.of(&request.channel) else { return <_>::default() };
+        if namespace.history.is_none() {
+            return <_>::default();
+        }
+        let reads = settings.insecure || namespace.may_read_history(ANONYMOUS, true).is_ok();
+        let recoverable = namespace.force_recovery || request.recoverable && (namespace.allow_recovery || reads);
+        let asks_position = request.positioned && (namespace.allow_positioning || reads);
+        let positioned = recoverable || namespace.force_positioning || asks_position;
+        let mode = namespace.recovery_mode;
+        let since = match &request.recover {
+            Some(position) => Some(position.since()),
+            None if mode == RecoveryMode::Cache && namespace.auto_cache_recover => {
+                Some(hub::Since { offset: hub::Offset(0), epoch: hub::SinceEpoch::Any })
+            }
+            None => None,
+        };
+        let recover = since.filter(|_| recoverable).map(|since| {
+            let limits = &settings.limits;
+            let (publications_max, bytes_max) = (limits.recovery_publications_max, limits.reply_bytes_max);
+            Box::new(Recover { since, mode, publications_max, bytes_max })
+        });
+        let recovers = recover.as_ref().map(|recover| match mode {
+            RecoveryMode::Stream => Told::Its(recover.since.offset),
+            RecoveryMode::Cache => Told::Newest,
+        });
+        (Wish { recoverable, positioned, recovers, reject_unrecovered: request.reject_unrecovered }, recover)
+    }
+
+    /// What the home's answer comes to.
+    pub(super) fn settle(self, subscribed: Subscribed) -> Settled {
+        let Subscribed { position: top, recovery } = subscribed;
+        let (recovered, missed) = match recovery {
+            Recovery::Recovered(missed) => (true, missed),
+            Recovery::NotAsked | Recovery::Failed => (false, None),
+        };
+        let offset = match self.recovers {
+            Some(Told::Its(offset)) if recovered => offset,
+            _ => top.offset,
+        };
+        let result = SubscribeResult {
+            recoverable: self.recoverable,
+            positioned: self.positioned,
+            position: self.positioned.then_some(Position { offset, ..top }),
+            was_recovering: self.recovers.is_some(),
+            recovered,
+        };
+        Settled { result, top, missed, reject_unrecovered: self.reject_unrecovered }
+    }
+}
+
+impl Settled {
+    /// What was missed does not fit the answer: the client has a gap.
+    pub(super) fn give_up(&mut self) {
+        self.missed = None;
+        self.result.recovered = false;
+        self.result.position = self.result.position.map(|_| self.top);
+    }
+
+    /// Whether the client wants an error instead of this.
+    fn is_rejected(&self) -> bool {
+        self.reject_unrecovered && self.result.was_recovering && !self.result.recovered
+    }
+}
+
+impl Session {
+    /// Makes the session a member of an accepted channel.
+    pub(super) fn admit(&mut self, cx: &mut Cx<'_>, me: SubscriberId, local: LocalId, settled: &Settled, held: bool) {
+        let member = cx.shared.local.admit(local, me, self.encoding() as u8, held);
+        if settled.result.positioned {
+            cx.shared.local.follow(member, settled.top);
+        }
+        self.subscriptions.insert(Subscription { channel: local, member });
+    }
+
+    /// Writes the reply to a subscribe that the home has accepted. Whether the client takes the subscription.
+    pub(super) fn reply_subscribed(
+        &self,
+        cx: &mut Cx<'_>,
+        command: u32,
+        settled: &mut Settled,
+    ) -> Result<bool, Disconnect> {
+        if let Some(missed) = &settled.missed {
+            if self.reply_recovered(cx, command, &settled.result, missed) {
+                return Ok(true);
+            }
+            cx.shared.counters.recoveries_too_large += 1;
+            settled.give_up();
+        }
+        if settled.is_rejected() {
+            self.refuse(cx, command, ClientError::UNRECOVERABLE_POSITION)?;
+            return Ok(false);
+        }
+        let format = self.format();
+        cx.message(format.opcode(), |out, _| format.subscribed(out, command, &settled.result))?;
+        Ok(true)
+    }
+
+    /// The same with what was missed, whose encoding all clients share that missed the same. Whether it fits.
+    fn reply_recovered(&self, cx: &mut Cx<'_>, command: u32, result: &SubscribeResult, missed: &Missed) -> bool {
+        let body = cx.missed(self.encoding(), missed);
+        let (format, mut envelope) = (self.format(), Vec::new());
+        let at = format.recovered(&mut envelope, command, result, cx.shared.outboxes.len_of(body));
+        let fits = cx.composed(format.opcode(), &envelope, &[(at, body)]);
+        cx.shared.outboxes.release(body);
+        fits
+    }
+
+    /// Something is missing before the next publication of a channel: the client is told that its subscription is over, and
+    /// recovers it by subscribing anew.
+    pub(crate) fn missed_something(&mut self, cx: &mut Cx<'_>, local: LocalId) -> Result<(), Disconnect> {
+        if !self.subscriptions.contains(local) {
+            return Ok(());
+        }
+        cx.shared.counters.gaps += 1;
+        if self.is_plain() {
+            // There is no message for the end of one of its channels; it comes back with its positions.
+            return Err(Disconnect::INSUFFICIENT_STATE);
+        }
+        let channel = cx.shared.local.channel(local).clone();
+        self.leave(cx, local);
+        let format = self.format();
+        cx.message(format.opcode(), |out, _| format.unsubscribed(out, &channel, Unsubscribed::INSUFFICIENT_STATE))
+    }
+}
