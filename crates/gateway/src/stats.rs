@@ -50,6 +50,10 @@ numbers! {
     Recovered,
     /// Subscriptions that wanted to and could not.
     Unrecovered,
+    /// Runs of missed publications encoded for recoveries.
+    RecoveriesEncoded,
+    /// Recoveries that used an encoding made before.
+    RecoveriesShared,
     /// Positioned subscriptions ended because something was missing.
     Gaps,
     /// Publishes answered from an idempotency key.
@@ -103,6 +107,8 @@ pub struct Totals {
     pub outbox_dropped: u64,
     /// What the connections counted.
     pub connections_counters: Counters,
+    /// How often encodings of what was missed were made and shared.
+    pub recoveries: conn::recoveries::Counts,
     /// What the mailbox counted.
     pub letters: Counts,
 }
@@ -147,6 +153,8 @@ impl WorkerStats {
         // What was found at home and did not fit the reply was not recovered in the end; both are of this worker only in sum.
         set(Number::Recovered, totals.home.recovered);
         set(Number::Unrecovered, totals.home.unrecovered + counters.recoveries_too_large);
+        set(Number::RecoveriesEncoded, totals.recoveries.encoded);
+        set(Number::RecoveriesShared, totals.recoveries.shared);
         set(Number::Gaps, counters.gaps);
         set(Number::PublishesRepeated, totals.home.repeated);
         set(Number::PublishesOutdated, totals.home.outdated);

@@ -141,6 +141,7 @@ impl<P: Post> Worker<P> {
             panics: self.panics,
             outbox_dropped: self.shared.outboxes.dropped(),
             connections_counters: self.shared.counters,
+            recoveries: self.shared.recoveries.counts(),
             letters: self.post.counts(),
         };
         self.stats.publish(&totals);

@@ -11,6 +11,7 @@ mod dev_safety;
 mod drain;
 mod echo;
 mod heartbeat;
+mod history;
 mod http;
 mod neighbours;
 mod plain;

@@ -4,7 +4,7 @@ use super::client::{Client, Format};
 use super::machine::Machine;
 use super::setup::Setup;
 use conn::Disconnect;
-use gateway::letter::{Disconnecting, Letter, Matching, Order, Publish, Refused, Ticket};
+use gateway::letter::{Disconnecting, Letter, Matching, Order, Publish, Refused, RemoveHistory, Ticket};
 use gateway::mailbox::Post as _;
 use gateway::stats::Number;
 use hub::{Channel, ChannelHash, Draft, Published};
@@ -118,7 +118,12 @@ impl Gateway {
 
     /// Publishes as a backend does and waits for the home's answer.
     pub(crate) fn publish(&self, channel: &str, data: &Value) -> Result<Published, Refused> {
-        let ticket = self.begin_publish(channel, data)?;
+        self.publish_draft(Draft::new(Channel::new(channel), data.to_string().into_bytes()))
+    }
+
+    /// The same with all that a backend may ask.
+    pub(crate) fn publish_draft(&self, draft: Draft) -> Result<Published, Refused> {
+        let ticket = self.begin_publish_draft(draft)?;
         match self
             .answer(|letter| matches!(letter, Letter::Published { ticket: t, .. } if *t == Ticket::Control(ticket)))
         {
@@ -129,11 +134,24 @@ impl Gateway {
 
     /// Posts a publication without waiting for anything.
     pub(crate) fn begin_publish(&self, channel: &str, data: &Value) -> Result<u64, Refused> {
+        self.begin_publish_draft(Draft::new(Channel::new(channel), data.to_string().into_bytes()))
+    }
+
+    fn begin_publish_draft(&self, draft: Draft) -> Result<u64, Refused> {
         let ticket = self.next_ticket();
-        let draft = Draft::new(Channel::new(channel), data.to_string().into_bytes());
+        let home = self.home_of(&draft.channel);
         let expires = self.now() + PATIENCE;
         let publish = Publish { ticket: Ticket::Control(ticket), draft, expires };
-        self.request(self.home_of(channel), Letter::Publish(Box::new(publish))).map(|()| ticket)
+        self.request(home, Letter::Publish(Box::new(publish))).map(|()| ticket)
+    }
+
+    /// Drops a channel's history as a backend does.
+    pub(crate) fn remove_history(&self, channel: &str) {
+        let ticket = self.next_ticket();
+        let remove = RemoveHistory { ticket, channel: Channel::new(channel), expires: self.now() + PATIENCE };
+        self.request(self.home_of(channel), Letter::RemoveHistory(Box::new(remove))).expect("room for a letter");
+        let answer = self.answer(|letter| matches!(letter, Letter::HistoryRemoved { ticket: t, .. } if *t == ticket));
+        assert!(matches!(answer, Letter::HistoryRemoved { answer: Ok(()), .. }), "{answer:?}");
     }
 
     /// Disconnects as a backend does; how many were.
@@ -197,7 +215,12 @@ impl Gateway {
 
     /// A channel that is numbered by that worker.
     pub(crate) fn channel_of(&self, worker: usize) -> String {
-        (0..).map(|i| format!("of{worker}-{i}")).find(|name| self.home_of(name) == worker).expect("some channel is")
+        self.channel_in("", worker)
+    }
+
+    /// The same in a namespace, with its boundary.
+    pub(crate) fn channel_in(&self, namespace: &str, worker: usize) -> String {
+        (0..).map(|i| format!("{namespace}of{worker}-{i}")).find(|name| self.home_of(name) == worker).expect("some channel is")
     }
 
     pub(crate) fn now(&self) -> Duration {

@@ -18,7 +18,7 @@ pub(crate) struct Setup {
     pub(crate) format: Format,
     pub(crate) settings: Settings,
     pub(crate) mailbox: Sizes,
-    pub(crate) home_channels_max: usize,
+    pub(crate) home: HomeLimits,
     pub(crate) connections_max: usize,
     pub(crate) request_timeout: Duration,
 }
@@ -66,13 +66,63 @@ impl Setup {
         Self::of(topology::settings(&config, false).expect("good settings"))
     }
 
+    /// A gateway that keeps what is published.
+    ///
+    /// `kept` recovers always, `asked` only whom it is asked by, `state` the newest publication alone and `latest` that
+    /// without being asked; `few` keeps 2 publications, `brief` for 2 seconds and the position for 5. `gone` keeps nothing.
+    pub(crate) fn with_history() -> Self {
+        let text = r#"
+            [public]
+            uni_websocket = true
+            [client]
+            anonymous = true
+            recovery_publications_max = 6
+            history_publications_max = 5
+            [channels]
+        "#;
+        let namespaces = [
+            ("kept", "10", "1m", "10m", "force_recovery = true
+allow_history_for_subscriber = true"),
+            ("asked", "10", "1m", "10m", "allow_recovery = true
+allow_positioning = true"),
+            ("state", "10", "1m", "10m", "force_recovery = true
+force_recovery_mode = 'cache'"),
+            ("latest", "10", "1m", "10m", "force_recovery = true
+force_recovery_mode = 'cache'
+auto_cache_recover = true"),
+            ("few", "2", "1m", "10m", "force_recovery = true"),
+            ("brief", "10", "2s", "5s", "force_recovery = true"),
+            ("gone", "0", "0s", "10m", ""),
+        ];
+        let mut text = text.to_owned();
+        for (name, size, ttl, meta_ttl, options) in namespaces {
+            let reads = options.contains("allow_history");
+            text += &format!(
+                "[[namespaces]]
+name = '{name}'
+allow_subscribe_for_client = true
+allow_subscribe_for_anonymous = true
+                 allow_publish_for_client = true
+allow_publish_for_anonymous = true
+history_size = {size}
+                 history_ttl = '{ttl}'
+history_meta_ttl = '{meta_ttl}'
+allow_history_for_anonymous = {reads}
+{options}
+"
+            );
+        }
+        let config: gateway::config::Config = toml::from_str(&text).expect("a config");
+        Self::of(topology::settings(&config, false).expect("good settings"))
+    }
+
     fn of(settings: Settings) -> Self {
         Self {
             workers: 1,
             format: Format::Json,
             settings,
             mailbox: Sizes { letters: 1024, answers: 512, bytes: 4 * 1024 * 1024 },
-            home_channels_max: 10_000,
+            home: HomeLimits { channels_max: 10_000, ..HomeLimits::default() },
             connections_max: 256,
             request_timeout: Duration::from_secs(5),
         }
@@ -105,7 +155,7 @@ impl Setup {
             workers: self.workers,
             settings: Arc::new(self.settings.clone()),
             hash: self.hash(),
-            home: HomeLimits { channels_max: self.home_channels_max, ..HomeLimits::default() },
+            home: self.home,
             epoch_seed: number as u64,
             unix_origin: Duration::from_secs(1_700_000_000),
             id_key: SECRETS.ids,
