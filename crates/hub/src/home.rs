@@ -297,7 +297,6 @@ impl Home {
     fn keep(&mut self, now: Duration, slot: u32, publication: Arc<Publication>) {
         let cost = entry_cost(publication.cost());
         self.shelf.change(slot, |kept| kept.history.shrink((kept.retention.size as usize).saturating_sub(1)));
-        self.shelf.touch(now, slot);
         let bytes_max = self.limits.history_bytes_max;
         let is_over = |shelf: &Shelf| shelf.stock().bytes + cost > bytes_max;
         for _ in 0..EMPTIED_PER_PUBLISH {
@@ -393,7 +392,6 @@ impl Home {
     ) -> Result<HistoryPage, HistoryRefusal> {
         let slot = self.enter(now, channel, Some(retention)).map_err(HistoryRefusal::ChannelsMax)?;
         let slot = slot.expect("a channel with a history is made where it is not there");
-        self.shelf.touch(now, slot);
         let entry = self.shelf.at(slot);
         let position = entry.position();
         if query.since.is_some_and(|since| !since.epoch.accepts(position.epoch)) {
@@ -411,7 +409,8 @@ impl Home {
         }
     }
 
-    /// The channel as its namespace wants it now, without what has expired. `None`: it is not there and keeps no history.
+    /// The channel as its namespace wants it now, without what has expired: it is about to be used. `None`: it is not there
+    /// and keeps no history.
     fn enter(
         &mut self,
         now: Duration,
@@ -426,14 +425,17 @@ impl Home {
                 if let Some(Retention { ttl, .. }) = retention {
                     self.shelf.change(slot, |kept| kept.history.expire(now, ttl, usize::MAX));
                 }
+                self.shelf.touch(now, slot);
                 return Ok(Some(slot));
             }
             self.shelf.remove(slot);
         }
-        match retention {
-            None => Ok(None),
-            Some(_) => self.create(channel, retention).map(Some),
+        if retention.is_none() {
+            return Ok(None);
         }
+        let slot = self.create(channel, retention)?;
+        self.shelf.touch(now, slot);
+        Ok(Some(slot))
     }
 
     /// A new channel under a new epoch; an idle one may have to go for it.
