@@ -2,6 +2,7 @@
 
 use crate::checker::Received;
 use crate::planted::Log;
+use crate::recovering::{Place, View, is_kept, judge};
 use crate::schema;
 use io::sim::{Client, ClosedBy};
 use serde_json::Value;
@@ -21,7 +22,7 @@ pub enum Dialect {
 
 impl Dialect {
     /// Whether it has commands; the plain one only listens.
-    fn has_commands(self) -> bool {
+    pub(crate) fn has_commands(self) -> bool {
         self != Self::Plain
     }
 }
@@ -51,6 +52,14 @@ pub struct Seen {
     pub pings: u64,
     pub closed_slow: u64,
     pub closed_otherwise: u64,
+    pub recovered: u64,
+    pub recovered_publications: u64,
+    pub gaps_by_size: u64,
+    pub gaps_by_time: u64,
+    pub gaps_by_epoch: u64,
+    pub gaps_by_room: u64,
+    /// Subscriptions that we ended because something was missing.
+    pub told_of_gaps: u64,
 }
 
 #[derive(Debug)]
@@ -69,10 +78,13 @@ pub struct SimClient {
     wanted: Vec<String>,
     memberships: BTreeMap<String, Membership>,
     publishing: BTreeSet<u32>,
+    /// Where it is, or was, in channels with a history.
+    places: BTreeMap<String, Place>,
 }
 
 impl SimClient {
-    pub fn connect(socket: Client, dialect: Dialect, wanted: Vec<String>) -> Self {
+    /// A client that has been in `places` before.
+    pub fn connect(socket: Client, dialect: Dialect, wanted: Vec<String>, places: BTreeMap<String, Place>) -> Self {
         let target = match dialect {
             Dialect::Centrifugo => "/connection/websocket".to_owned(),
             Dialect::CentrifugoProtobuf => "/connection/websocket?format=protobuf".to_owned(),
@@ -97,12 +109,18 @@ impl SimClient {
             wanted,
             memberships: BTreeMap::new(),
             publishing: BTreeSet::new(),
+            places,
         };
         if dialect.has_commands() {
             let id = client.command_id();
             client.send(&format!("{{\"id\":{id},\"connect\":{{}}}}"));
         }
         client
+    }
+
+    /// What it would remember if it came back.
+    pub fn places(&self) -> &BTreeMap<String, Place> {
+        &self.places
     }
 
     fn command_id(&mut self) -> u32 {
@@ -134,7 +152,9 @@ impl SimClient {
         let id = self.command_id();
         let next = match self.memberships.remove(channel) {
             None => {
-                self.send(&format!("{{\"id\":{id},\"subscribe\":{{\"channel\":\"{channel}\"}}}}"));
+                let plain = serde_json::json!({ "channel": channel });
+                let request = self.places.get(channel).map_or(plain, |place| place.request(channel));
+                self.send(&serde_json::json!({"id": id, "subscribe": request}).to_string());
                 Membership::Asked { command: id }
             }
             Some(Membership::Subscribed(received)) => {
@@ -184,8 +204,8 @@ impl SimClient {
         self.close_code.is_some() || self.socket.is_closed().is_some()
     }
 
-    /// Reads and checks all that has come. `next_id` is the payload id that the test gives out next.
-    pub fn check(&mut self, log: &Log, next_id: u64, seen: &mut Seen) -> Result<(), String> {
+    /// Reads and checks all that has come.
+    pub fn check(&mut self, view: &View<'_>, seen: &mut Seen) -> Result<(), String> {
         let mut bytes = self.socket.read();
         if !self.is_upgraded {
             self.head.append(&mut bytes);
@@ -204,7 +224,7 @@ impl SimClient {
                 None => break,
                 Some(Event::Message { kind, payload }) => {
                     for message in self.messages(kind, payload)? {
-                        self.message(&message, log, next_id, seen)?;
+                        self.message(&message, view, seen)?;
                     }
                 }
                 Some(Event::Ping(payload)) => {
@@ -249,7 +269,7 @@ impl SimClient {
         payload.split(|&b| b == b'\n').map(parse).collect()
     }
 
-    fn message(&mut self, tree: &Value, log: &Log, next_id: u64, seen: &mut Seen) -> Result<(), String> {
+    fn message(&mut self, tree: &Value, view: &View<'_>, seen: &mut Seen) -> Result<(), String> {
         if *tree == serde_json::json!({}) {
             if self.dialect.has_commands() {
                 seen.pings += 1;
@@ -263,21 +283,43 @@ impl SimClient {
             let id = publication["data"]["n"].as_u64().ok_or("a publication that is not ours")?;
             seen.publications += 1;
             seen.publications_in_protobuf += u64::from(self.dialect == Dialect::CentrifugoProtobuf);
+            if self.dialect.has_commands() && is_kept(channel) {
+                let place = self.places.get_mut(channel).ok_or("a publication before the position")?;
+                place.step(view, channel, publication)?;
+            }
             return match self.memberships.get_mut(channel) {
                 Some(Membership::Subscribed(received) | Membership::Leaving { received, .. }) => {
-                    received.take(log, channel, id)
+                    received.take(view.log, channel, id)
                 }
                 other => Err(format!("{channel} brought {id} to a client that is not subscribed: {other:?}")),
             };
         }
         if let Some(connected) = push.get("connect") {
-            return self.plain_connected(connected, next_id, seen);
+            return self.plain_connected(connected, view.next_id, seen);
         }
         if push.get("disconnect").is_some() {
             return Ok(());
         }
+        if let Some(why) = push.get("unsubscribe") {
+            let channel = push["channel"].as_str().ok_or("an unsubscribe push without a channel")?.to_owned();
+            return self.told_of_gap(&channel, why, view, seen);
+        }
         let id = tree["id"].as_u64().ok_or_else(|| format!("neither reply nor push: {tree}"))? as u32;
-        self.reply(id, tree, log, next_id, seen)
+        self.reply(id, tree, view, seen)
+    }
+
+    /// The gateway noticed that something was missing: the client comes back at once with its position.
+    fn told_of_gap(&mut self, channel: &str, why: &Value, view: &View<'_>, seen: &mut Seen) -> Result<(), String> {
+        if !view.rules.loses || why["code"] != 2500 {
+            return Err(format!("{channel}: told that something is missing for no reason: {why}"));
+        }
+        seen.told_of_gaps += 1;
+        // Where it was about to leave it has left now, and the reply is still to come.
+        if matches!(self.memberships.get(channel), Some(Membership::Subscribed(_))) {
+            self.memberships.remove(channel);
+            self.toggle(channel);
+        }
+        Ok(())
     }
 
     fn plain_connected(&mut self, connected: &Value, next_id: u64, seen: &mut Seen) -> Result<(), String> {
@@ -292,7 +334,24 @@ impl SimClient {
         Ok(())
     }
 
-    fn reply(&mut self, id: u32, tree: &Value, log: &Log, next_id: u64, seen: &mut Seen) -> Result<(), String> {
+    /// The subscription that a reply announces, with what was recovered.
+    fn subscribed(
+        &mut self,
+        channel: &str,
+        tree: &Value,
+        view: &View<'_>,
+        seen: &mut Seen,
+    ) -> Result<Received, String> {
+        let mut received = Received::new(view.next_id);
+        if is_kept(channel) {
+            let (place, ids) = judge(view, channel, self.places.get(channel), &tree["subscribe"], seen)?;
+            self.places.insert(channel.to_owned(), place);
+            ids.into_iter().try_for_each(|id| received.take(view.log, channel, id))?;
+        }
+        Ok(received)
+    }
+
+    fn reply(&mut self, id: u32, tree: &Value, view: &View<'_>, seen: &mut Seen) -> Result<(), String> {
         if tree.get("connect").is_some() {
             self.is_connected = true;
             return Ok(());
@@ -320,11 +379,12 @@ impl SimClient {
             }
             Some(Membership::Asked { .. }) => {
                 seen.subscribed += 1;
-                Some(Membership::Subscribed(Received::new(next_id)))
+                Some(Membership::Subscribed(self.subscribed(&channel, tree, view, seen)?))
             }
             Some(Membership::AskedAndLeaving { subscribe, unsubscribe }) if subscribe == id && !refused => {
                 seen.left_while_pending += 1;
-                Some(Membership::Leaving { command: unsubscribe, received: Received::new(next_id) })
+                let received = self.subscribed(&channel, tree, view, seen)?;
+                Some(Membership::Leaving { command: unsubscribe, received })
             }
             Some(Membership::AskedAndLeaving { subscribe, unsubscribe }) if subscribe == id => {
                 Some(Membership::AskedAndLeaving { subscribe: 0, unsubscribe })
@@ -332,7 +392,7 @@ impl SimClient {
             Some(Membership::AskedAndLeaving { .. }) => None,
             Some(Membership::Leaving { received, .. }) => {
                 seen.unsubscribed += 1;
-                received.end_early(log, &channel)?;
+                received.end_early(view.log, &channel)?;
                 None
             }
             Some(Membership::Subscribed(_)) | None => None,
@@ -360,10 +420,18 @@ impl SimClient {
             return Err(format!("publishes that were never answered: {:?}", self.publishing));
         }
         self.memberships.iter().try_for_each(|(channel, membership)| match (membership, sentinel(channel)) {
+            // It came back with a gap behind the last one, and knows that.
+            (Membership::Subscribed(_), Some(sentinel)) if self.is_at(log, channel, sentinel) => Ok(()),
             (Membership::Subscribed(received), Some(sentinel)) => received.end_complete(log, channel, sentinel),
             (Membership::Subscribed(received), None) => received.end_early(log, channel),
             (other, _) => Err(format!("{channel}: a command that was never answered: {other:?}")),
         })
+    }
+
+    /// Whether its position in a channel with a history is that of this publication.
+    fn is_at(&self, log: &Log, channel: &str, id: u64) -> bool {
+        let place = self.places.get(channel);
+        place.and_then(|place| log.at(channel, &place.epoch, place.offset)).is_some_and(|(at, _)| at == id)
     }
 
     pub fn was_reset(&self) -> bool {

@@ -1,5 +1,6 @@
 //! Whole workers on a simulated network, checked against a model: whoever was told *subscribed* gets every publication of
-//! the channel once and in order until it leaves, and nobody gets anything else.
+//! the channel once and in order until it leaves, and nobody gets anything else. Whoever comes back to a channel with a
+//! history within its size, times and limits is *recovered* with all it missed; a gap needs a reason.
 //!
 //! Each seed makes its own world: 1 to 4 workers with small mailboxes, three dialects, a hostile network, and some hundred
 //! random operations. `TIDEGATE_SEED=N` runs one seed; `TIDEGATE_SEEDS=N` that many instead of 1,000.
@@ -10,6 +11,7 @@
 mod checker;
 mod clients;
 mod planted;
+mod recovering;
 #[path = "../../../conn/tests/schema/mod.rs"]
 mod schema;
 mod world;
@@ -93,6 +95,27 @@ fn a_wrong_recipient_is_found() {
 #[test]
 fn interest_cleared_while_a_subscribe_is_pending_is_found() {
     is_found(Plant::NaiveInterest);
+}
+
+#[test]
+fn an_epoch_that_is_not_renewed_is_found() {
+    is_found(Plant::EpochKept);
+}
+
+#[test]
+fn a_publication_left_out_of_a_recovery_is_found() {
+    is_found(Plant::SkipRecovered);
+}
+
+/// Where letters are lost, those who are positioned are told and recover: they end with the whole sequence all the same.
+#[test]
+fn a_lost_delivery_is_noticed_and_recovered() {
+    let mut total = Coverage::default();
+    for seed in 0..SEEDS / 5 {
+        total += run(seed, Plant::Lossy).unwrap_or_else(|finding| panic!("{finding}"));
+    }
+    println!("{total:#?}");
+    assert!(total.deliveries_lost > 0 && total.seen.told_of_gaps > 0 && total.seen.recovered_publications > 0);
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! The mailbox of a worker with a tap on it: notes every publication as its home numbers it, and plants bugs.
 
-use gateway::letter::Letter;
+use crate::recovering::is_kept;
+use gateway::letter::{Letter, Ticket};
 use gateway::mailbox::{Counts, Mailbox, Party, Post};
-use hub::{Channel, Publication};
+use hub::{Channel, Epoch, Missed, Position, Publication, Recovery, SinceEpoch, Subscribed};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The bug to plant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,23 +24,48 @@ pub enum Plant {
     WrongRecipient,
     /// Interest ends when the last live subscriber leaves, although a subscribe is pending.
     NaiveInterest,
+    /// A channel that is made again has the epoch that it had.
+    EpochKept,
+    /// One of the publications that a recovery should bring is left out.
+    SkipRecovered,
+    /// Deliveries are lost, in channels with a history only: no bug of the gateway, but something it has to notice.
+    Lossy,
 }
 
 /// What homes have numbered, in their order: payload ids by channel and epoch.
 #[derive(Debug, Default)]
 pub struct Log {
     numbered: HashMap<(String, String), Vec<(u64, u64)>>,
+    /// Payload id and time by channel, epoch and offset.
+    places: HashMap<(String, String, u64), (u64, Duration)>,
+    /// The time, to within a step of the world; never late.
+    pub now: Duration,
+    /// Nothing is lost any more.
+    pub is_calm: bool,
+    /// A place that was given out twice.
+    pub finding: Option<String>,
+    /// Deliveries lost on purpose.
+    pub lost: u64,
 }
 
 impl Log {
-    fn note(&mut self, publication: &Publication, id: u64) {
-        let key = (publication.channel.to_string(), publication.position.epoch.to_string());
+    fn note(&mut self, channel: &Channel, position: Position, id: u64) {
+        let (key, offset) = ((channel.to_string(), position.epoch.to_string()), position.offset.0);
+        let place = (key.0.clone(), key.1.clone(), offset);
+        let (first, _) = *self.places.entry(place).or_insert((id, self.now));
+        if first != id {
+            self.finding = Some(format!("{channel} numbered {first} and {id} at {offset} of one epoch"));
+        }
         let numbered = self.numbered.entry(key).or_default();
-        let offset = publication.position.offset.0;
         // One note for each interested worker; the first counts.
         if numbered.last().is_none_or(|(last, _)| *last < offset) {
             numbered.push((offset, id));
         }
+    }
+
+    /// What was numbered at a place, and when.
+    pub fn at(&self, channel: &str, epoch: &str, offset: u64) -> Option<(u64, Duration)> {
+        self.places.get(&(channel.to_owned(), epoch.to_owned(), offset)).copied()
     }
 
     /// The numbering that holds this publication, and its place in it.
@@ -68,12 +95,35 @@ pub struct Planted {
     balance: HashMap<Channel, Balance>,
     /// Channels of subscribes that wait for their answer, by sequence.
     asked: HashMap<u32, Channel>,
+    /// Publishes that this home was asked for and has not answered.
+    publishing: Vec<(Party, Ticket, Channel, u64)>,
 }
 
 impl Planted {
     pub fn new(inner: Mailbox, plant: Plant, log: Rc<RefCell<Log>>, seed: u64, channels: Vec<Channel>) -> Self {
         let random = fastrand::Rng::with_seed(seed);
-        Self { inner, plant, log, random, channels, kept: None, balance: HashMap::new(), asked: HashMap::new() }
+        let (balance, asked, publishing) = (HashMap::new(), HashMap::new(), Vec::new());
+        Self { inner, plant, log, random, channels, kept: None, balance, asked, publishing }
+    }
+
+    /// The position in a channel with a history, as clients see it.
+    fn seen(&self, position: Position) -> Position {
+        match self.plant {
+            Plant::EpochKept => Position { epoch: Epoch::from_seed(0), ..position },
+            _ => position,
+        }
+    }
+
+    /// What clients are told to have missed.
+    fn told(&self, recovery: Recovery) -> Recovery {
+        match (recovery, self.plant) {
+            (Recovery::Recovered(Some(missed)), Plant::SkipRecovered) if missed.publications.len() > 1 => {
+                let publications = missed.publications[1..].into();
+                let Missed { channel, to, .. } = &*missed;
+                Recovery::Recovered(Some(Arc::new(Missed { channel: channel.clone(), to: *to, publications })))
+            }
+            (recovery, _) => recovery,
+        }
     }
 
     fn strikes(&mut self, plant: Plant) -> bool {
@@ -82,6 +132,10 @@ impl Planted {
 
     fn deliver_for(&mut self, to: Party, publication: Arc<Publication>) {
         if self.strikes(Plant::Drop) {
+            return;
+        }
+        if self.strikes(Plant::Lossy) && is_kept(&publication.channel) && !self.log.borrow().is_calm {
+            self.log.borrow_mut().lost += 1;
             return;
         }
         if self.strikes(Plant::WrongRecipient) {
@@ -131,6 +185,23 @@ impl Post for Planted {
     }
 
     fn answer(&mut self, to: Party, letter: Letter) {
+        let letter = match letter {
+            Letter::Subscribed { by, answer: Ok(Subscribed { position, recovery }) } => {
+                let (position, recovery) = (self.seen(position), self.told(recovery));
+                Letter::Subscribed { by, answer: Ok(Subscribed { position, recovery }) }
+            }
+            Letter::Published { ticket, answer } => {
+                let at = self.publishing.iter().position(|(from, t, ..)| (*from, *t) == (to, ticket));
+                let (.., channel, id) = self.publishing.swap_remove(at.expect("answers belong to requests"));
+                if let Ok(published) = answer
+                    && published.recorded
+                {
+                    self.log.borrow_mut().note(&channel, self.seen(published.position), id);
+                }
+                Letter::Published { ticket, answer }
+            }
+            letter => letter,
+        };
         self.inner.answer(to, letter);
     }
 
@@ -154,12 +225,26 @@ impl Post for Planted {
     }
 
     fn deliver(&mut self, to: Party, publication: Arc<Publication>) {
-        self.log.borrow_mut().note(&publication, payload_id(&publication.data));
-        self.deliver_for(to, publication);
+        let kept = is_kept(&publication.channel);
+        let position = if kept { self.seen(publication.position) } else { publication.position };
+        self.log.borrow_mut().note(&publication.channel, position, payload_id(&publication.data));
+        let seen = if position == publication.position {
+            publication
+        } else {
+            Arc::new(Publication { position, ..Publication::clone(&publication) })
+        };
+        self.deliver_for(to, seen);
     }
 
     fn next(&mut self) -> Option<(Party, Letter)> {
-        let (from, letter) = self.inner.next()?;
+        let (from, mut letter) = self.inner.next()?;
+        if let Letter::Publish(publish) = &letter {
+            let id = payload_id(&publish.draft.data);
+            self.publishing.push((from, publish.ticket, publish.draft.channel.clone(), id));
+        }
+        if let (Letter::Subscribe { recover: Some(recover), .. }, Plant::EpochKept) = (&mut letter, self.plant) {
+            recover.since.epoch = SinceEpoch::Any;
+        }
         if let Letter::Subscribed { by, answer } = &letter {
             let channel = self.asked.remove(&by.sequence).expect("answers belong to requests");
             let balance = self.balance.entry(channel).or_default();

@@ -2,17 +2,18 @@
 
 use crate::clients::{Dialect, Seen, SimClient};
 use crate::planted::{Log, Plant, Planted};
+use crate::recovering::{Place, Rules, View};
 use conn::Settings;
 use gateway::config::{Config, Inputs, load};
 use gateway::letter::{Letter, Publish, Ticket};
 use gateway::mailbox::{self, Mailbox, Post, Sizes};
 use gateway::stats::WorkerStats;
 use gateway::worker::{Plan, Worker};
-use hub::{Channel, ChannelHash, Draft, HomeLimits, WorkerId};
+use hub::{Channel, ChannelHash, Draft, HomeLimits, Namespace, Namespaces, Retention, WorkerId};
 use io::sim::{Counts, Faults, Net, Sim};
 use io::{Driver, Options, Wake};
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::AddAssign;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -37,6 +38,13 @@ pub struct Coverage {
     pub slow_readers: u64,
     pub complete_subscriptions: u64,
     pub resets_by_us: u64,
+    pub channels_evicted: u64,
+    pub channels_emptied: u64,
+    pub histories_cut: u64,
+    pub recoveries_too_large: u64,
+    pub recoveries_shared: u64,
+    /// Only where they are lost on purpose.
+    pub deliveries_lost: u64,
 }
 
 type Simulated = (Sim, Worker<Planted>);
@@ -56,10 +64,13 @@ pub struct World {
     published: HashMap<u64, Channel>,
     /// The last publication of each channel that its home took.
     last_published: HashMap<Channel, u64>,
+    rules: Rules,
+    /// What clients that are gone would remember.
+    memories: Vec<BTreeMap<String, Place>>,
     coverage: Coverage,
 }
 
-fn settings(random: &mut fastrand::Rng) -> Settings {
+fn settings(random: &mut fastrand::Rng, rules: &Rules) -> Settings {
     let config: Config =
         load(Inputs { dev: true, ..Inputs::default() }).expect("the defaults of --dev are good").config;
     let mut settings = gateway::topology::settings(&config, true).expect("a checked config");
@@ -68,7 +79,37 @@ fn settings(random: &mut fastrand::Rng) -> Settings {
     limits.outbox_high_water = limits.outbox_bytes_max / 2;
     limits.outbox_low_water = limits.outbox_bytes_max / 4;
     limits.held_publications_max = [3, 128][random.usize(..2)];
+    limits.recovery_publications_max = rules.limit as usize;
+    let retention = Retention { size: rules.size as u32, ttl: rules.ttl, meta_ttl: rules.meta_ttl };
+    let kept =
+        Namespace { name: "kept".into(), history: Some(retention), force_recovery: true, ..Namespace::default() };
+    let namespaces = Namespaces::new(Namespace::default(), vec![kept]).expect("good namespaces");
+    settings.namespaces = namespaces.accepting_unknown();
     settings
+}
+
+/// What this world promises, and how small its homes are.
+fn rules(random: &mut fastrand::Rng) -> (Rules, HomeLimits) {
+    const LONG: Duration = Duration::from_secs(3600);
+    let (evicts, empties) = (random.u32(..4) == 0, random.u32(..4) == 0);
+    let rules = Rules {
+        size: [3, 20][random.usize(..2)],
+        ttl: [Duration::from_millis(300), LONG][random.usize(..2)],
+        meta_ttl: [Duration::from_millis(500), LONG, LONG][random.usize(..3)],
+        limit: [4, 300][random.usize(..2)],
+        forgets: false,
+        evicts,
+        empties,
+        loses: false,
+        small_outbox: false,
+    };
+    let rules = Rules { ttl: rules.ttl.min(rules.meta_ttl), forgets: rules.meta_ttl < LONG, ..rules };
+    let limits = HomeLimits {
+        channels_max: if evicts { 2 } else { 1000 },
+        history_bytes_max: if empties { 1500 } else { 1 << 20 },
+        ..HomeLimits::default()
+    };
+    (rules, limits)
 }
 
 impl World {
@@ -76,14 +117,18 @@ impl World {
         let mut random = fastrand::Rng::with_seed(seed);
         let net = Net::seeded(seed);
         let count = random.usize(1..=4);
-        let channels: Vec<Channel> = (0..random.usize(2..=5)).map(|i| Channel::new(&format!("c{i}"))).collect();
+        let channels: Vec<Channel> =
+            (0..random.usize(2..=5)).map(|i| Channel::new(&format!("{}c{i}", ["", "kept:"][i % 2]))).collect();
         let sizes =
             Sizes { letters: [2, 8, 64][random.usize(..3)], answers: [2, 64][random.usize(..2)], bytes: 1 << 16 };
         let wakes: Vec<Wake> = (0..=count).map(|_| Wake::new().expect("an eventfd")).collect();
         let mut mailboxes = mailbox::connect(sizes, &wakes);
         let control = mailboxes.pop().expect("one more than workers");
         let (log, hash) = (Rc::new(RefCell::new(Log::default())), ChannelHash::new([seed as u8; 16]));
-        let settings = Arc::new(settings(&mut random));
+        let (mut rules, home) = rules(&mut random);
+        let settings = Arc::new(settings(&mut random, &rules));
+        rules.loses = plant == Plant::Lossy;
+        rules.small_outbox = settings.limits.outbox_bytes_max < 1 << 20;
         let workers = mailboxes
             .into_iter()
             .enumerate()
@@ -92,7 +137,7 @@ impl World {
                 let mut driver = net.driver(options, 1);
                 let stats = Arc::new(WorkerStats::new(driver.io().counters()));
                 let post = Planted::new(inner, plant, log.clone(), seed ^ number as u64, channels.clone());
-                (driver, Worker::new(plan(seed, number, count, &settings, hash), post, stats))
+                (driver, Worker::new(Plan { home, ..plan(seed, number, count, &settings, hash) }, post, stats))
             })
             .collect();
         let coverage = Coverage::default();
@@ -110,6 +155,8 @@ impl World {
             next_id: 1,
             published,
             last_published,
+            rules,
+            memories: Vec::new(),
             coverage,
         }
     }
@@ -159,10 +206,15 @@ impl World {
         let dialects = [Dialect::Centrifugo, Dialect::CentrifugoProtobuf, Dialect::Plain];
         let dialect = dialects[self.random.usize(..dialects.len())];
         let wanted = self.channels.iter().filter(|_| self.random.bool()).map(|c| c.to_string()).collect();
-        let mut client = SimClient::connect(socket, dialect, wanted);
+        let back = dialect.has_commands() && !self.memories.is_empty() && self.random.u32(..4) > 0;
+        let places =
+            if back { self.memories.swap_remove(self.random.usize(..self.memories.len())) } else { <_>::default() };
+        let was_in: Vec<String> = places.keys().cloned().collect();
+        let mut client = SimClient::connect(socket, dialect, wanted, places);
         // Pipelined behind connect, as SDKs do.
         let channel = self.channels[self.random.usize(..self.channels.len())].clone();
         client.toggle(&channel);
+        was_in.iter().filter(|name| ***name != *channel).for_each(|name| client.toggle(name));
         self.clients.push(client);
     }
 
@@ -195,6 +247,7 @@ impl World {
     }
 
     fn let_pass(&mut self, time: Duration) -> Result<(), String> {
+        self.log.borrow_mut().now = self.net.now();
         self.net.run_for(&mut self.workers, time);
         while let Some((_, letter)) = self.control.next() {
             let Letter::Published { ticket: Ticket::Control(id), answer } = letter else { continue };
@@ -210,10 +263,17 @@ impl World {
         let waiting: u64 = self.workers.iter_mut().map(|(_, worker)| worker.post().counts().waiting).sum();
         self.coverage.withdrawals_waited += waiting;
         let (log, seen) = (self.log.borrow(), &mut self.coverage.seen);
-        self.dead.drain(..).try_for_each(|client| client.end_early(&log))?;
+        if let Some(finding) = &log.finding {
+            return Err(finding.clone());
+        }
+        for client in self.dead.drain(..) {
+            client.end_early(&log)?;
+            self.memories.push(client.places().clone());
+        }
+        let view = View { log: &log, rules: &self.rules, next_id: self.next_id, now: self.net.now() };
         let mut gone = Vec::new();
         for (number, client) in self.clients.iter_mut().enumerate() {
-            client.check(&log, self.next_id, seen).map_err(|finding| format!("client {number}: {finding}"))?;
+            client.check(&view, seen).map_err(|finding| format!("client {number}: {finding}"))?;
             if client.is_gone() {
                 gone.push(number);
             }
@@ -222,6 +282,7 @@ impl World {
             let client = self.clients.swap_remove(number);
             self.coverage.resets_by_us += u64::from(client.was_reset());
             client.end_early(&log)?;
+            self.memories.push(client.places().clone());
             client.socket().close();
         }
         Ok(())
@@ -231,6 +292,7 @@ impl World {
     /// when everybody has left nothing may be left.
     fn end(mut self) -> Result<Coverage, String> {
         self.net.set_faults(Faults::none());
+        self.log.borrow_mut().is_calm = true;
         for client in &mut self.clients {
             client.set_reading(true);
             client.socket().set_window(1 << 20);
@@ -240,6 +302,8 @@ impl World {
             self.publish(&channel);
             self.let_pass(Duration::from_millis(200))?;
         }
+        // Whoever was told of a gap by the last publication comes back.
+        (0..4).try_for_each(|_| self.let_pass(Duration::from_millis(50)))?;
         if !self.published.is_empty() {
             return Err(format!("publishes that were never answered: {:?}", self.published));
         }
@@ -265,18 +329,25 @@ impl World {
                 ("sessions", shared.counters.sessions as usize),
                 ("subscriptions", shared.local.subscriptions()),
                 ("local channels", shared.local.channels()),
-                ("home channels", worker.home().channels()),
+                ("home channels", worker.home().channels() - worker.home().stock().idle),
                 ("bodies", shared.outboxes.bodies_in_use() - shared.recoveries.len()),
             ];
             if let Some((what, count)) = left.iter().find(|(_, count)| *count > 0) {
                 return Err(format!("worker {number}: everybody has left, and {count} {what} are still there"));
             }
             let io = driver.io().counters();
+            let home = worker.home().counts();
+            self.coverage.channels_evicted += home.evicted;
+            self.coverage.channels_emptied += home.emptied;
+            self.coverage.histories_cut += home.cut;
+            self.coverage.recoveries_too_large += shared.counters.recoveries_too_large;
+            self.coverage.recoveries_shared += shared.recoveries.counts().shared;
             self.coverage.letters_refused += worker.post().counts().refused;
             self.coverage.clock_jumps += io.clock_jumps.load();
             self.coverage.slots_reused += io.accepts.load().saturating_sub(CLIENTS_MAX as u64 / 2);
         }
         self.coverage.net = self.net.counts();
+        self.coverage.deliveries_lost = self.log.borrow().lost;
         Ok(self.coverage)
     }
 }
@@ -297,7 +368,7 @@ fn plan(seed: u64, number: usize, count: usize, settings: &Arc<Settings>, hash: 
 }
 
 macro_rules! counters {
-    ($($($field:ident).+),* $(,)?) => {
+    ($($($field:ident).+),*; only summed: $($($summed:ident).+),* $(,)?) => {
         impl Coverage {
             /// What never happened.
             pub fn missing(&self) -> Vec<&'static str> {
@@ -311,6 +382,7 @@ macro_rules! counters {
         impl AddAssign for Coverage {
             fn add_assign(&mut self, other: Self) {
                 $(self.$($field).+ += other.$($field).+;)*
+                $(self.$($summed).+ += other.$($summed).+;)*
             }
         }
     };
@@ -327,6 +399,17 @@ counters!(
     seen.pings,
     seen.closed_slow,
     seen.closed_otherwise,
+    seen.recovered,
+    seen.recovered_publications,
+    seen.gaps_by_size,
+    seen.gaps_by_time,
+    seen.gaps_by_epoch,
+    seen.gaps_by_room,
+    channels_evicted,
+    channels_emptied,
+    histories_cut,
+    recoveries_too_large,
+    recoveries_shared,
     net.split_reads,
     net.short_writes,
     net.full_windows,
@@ -346,5 +429,6 @@ counters!(
     clock_jumps,
     slow_readers,
     complete_subscriptions,
-    resets_by_us,
+    resets_by_us;
+    only summed: seen.told_of_gaps, deliveries_lost,
 );

@@ -213,7 +213,10 @@ fn only_who_asks_is_recoverable_where_nothing_is_forced(gateway: &Gateway) {
     assert_eq!(ask(json!({"recoverable": true})), recoverable);
     assert_recovered(&ask(json!({"recoverable": true, "recover": true, "offset": 1})), 1, &[2]);
     // Elsewhere the client has no say.
-    assert_eq!(subscribe(&mut gateway.centrifugo(), "gone:a", json!({"recoverable": true, "positioned": true})), json!({}));
+    assert_eq!(
+        subscribe(&mut gateway.centrifugo(), "gone:a", json!({"recoverable": true, "positioned": true})),
+        json!({})
+    );
 }
 
 fn a_cache_brings_the_newest_publication_alone(gateway: &Gateway) {
@@ -223,7 +226,8 @@ fn a_cache_brings_the_newest_publication_alone(gateway: &Gateway) {
         publish(gateway, channel, 1..=9);
         let fresh = subscribe(&mut gateway.centrifugo(), channel, json!({}));
         assert_eq!(numbers(&fresh), if channel == "latest:a" { vec![9] } else { vec![] }, "{fresh}");
-        for position in [recover.clone(), go_on(&fresh, 1), json!({"recover": true, "epoch": "abcdefgh", "offset": 9})] {
+        for position in [recover.clone(), go_on(&fresh, 1), json!({"recover": true, "epoch": "abcdefgh", "offset": 9})]
+        {
             let result = subscribe(&mut gateway.centrifugo(), channel, position);
             assert_recovered(&result, 9, &[9]);
         }

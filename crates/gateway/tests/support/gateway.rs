@@ -220,7 +220,10 @@ impl Gateway {
 
     /// The same in a namespace, with its boundary.
     pub(crate) fn channel_in(&self, namespace: &str, worker: usize) -> String {
-        (0..).map(|i| format!("{namespace}of{worker}-{i}")).find(|name| self.home_of(name) == worker).expect("some channel is")
+        (0..)
+            .map(|i| format!("{namespace}of{worker}-{i}"))
+            .find(|name| self.home_of(name) == worker)
+            .expect("some channel is")
     }
 
     pub(crate) fn now(&self) -> Duration {

@@ -81,15 +81,39 @@ impl Setup {
             [channels]
         "#;
         let namespaces = [
-            ("kept", "10", "1m", "10m", "force_recovery = true
-allow_history_for_subscriber = true"),
-            ("asked", "10", "1m", "10m", "allow_recovery = true
-allow_positioning = true"),
-            ("state", "10", "1m", "10m", "force_recovery = true
-force_recovery_mode = 'cache'"),
-            ("latest", "10", "1m", "10m", "force_recovery = true
+            (
+                "kept",
+                "10",
+                "1m",
+                "10m",
+                "force_recovery = true
+allow_history_for_subscriber = true",
+            ),
+            (
+                "asked",
+                "10",
+                "1m",
+                "10m",
+                "allow_recovery = true
+allow_positioning = true",
+            ),
+            (
+                "state",
+                "10",
+                "1m",
+                "10m",
+                "force_recovery = true
+force_recovery_mode = 'cache'",
+            ),
+            (
+                "latest",
+                "10",
+                "1m",
+                "10m",
+                "force_recovery = true
 force_recovery_mode = 'cache'
-auto_cache_recover = true"),
+auto_cache_recover = true",
+            ),
             ("few", "2", "1m", "10m", "force_recovery = true"),
             ("brief", "10", "2s", "5s", "force_recovery = true"),
             ("gone", "0", "0s", "10m", ""),
