@@ -6,7 +6,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::Duration;
 
-use hub::{ChannelHash, Home, HomeLimits, Local, MemberId, SubscriberId, WorkerId};
+use hub::{Channel, ChannelHash, Draft, Home, HomeLimits, Local, MemberId, Publication, Retention, Route};
+use hub::{SubscriberId, WorkerId};
 
 /// What the current thread asked of the allocator; tests run on threads of their own.
 #[derive(Clone, Copy, Default)]
@@ -161,4 +162,59 @@ fn a_further_subscription_of_a_channel_costs_a_few_words() {
         assert!(each <= f64::from(bytes_max), "{each} B per further subscription of channels with {audience}");
         assert!(most <= SUBSCRIBE_BYTES_MAX, "one subscribe asked for {most} B");
     }
+}
+
+struct Nowhere;
+
+impl Route for Nowhere {
+    fn has_room(&mut self, _: WorkerId, _: usize) -> bool {
+        true
+    }
+
+    fn deliver(&mut self, _: WorkerId, _: std::sync::Arc<Publication>) {}
+}
+
+const KEPT: Retention = Retention { size: 100, ttl: Duration::from_secs(60), meta_ttl: Duration::from_secs(3600) };
+
+/// What is counted is what the limit of bytes holds, so it must not be less than what is there.
+#[test]
+fn a_kept_publication_counts_for_no_less_than_it_costs() {
+    const CHANNELS: usize = 1000;
+    let mut home = Home::new(ChannelHash::new([9; 16]), HomeLimits::default(), 1);
+    let channels: Vec<Channel> = (0..CHANNELS).map(|n| Channel::new(&format!("kept:{n}"))).collect();
+    for channel in &channels {
+        home.subscribe(NOW, channel, WORKER, Some(KEPT), None).expect("below the limit");
+    }
+    let empty = live();
+    // More than are kept, so that the rings have gone round.
+    for n in 0..150_usize {
+        for channel in &channels {
+            let draft = Draft::new(channel.clone(), vec![b'1'; n % 40 + 1]);
+            home.publish(NOW, draft, Some(KEPT), &mut Nowhere).expect("room");
+        }
+    }
+    let stock = home.stock();
+    assert_eq!(stock.publications, 100 * CHANNELS);
+    let (cost, counted) = (live() - empty, stock.bytes as i64);
+    println!("{} B a publication of 20 B, counted as {}", cost / 100_000, counted / 100_000);
+    assert!(cost <= counted, "{cost} B are there and {counted} B were counted");
+    assert!(counted <= cost * 2, "{cost} B are there and {counted} B were counted");
+    channels.iter().for_each(|channel| home.remove_history(channel));
+    assert!(live() - empty <= 100 * CHANNELS as i64, "{} B stay behind", live() - empty);
+}
+
+#[test]
+fn a_channel_that_only_remembers_its_position_costs_little() {
+    const CHANNELS: i64 = 100_000;
+    let mut home = Home::new(ChannelHash::new([9; 16]), HomeLimits::default(), 1);
+    let before = live();
+    for n in 0..CHANNELS {
+        let channel = Channel::new(&format!("kept:{n}"));
+        home.subscribe(NOW, &channel, WORKER, Some(KEPT), None).expect("below the limit");
+        home.unsubscribe(NOW, &channel, WORKER, 1);
+    }
+    assert_eq!((home.stock().channels, home.stock().idle), (CHANNELS as usize, CHANNELS as usize));
+    let bytes = (live() - before) / CHANNELS;
+    println!("{bytes} B a channel that is remembered");
+    assert!(bytes <= 300, "{bytes} B a channel that is remembered");
 }
