@@ -245,7 +245,7 @@ fn an_error_has_line_column_key_and_hint_and_its_twin_is_accepted() {
 }
 
 /// What must hold between values: the broken one, a word of the message or hint, and the twin.
-const RELATIONS: [(&str, &str, &str); 20] = [
+const RELATIONS: [(&str, &str, &str); 30] = [
     ("[outbox]\nlow_water = '256KiB'", "less than outbox.high_water", "[outbox]\nlow_water = '255KiB'"),
     ("[outbox]\nhigh_water = '1025KiB'", "than outbox.bytes_max", "[outbox]\nhigh_water = '1024KiB'"),
     ("[outbox]\nreply_bytes_max = '961KiB'", "than outbox.bytes_max", "[outbox]\nreply_bytes_max = '960KiB'"),
@@ -273,6 +273,54 @@ const RELATIONS: [(&str, &str, &str); 20] = [
         "allow_publish_for_client",
         "[channels]\nallow_publish_for_anonymous = true\nallow_publish_for_subscriber = true",
     ),
+    ("[hub]\nhistory_bytes_max = '511KiB'", "than hub.history_bytes_max", "[hub]\nhistory_bytes_max = '512KiB'"),
+    (
+        "[channels]\nhistory_size = 1",
+        "does nothing without history_ttl",
+        "[channels]\nhistory_size = 1\nhistory_ttl = '1s'",
+    ),
+    (
+        "[channels]\nhistory_ttl = '1s'",
+        "does nothing without history_size",
+        "[channels]\nhistory_ttl = '1s'\nhistory_size = 1",
+    ),
+    (
+        "[channels]\nhistory_size = 10001\nhistory_ttl = '1s'",
+        "more than 10000",
+        "[channels]\nhistory_size = 10000\nhistory_ttl = '1s'",
+    ),
+    (
+        "[channels]\nhistory_size = 1\nhistory_ttl = '3s'\nhistory_meta_ttl = '2s'",
+        "more than history_meta_ttl, which is 2s",
+        "[channels]\nhistory_size = 1\nhistory_ttl = '2s'\nhistory_meta_ttl = '2s'",
+    ),
+    (
+        "[channels]\nforce_recovery = true",
+        "force_recovery does nothing without history_size",
+        "[channels]\nforce_recovery = true\nhistory_size = 1\nhistory_ttl = '1s'",
+    ),
+    (
+        "[channels]\nallow_positioning = true",
+        "allow_positioning does nothing without history_size",
+        "[channels]\nallow_positioning = true\nhistory_size = 1\nhistory_ttl = '1s'",
+    ),
+    (
+        "[channels]\nforce_recovery_mode = 'cache'",
+        "force_recovery_mode does nothing without force_recovery",
+        "[channels]\nforce_recovery_mode = 'cache'\nallow_recovery = true\nhistory_size = 1\nhistory_ttl = '1s'",
+    ),
+    (
+        "[channels]\nauto_cache_recover = true\nforce_recovery = true\nhistory_size = 1\nhistory_ttl = '1s'",
+        "auto_cache_recover does nothing without force_recovery_mode",
+        "[channels]\nforce_recovery_mode = 'cache'\nauto_cache_recover = true\nforce_recovery = true\nhistory_size = 1\n\
+         history_ttl = '1s'",
+    ),
+    (
+        "[channels]\nallow_history_for_anonymous = true",
+        "allow_history_for_anonymous does nothing without allow_history_for_client",
+        "[channels]\nallow_history_for_anonymous = true\nallow_history_for_subscriber = true\nhistory_size = 1\n\
+         history_ttl = '1s'",
+    ),
     (
         "[[namespaces]]\nname = 'ab'\nallow_publish_for_anonymous = true",
         "\"ab\"",
@@ -292,7 +340,12 @@ fn a_broken_relation_is_an_error_at_the_value_that_breaks_it_and_its_twin_is_acc
 }
 
 /// Each key with a range: the last values inside it and the first outside.
-const RANGES: [(&str, &[&str], &[&str]); 26] = [
+const RANGES: [(&str, &[&str], &[&str]); 31] = [
+    ("TIDEGATE_CLIENT__RECOVERY_PUBLICATIONS_MAX", &["1", "10000"], &["0", "10001"]),
+    ("TIDEGATE_CLIENT__HISTORY_PUBLICATIONS_MAX", &["1", "10000"], &["0", "10001"]),
+    ("TIDEGATE_HUB__HISTORY_BYTES_MAX", &["512KiB", "1024GiB"], &["1025GiB"]),
+    ("TIDEGATE_HUB__IDEMPOTENCY_KEYS_MAX", &["1", "16777216"], &["0", "16777217"]),
+    ("TIDEGATE_HUB__IDEMPOTENCY_TTL", &["1s", "24h"], &["999ms", "86401s"]),
     ("TIDEGATE_WORKERS__COUNT", &["1", "256", "auto"], &["0", "257"]),
     ("TIDEGATE_WORKERS__CONNECTIONS_MAX", &["1", "100000000"], &["0", "100000001"]),
     ("TIDEGATE_WORKERS__SPIN", &["0s", "10ms"], &["10001us"]),
