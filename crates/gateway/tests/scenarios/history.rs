@@ -77,7 +77,7 @@ fn go_on(result: &Value, offset: u64) -> Value {
 /// The numbers of the publications in a result, which must be their offsets.
 fn numbers(result: &Value) -> Vec<u64> {
     let publications = result["publications"].as_array().cloned().unwrap_or_default();
-    publications.iter().map(|publication| number(publication)).collect()
+    publications.iter().map(number).collect()
 }
 
 fn number(publication: &Value) -> u64 {
