@@ -87,6 +87,7 @@ fn encode(c: &mut Criterion) {
                 data: format!("\"{}\"", "x".repeat(bytes - 2)).into_bytes().into(),
                 info: None,
                 tags: None,
+                time: None,
                 position: Position { offset: Offset(1), epoch: Epoch::from_seed(1) },
             };
             let (mut scratch, mut out) = (Vec::new(), Vec::new());

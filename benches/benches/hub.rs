@@ -50,7 +50,7 @@ impl Hub {
     /// What happens between a client's command and its reply, without the letters.
     fn subscribe(&mut self, name: &str, subscriber: u64) -> MemberId {
         let (id, channel) = self.local.begin(name);
-        self.home.subscribe(NOW, &channel, ME).expect("below the limit of channels");
+        self.home.subscribe(NOW, &channel, ME, None, None).expect("below the limit of channels");
         self.local.admit(id, SubscriberId(subscriber), 0, false)
     }
 
@@ -73,13 +73,13 @@ fn publish(c: &mut Criterion) {
         let mut home = Home::new(ChannelHash::new([7; 16]), HomeLimits::default(), 1);
         let channel = Channel::new("news:europe");
         for worker in 0..workers {
-            home.subscribe(NOW, &channel, WorkerId(worker)).expect("below the limit of channels");
+            home.subscribe(NOW, &channel, WorkerId(worker), None, None).expect("below the limit of channels");
         }
         let draft = Draft::new(channel, vec![b'1'; 128]);
         group.bench_function(BenchmarkId::new("interested_workers", workers), |bencher| {
             bencher.iter_batched(
                 || draft.clone(),
-                |draft| home.publish(NOW, draft, &mut Nowhere).expect("there is room"),
+                |draft| home.publish(NOW, draft, None, &mut Nowhere).expect("there is room"),
                 criterion::BatchSize::SmallInput,
             );
         });

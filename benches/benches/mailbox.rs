@@ -27,6 +27,7 @@ fn publication() -> Arc<Publication> {
         data: vec![b'1'; 128].into(),
         info: None,
         tags: None,
+        time: None,
         position: Position { offset: Offset(1), epoch: Epoch::from_seed(1) },
     })
 }

@@ -48,6 +48,7 @@ impl Rig {
             settings: Arc::new(settings),
             hash,
             home: HomeLimits::default(),
+            unix_origin: Duration::ZERO,
             epoch_seed: 1,
             id_key: [5; 16],
             connections_max: count,

@@ -217,6 +217,7 @@ mod tests {
             data: data.to_vec().into(),
             info: None,
             tags: None,
+            time: None,
             position: hub::Position { offset: hub::Offset(1), epoch: hub::Epoch::from_seed(1) },
         };
         let (mut theirs, mut ours) = (Vec::new(), Vec::new());

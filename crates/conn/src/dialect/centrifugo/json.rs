@@ -3,7 +3,9 @@
 //! Unknown fields are ignored, absent fields are zero, and we leave zero values out. Payloads (`data`) stay text from
 //! end to end: they are borrowed from the message as they stand and never become a tree.
 
-use super::super::{REJECT_UNRECOVERED, SubscribeResult, json_publication, json_publications, json_string, json_subscribe_result, put};
+use super::super::{
+    REJECT_UNRECOVERED, SubscribeResult, json_publication, json_publications, json_string, json_subscribe_result, put,
+};
 use super::{Done, Malformed};
 use crate::command::{Command, Connect, History, Position, Request, Subscribe};
 use crate::disconnect::{ClientError, Unsubscribed};

@@ -19,7 +19,7 @@ mod field;
 mod tests;
 mod wire;
 
-use super::super::{SubscribeResult, REJECT_UNRECOVERED};
+use super::super::{REJECT_UNRECOVERED, SubscribeResult};
 use super::{Done, Malformed};
 use crate::command::{Command, Connect, History, Position, Request, Subscribe};
 use crate::disconnect::{ClientError, Unsubscribed};
