@@ -64,6 +64,17 @@ fn parse_cpu_max(text: &str) -> Option<f64> {
     (period > 0.0).then(|| quota / period)
 }
 
+/// Has the kernel give this process small pages only, from now on. Tables that are reserved for the most connections there
+/// may be cost nothing until used; with huge pages each first touch makes 2 MiB resident. Source: PR_SET_THP_DISABLE(2const).
+///
+/// # Errors
+/// Where a seccomp profile refuses it; then memory is only larger.
+pub fn use_small_pages() -> io::Result<()> {
+    // SAFETY: takes no pointers.
+    let result = unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// The limits on open file descriptors.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FdLimit {
@@ -104,6 +115,14 @@ mod tests {
         })
         .join()
         .unwrap();
+    }
+
+    #[test]
+    fn after_asking_for_small_pages_the_kernel_gives_no_huge_ones() {
+        let is_off = || std::fs::read_to_string("/proc/self/status").unwrap().contains("THP_enabled:\t0");
+        assert!(!is_off(), "or this test shows nothing");
+        use_small_pages().unwrap();
+        assert!(is_off());
     }
 
     #[test]

@@ -150,11 +150,13 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Reads it, raising the limit of open files as far as allowed.
+    /// Reads it, raising the limit of open files as far as allowed, and asks it for small pages.
     ///
     /// # Errors
     /// When the limit of open files cannot be read.
     pub fn probe() -> Result<Self, StartError> {
+        // Where it is refused memory is larger, and nothing else is different.
+        let _ = io::affinity::use_small_pages();
         let files = io::affinity::raise_fd_limit()
             .map_err(|error| StartError::Kernel { what: "reading the limit of open files", error })?;
         // Unknown cores only mean that nothing is pinned.
