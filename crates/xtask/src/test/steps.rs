@@ -22,6 +22,7 @@ pub const STEPS: &[Step] = &[
     },
     Step { name: "unit", claim: "cargo test --workspace", needs: &[], work: unit },
     Step { name: "build", claim: "the release gateway", needs: &[], work: build },
+    Step { name: "benches", claim: "every criterion bench runs once", needs: &[], work: benches },
     Step {
         name: "fanout",
         claim: "5,000 real subscribers on 4 workers: each publication once, in order",
@@ -40,6 +41,12 @@ pub const STEPS: &[Step] = &[
         claim: "the Python clients `centrifuge-python` and `websockets`",
         needs: &[Need::Python, Need::PythonPackages],
         work: sdk_python,
+    },
+    Step {
+        name: "proxies",
+        claim: "nginx and HAProxy with the files of deploy/",
+        needs: &[Need::Nginx, Need::Haproxy, Need::Openssl, Need::Python, Need::PythonPackages],
+        work: proxies,
     },
     Step {
         name: "page",
@@ -116,6 +123,18 @@ fn build(bench: &mut Bench) -> Result<Outcome, String> {
         closing: bench.project.short(&binary).to_string(),
         succeeded: binary.is_file(),
     })
+}
+
+/// Once each and without measuring: the asserts in them hold, and they fit the crates that they bench.
+fn benches(bench: &mut Bench) -> Result<Outcome, String> {
+    let mut command = bench.cargo("bench");
+    command.args(["--package", "tidegate-benches", "--", "--test"]);
+    let ran = bench.watch(&mut command)?;
+    let run = ran.lines.iter().filter(|line| line.trim() == "Success").count();
+    let mut outcome = Outcome::of_command(&ran, &format!("{run} benches ran"));
+    // A runner that found nothing shows nothing.
+    outcome.succeeded &= run > 0;
+    Ok(outcome)
 }
 
 /// Starts a gateway whose log goes below `target/test`.
@@ -242,6 +261,18 @@ fn sdk_python_on(bench: &mut Bench, driver: &'static str) -> Result<Outcome, Str
     tell_addresses(&mut command, &gateways);
     let ran = bench.watch(&mut command)?;
     judge(Runner::Pytest, &ran, &mut gateways)
+}
+
+/// The tests start the gateways by themselves: some are drained, some are full.
+fn proxies(bench: &mut Bench) -> Result<Outcome, String> {
+    let mut command = Command::new(bench.tools.of(Need::PythonPackages)?);
+    command.args(["-B", "-m", "pytest", "--color=no"]).current_dir(bench.project.xtask("proxy"));
+    command.env("TIDEGATE_TEST_BINARY", bench.gateway()?);
+    command.env("TIDEGATE_TEST_NGINX", bench.tools.of(Need::Nginx)?);
+    command.env("TIDEGATE_TEST_HAPROXY", bench.tools.of(Need::Haproxy)?);
+    command.env("TIDEGATE_TEST_OPENSSL", bench.tools.of(Need::Openssl)?);
+    let ran = bench.watch(&mut command)?;
+    Ok(Outcome::of_runner(Runner::Pytest, &ran))
 }
 
 fn page(bench: &mut Bench) -> Result<Outcome, String> {
