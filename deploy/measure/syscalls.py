@@ -3,9 +3,9 @@
 
     python3 deploy/measure/syscalls.py target/release/tidegate
 
-The unit's SystemCallFilter lines are spelt out by `systemd-analyze syscall-filter` and become a filter of libseccomp for
-one process. It shows that the gateway starts on io_uring under it and upgrades a client; that without the io_uring calls
-it says so and serves on epoll; and that private tables of descriptors are allowed. The results are in docs/deploy.md.
+The unit's SystemCallFilter lines are spelt out by `systemd-analyze syscall-filter` and become a filter of libseccomp
+for one process. It shows that the gateway starts on io_uring under it and upgrades a client; that without the io_uring
+calls it says so and serves on epoll; and that private tables of descriptors are allowed. The results are in docs/deploy.md.
 """
 
 import ctypes
@@ -88,7 +88,8 @@ HANDSHAKE = (
 
 def main(binary):
     names = allowed(UNIT.read_text())
-    print(f"{len(names)} system calls are allowed; @system-service has io_uring: {IO_URING <= calls('@system-service')}")
+    has_it = IO_URING <= calls("@system-service")
+    print(f"{len(names)} system calls are allowed; @system-service has io_uring: {has_it}")
     tables = {"TIDEGATE_WORKERS__PRIVATE_FD_TABLES": "on"}
     well = True
     for what, names, variables, wanted in (

@@ -211,8 +211,8 @@ async def test_a_gateway_that_is_not_there_costs_no_client_its_handshake(name):
                     await one.receives(at, "news", number)
 
 
-# A gateway that is full answers 503 without waiting for the request. HAProxy takes that for what it is. Where the 503 comes
-# before nginx 1.22 has sent the request, it answers 502, less often than not.
+# A gateway that is full answers 503 without waiting for the request. HAProxy takes that for what it is. Where the 503
+# comes before nginx 1.22 has sent the request, it answers 502, less often than not.
 TRIES = {"nginx": 20, "haproxy": 1}
 
 
