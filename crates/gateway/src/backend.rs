@@ -25,6 +25,9 @@ const ASKED_MAX: usize = 1024;
 /// Letters read between two looks at the API's calls.
 const LETTERS_PER_TURN: usize = 256;
 
+/// How soon a worker is asked again whose mailbox had no room for the question.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
+
 /// What this process is, fixed at its start.
 #[derive(Debug, Clone)]
 pub struct Identity {
@@ -142,6 +145,17 @@ impl Gateway {
     pub async fn ping(&self, worker: Party) -> Result<(), BackendError> {
         // The page behind the last channel: it costs the worker nothing.
         self.ask(|answer| Ask::List { worker, cursor: u32::MAX, answer }).await.map(drop)
+    }
+
+    /// Ends when each worker has answered. `asked` is the worker whose answer is waited for.
+    pub async fn all_answer(&self, asked: &mut usize) {
+        for worker in 0..self.workers() {
+            *asked = worker;
+            // A mailbox without room is a worker that is behind; it may well catch up.
+            while self.ping(worker).await.is_err() {
+                tokio::time::sleep(ASK_AGAIN_AFTER).await;
+            }
+        }
     }
 
     /// The namespaces that publishing asks for, after a reload.

@@ -27,9 +27,6 @@ const SEND_AGAIN_AFTER: Duration = Duration::from_millis(20);
 /// Bytes of a status line; the manager refuses datagrams that are too long, and people do not read them.
 const STATUS_BYTES_MAX: usize = 400;
 
-/// How soon a worker is asked again whose mailbox had no room for the question.
-const ASK_AGAIN_AFTER: Duration = Duration::from_millis(50);
-
 /// Shortest time between two signs of life, whatever is asked for: each wakes all workers.
 const BEAT_MIN: Duration = Duration::from_millis(10);
 
@@ -70,7 +67,7 @@ impl Manager {
         if self.socket.is_none() {
             return std::future::pending().await;
         }
-        all_answer(gateway, &mut 0).await;
+        gateway.all_answer(&mut 0).await;
         self.ready(&format!("serving; {}", describe(gateway))).await;
         let Some(within) = self.watchdog else { return std::future::pending().await };
         let half = (within / 2).max(BEAT_MIN);
@@ -79,7 +76,7 @@ impl Manager {
         loop {
             beat.tick().await;
             let mut worker = 0;
-            if tokio::time::timeout(half, all_answer(gateway, &mut worker)).await.is_ok() {
+            if tokio::time::timeout(half, gateway.all_answer(&mut worker)).await.is_ok() {
                 self.tell(&format!("WATCHDOG=1\nSTATUS=serving {} clients\n", gateway.connections())).await;
             } else {
                 tracing::error!(worker, "has not answered for {half:?}: the service manager is given no sign of life");
@@ -126,17 +123,6 @@ impl Manager {
             }
         }
         tracing::warn!("cannot tell the service manager: it does not read what it is sent");
-    }
-}
-
-/// Ends when each worker has answered. `asked` is the worker whose answer is waited for.
-async fn all_answer(gateway: &Gateway, asked: &mut usize) {
-    for worker in 0..gateway.workers() {
-        *asked = worker;
-        // A mailbox without room is a worker that is behind; it may well catch up.
-        while gateway.ping(worker).await.is_err() {
-            tokio::time::sleep(ASK_AGAIN_AFTER).await;
-        }
     }
 }
 

@@ -10,6 +10,7 @@ use crate::{commands, config};
 use control::metrics::DriverInUse;
 use control::{ApiKey, ApiSettings, ServeLimits};
 use hub::ChannelHash;
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::process::ExitCode;
@@ -113,11 +114,16 @@ fn start_and_run(config: &Config, reload: Reload, logs: &Logs) -> Result<Outcome
             connections_max: layout.connections_max,
         };
         let signals = Signals::listen().map_err(kernel("listening for signals"))?;
-        announce(config, &layout, &identity, dev, &listening, &api);
+        let announcement = Announcement {
+            dev,
+            public: listening.iter().map(url).collect(),
+            api: api.iter().map(api_url).collect(),
+            layout,
+        };
         let (gateway, bridge) = Gateway::new(mailbox, wake, stats, identity, &reach, logs.dropped());
         let api = Api { listeners: api, settings: api_settings(config), limits: api_limits(config) };
         let lifecycle = Lifecycle { config: config.clone(), reload, levels: logs.reload(), gateway, ended, signals };
-        Ok(run(api, bridge, lifecycle).await)
+        Ok(run(api, bridge, lifecycle, announcement).await)
     })
 }
 
@@ -128,8 +134,9 @@ struct Api {
     limits: ServeLimits,
 }
 
-async fn run(api: Api, bridge: Bridge, lifecycle: Lifecycle) -> Outcome {
+async fn run(api: Api, bridge: Bridge, lifecycle: Lifecycle, announcement: Announcement) -> Outcome {
     let gateway = lifecycle.gateway.clone();
+    let config = lifecycle.config.clone();
     let bridge = tokio::spawn(bridge.run());
     let (settings, current_settings) = tokio::sync::watch::channel(Arc::new(api.settings));
     let router = control::router(current_settings, gateway.clone());
@@ -144,7 +151,14 @@ async fn run(api: Api, bridge: Bridge, lifecycle: Lifecycle) -> Outcome {
         tokio::spawn(control::demo::run_with(gateway, demo_options, std::future::pending()))
     });
     gateway.set_ready(true).await;
+    let announced = async {
+        // Each worker answers behind the order: whoever reads the announcement finds all of us ready.
+        gateway.all_answer(&mut 0).await;
+        announcement.make(&config, gateway.identity());
+        std::future::pending::<Infallible>().await
+    };
     let outcome = tokio::select! {
+        never = announced => match never {},
         outcome = lifecycle.run(settings) => outcome,
         ended = bridge => {
             tracing::error!("the bridge between the API and the workers has ended: {ended:?}");
@@ -206,25 +220,26 @@ fn host_name() -> String {
 }
 
 /// Says where everything is, to people on stderr, or as log events where those are read by programs.
-fn announce(
-    config: &Config,
-    layout: &Layout,
-    identity: &Identity,
+struct Announcement {
     dev: Dev,
-    public: &[io::Address],
-    api: &[control::Listener],
-) {
-    let public: Vec<String> = public.iter().map(url).collect();
-    let api: Vec<String> = api.iter().map(api_url).collect();
-    if config.log.format == LogFormat::Json {
+    public: Vec<String>,
+    api: Vec<String>,
+    layout: Layout,
+}
+
+impl Announcement {
+    fn make(&self, config: &Config, identity: &Identity) {
+        let Self { dev, public, api, layout } = self;
+        if config.log.format != LogFormat::Json {
+            eprint!("{}", banner(config, layout, identity, *dev, public, api));
+            return;
+        }
         for DriverInUse { driver, reason } in &identity.drivers {
             tracing::info!(driver, reason, "the workers' event loops");
         }
         let (workers, pinning, clients) = (layout.workers, &layout.pinning, layout.connections_max);
         tracing::info!(?public, ?api, workers, pinning, clients, "tidegate {} is listening", env!("CARGO_PKG_VERSION"));
-        return;
     }
-    eprint!("{}", banner(config, layout, identity, dev, &public, &api));
 }
 
 fn banner(

@@ -111,7 +111,9 @@ fn a_socket_that_is_no_socket_costs_a_log_line_and_no_start() {
             command.env("NOTIFY_SOCKET", name);
             command
         });
-        gateway.read_until(complaint);
+        if !gateway.banner.iter().any(|line| line.contains(complaint)) {
+            gateway.read_until(complaint);
+        }
         assert!(get(&gateway.public, "/readyz").contains("200 OK"));
     }
 }
