@@ -408,6 +408,17 @@ impl Session {
         Ok(())
     }
 
+    /// Publications of a channel were skipped, because the client reads too slowly. A positioned subscription must not get
+    /// what comes behind them as if nothing were missing.
+    pub(crate) fn skipped(&mut self, cx: &mut Cx<'_>, channel: LocalId) -> Result<(), Disconnect> {
+        let Some(subscription) = self.subscriptions.get(channel) else { return Ok(()) };
+        if !cx.shared.local.is_positioned(subscription.member) {
+            return Ok(());
+        }
+        cx.shared.outboxes.skip_channel(cx.outbox, channel);
+        Err(Disconnect::INSUFFICIENT_STATE)
+    }
+
     fn unsubscribe(&mut self, cx: &mut Cx<'_>, id: u32, channel: &str) -> Result<(), Disconnect> {
         if channel.is_empty() {
             return Err(Disconnect::BAD_REQUEST);

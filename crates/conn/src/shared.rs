@@ -72,6 +72,12 @@ pub struct Counters {
     pub origins_refused: u64,
     /// Pings sent.
     pub pings: u64,
+    /// Clients closed as slow by a publication that no policy may drop.
+    pub slow_by_firm: u64,
+    /// Clients closed as slow by the newest values alone.
+    pub slow_by_conflated: u64,
+    /// Clients closed as slow by their own replies and pings.
+    pub slow_by_reply: u64,
     /// Sessions that have connected and are still here (now, not in total).
     pub sessions: u64,
 }
@@ -137,7 +143,13 @@ impl Cx<'_> {
             return Err(Disconnect::INTERNAL);
         }
         if backlog > limits.outbox_low_water && backlog + payload.len() > limits.outbox_bytes_max {
-            return Err(Disconnect::SLOW);
+            // Publications that may go make room for replies.
+            self.shared.outboxes.skip(self.outbox, limits.outbox_low_water);
+            let backlog = self.outbox.backlog();
+            if backlog > limits.outbox_low_water && backlog + payload.len() > limits.outbox_bytes_max {
+                self.shared.counters.slow_by_reply += 1;
+                return Err(Disconnect::SLOW);
+            }
         }
         self.shared.counters.messages_out += 1;
         self.shared.outboxes.write(self.outbox, |out| wire::ws::write_frame(out, opcode, true, payload, None));

@@ -72,5 +72,5 @@ pub use home::{Home, HomeLimits, PublishRefusal, Published, Route, SubscribeRefu
 pub use id::{Channel, ChannelHash, Epoch, LocalId, MemberId, Offset, Position, SubscriberId, WorkerId};
 pub use local::Local;
 pub use members::Member;
-pub use namespace::{Namespace, NamespaceError, NamespaceId, Namespaces};
+pub use namespace::{Namespace, NamespaceError, NamespaceId, Namespaces, SlowClient};
 pub use publication::{ClientInfo, Draft, Publication, Tags};

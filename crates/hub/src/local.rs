@@ -82,7 +82,7 @@ impl Local {
         entry.pending = entry.pending.checked_sub(1).expect("each begin is abandoned or admitted once");
         let position = u32::try_from(entry.members.len()).expect("places end below 2^32");
         let member = MemberId::from_slot(self.places.insert(Place { local: id, position }));
-        entry.members.push(Member { subscriber, member, encoding, held });
+        entry.members.push(Member { subscriber, member, encoding, held, positioned: false });
         member
     }
 
@@ -90,6 +90,19 @@ impl Local {
     pub fn go_live(&mut self, member: MemberId) {
         let &Place { local, position } = self.places.at(member.slot());
         self.channels.at_mut(local.slot()).members.at_mut(position).held = false;
+    }
+
+    /// From now on `member` is told when something is missing between two publications that it gets.
+    pub fn follow(&mut self, member: MemberId) {
+        let &Place { local, position: at } = self.places.at(member.slot());
+        self.channels.at_mut(local.slot()).members.at_mut(at).positioned = true;
+    }
+
+    /// Whether `member` is told when something is missing.
+    #[must_use]
+    pub fn is_positioned(&self, member: MemberId) -> bool {
+        let &Place { local, position } = self.places.at(member.slot());
+        self.channels.at(local.slot()).members.at(position).positioned
     }
 
     /// Ends an admitted subscription, in constant time. The channel returned names it in the withdrawal that the home has

@@ -16,6 +16,8 @@ pub struct Member {
     pub encoding: u8,
     /// Live publications are kept back for it until the reply that announces the subscription is queued.
     pub held: bool,
+    /// It is told when publications are missing between two that it gets.
+    pub positioned: bool,
 }
 
 const _: () = assert!(size_of::<Member>() == 16, "16 B and 8 B of back pointer for each subscription");
@@ -49,6 +51,17 @@ impl Members {
             Members::None => *self = Members::One(member),
             Members::One(first) => *self = Members::Many(Box::new(vec![vec![*first, member]])),
             Members::Many(pages) => push(pages, member),
+        }
+    }
+
+    pub(crate) fn at(&self, position: u32) -> &Member {
+        match self {
+            Members::None => panic!("no member at {position}: there are none"),
+            Members::One(member) => {
+                assert!(position == 0, "no member at {position}: there is one");
+                member
+            }
+            Members::Many(pages) => &pages[position as usize / PAGE_MEMBERS][position as usize % PAGE_MEMBERS],
         }
     }
 

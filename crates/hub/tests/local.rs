@@ -74,7 +74,9 @@ impl Pair {
                 self.admitted += 1;
                 let subscriber = SubscriberId(self.admitted);
                 let member = self.local.admit(id, subscriber, encoding, held);
-                let before = self.members.insert(member, (channel, Member { subscriber, member, encoding, held }));
+                let before = self
+                    .members
+                    .insert(member, (channel, Member { subscriber, member, encoding, held, positioned: false }));
                 assert_eq!(before, None, "the id of a living subscription was given out again");
             }
             Operation::GoLive { which } => {

@@ -195,6 +195,14 @@ impl Open {
         }
     }
 
+    /// Publications of a channel were skipped.
+    pub(crate) fn skipped(&mut self, cx: &mut Cx<'_>, channel: LocalId) -> Result<(), Disconnect> {
+        match &mut self.speaker {
+            Speaker::Echo => Ok(()),
+            Speaker::Session(session) => session.skipped(cx, channel),
+        }
+    }
+
     pub(crate) fn subscription_begun(&mut self, sequence: u32, local: LocalId) {
         if let Speaker::Session(session) = &mut self.speaker {
             session.begun(sequence, local);

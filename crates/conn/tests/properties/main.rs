@@ -10,7 +10,7 @@ use output::{check_centrifugo, check_echo, check_plain};
 use proptest::collection::vec;
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
-use script::{Script, centrifugo, echo, hostile, plain};
+use script::{CHANNELS, Script, centrifugo, echo, hostile, plain, publisher};
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 use world::{Op, World, op};
@@ -40,6 +40,7 @@ struct Lives {
     finished: Cell<u32>,
     ended_early: Cell<u32>,
     with_publications: Cell<u32>,
+    left_out: Cell<u32>,
 }
 
 impl Lives {
@@ -49,6 +50,7 @@ impl Lives {
         add(&self.finished, world.is_finished);
         add(&self.ended_early, world.is_closed);
         add(&self.with_publications, world.delivered > 0);
+        add(&self.left_out, world.left_out > 0);
     }
 
     /// Each of these in one life of twenty at least.
@@ -58,6 +60,7 @@ impl Lives {
         assert!(self.ended_early.get() > share, "{} of {} ended early", self.ended_early.get(), self.all.get());
         let with = self.with_publications.get();
         assert!(!publications || with > share, "{with} of {} got publications", self.all.get());
+        assert!(!publications || self.left_out.get() > 0, "a policy has never acted");
     }
 }
 
@@ -106,6 +109,27 @@ fn an_echo_sends_back_what_it_got_in_order() {
         Ok(())
     });
     lives.expect(false);
+}
+
+/// The replies come when the outbox is all but full: what may go makes room for them, what may not does not.
+#[test]
+fn a_reply_disconnects_only_among_publications_that_may_not_go() {
+    for (channel, is_closed) in [(1, false), (0, true)] {
+        let script = publisher(CHANNELS[channel], 40);
+        let mut world = World::new(&script.bytes);
+        for _ in 0..20 {
+            world.apply(&Op::Feed(400));
+            world.apply(&Op::Subscribed { which: 0, ok: true });
+        }
+        while !world.is_full_for(100) {
+            world.apply(&Op::Deliver { channel, bytes: 20 });
+        }
+        (0..40).for_each(|_| world.apply(&Op::Published { which: 0, ok: true }));
+        assert_eq!((world.is_disconnected(), world.left_out > 0), (is_closed, !is_closed), "{}", CHANNELS[channel]);
+        world.settle();
+        check_centrifugo(&script, &world);
+        world.close();
+    }
 }
 
 #[test]

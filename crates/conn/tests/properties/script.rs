@@ -79,6 +79,19 @@ pub(crate) fn centrifugo() -> impl Strategy<Value = Script> {
     })
 }
 
+/// Subscribes to a channel and publishes to it so many times.
+pub(crate) fn publisher(channel: &str, times: usize) -> Script {
+    let mut script = Script { bytes: handshake("/connection/websocket"), commands: Vec::new(), messages: Vec::new() };
+    let publish = std::iter::repeat_n(json!({"publish": {"channel": channel, "data": 1}}), times);
+    let before = [json!({"connect": {}}), json!({"subscribe": {"channel": channel}})];
+    for mut request in before.into_iter().chain(publish) {
+        request["id"] = json!(script.commands.len() + 1);
+        put_message(&mut script.bytes, OpCode::Text, request.to_string().as_bytes(), None);
+        script.commands.push(request);
+    }
+    script
+}
+
 /// Wants some channels, by one way or another, and may say something that is not heard.
 pub(crate) fn plain() -> impl Strategy<Value = Script> {
     let channels = prop::sample::subsequence(CHANNELS.to_vec(), 0..=CHANNELS.len());
