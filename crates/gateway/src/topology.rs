@@ -203,6 +203,11 @@ pub fn settings(config: &Config, dev: bool) -> Result<Settings, String> {
         allow_publish_for_client: o.allow_publish_for_client,
         allow_publish_for_anonymous: o.allow_publish_for_anonymous,
         allow_publish_for_subscriber: o.allow_publish_for_subscriber,
+        slow_client: match o.slow_client {
+            config::SlowClient::Disconnect => hub::SlowClient::Disconnect,
+            config::SlowClient::DropOldest => hub::SlowClient::DropOldest,
+            config::SlowClient::Conflate => hub::SlowClient::Conflate,
+        },
     };
     let named = config.namespaces.iter().map(|n| options(&n.name, &n.options)).collect();
     let namespaces = Namespaces::new(options("", &config.channels), named).map_err(|error| error.to_string())?;
@@ -393,6 +398,9 @@ impl Start<'_> {
             connections_max: self.layout.connections_per_worker,
             linger: self.config.outbox.close_timeout.get(),
             full_answer: FULL_ANSWER.as_bytes().to_vec(),
+            send_buffer_max: Some(self.config.outbox.kernel_bytes_max.get()),
+            // A client that takes nothing for a while has its write timeout first, which tells it why.
+            user_timeout: Some(self.config.outbox.ack_timeout.max(self.config.outbox.write_timeout).get()),
             spin: self.config.workers.spin.get(),
             ..Options::default()
         }

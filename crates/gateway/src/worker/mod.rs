@@ -133,6 +133,8 @@ impl<P: Post> Worker<P> {
             publications: self.publications,
             panics: self.panics,
             outbox_dropped: self.shared.outboxes.dropped(),
+            skipped: self.shared.outboxes.skipped(),
+            conflated: self.shared.outboxes.conflated(),
             connections_counters: self.shared.counters,
             letters: self.post.counts(),
         };

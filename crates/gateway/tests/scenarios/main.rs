@@ -14,3 +14,4 @@ mod heartbeat;
 mod http;
 mod plain;
 mod slow_clients;
+mod slow_policies;
