@@ -1,6 +1,6 @@
 //! A client of the simulation: speaks one of the dialects, checks all it is sent.
 
-use crate::checker::Received;
+use crate::checker::{MayMiss, Received};
 use crate::planted::Log;
 use io::sim::{Client, ClosedBy};
 use serde_json::Value;
@@ -37,6 +37,9 @@ pub struct Seen {
     pub unsubscribed: u64,
     pub left_while_pending: u64,
     pub publications: u64,
+    /// Missing between two that came, by what may be.
+    pub missed_oldest: u64,
+    pub missed_but_the_newest: u64,
     pub publishes_refused: u64,
     pub pings: u64,
     pub closed_slow: u64,
@@ -239,7 +242,13 @@ impl SimClient {
             seen.publications += 1;
             return match self.memberships.get_mut(channel) {
                 Some(Membership::Subscribed(received) | Membership::Leaving { received, .. }) => {
-                    received.take(log, channel, id)
+                    let missed = received.take(log, channel, id)?;
+                    match MayMiss::of(channel) {
+                        MayMiss::Nothing => {}
+                        MayMiss::Oldest => seen.missed_oldest += missed,
+                        MayMiss::ButTheNewest => seen.missed_but_the_newest += missed,
+                    }
+                    Ok(())
                 }
                 other => Err(format!("{channel} brought {id} to a client that is not subscribed: {other:?}")),
             };

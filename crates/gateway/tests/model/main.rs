@@ -1,5 +1,6 @@
 //! Whole workers on a simulated network, checked against a model: whoever was told *subscribed* gets every publication of
-//! the channel once and in order until it leaves, and nobody gets anything else.
+//! the channel once and in order until it leaves, and nobody gets anything else. Where a namespace lets a slow client miss
+//! some, what it gets is in order all the same and ends with the newest, and what it misses is counted.
 //!
 //! Each seed makes its own world: 1 to 4 workers with small mailboxes, two dialects, a hostile network, and some hundred
 //! random operations. `TIDEGATE_SEED=N` runs one seed; `TIDEGATE_SEEDS=N` that many instead of 1,000.

@@ -8,7 +8,7 @@ use gateway::letter::{Letter, Publish, Ticket};
 use gateway::mailbox::{self, Mailbox, Post, Sizes};
 use gateway::stats::WorkerStats;
 use gateway::worker::{Plan, Worker};
-use hub::{Channel, ChannelHash, Draft, HomeLimits, WorkerId};
+use hub::{Channel, ChannelHash, Draft, HomeLimits, Namespace, Namespaces, SlowClient, WorkerId};
 use io::sim::{Counts, Faults, Net, Sim};
 use io::{Driver, Options, Wake};
 use std::cell::RefCell;
@@ -37,6 +37,10 @@ pub struct Coverage {
     pub slow_readers: u64,
     pub complete_subscriptions: u64,
     pub resets_by_us: u64,
+    pub skipped: u64,
+    pub conflated: u64,
+    pub slow_by_firm: u64,
+    pub slow_by_conflated: u64,
 }
 
 type Simulated = (Sim, Worker<Planted>);
@@ -68,15 +72,23 @@ fn settings(random: &mut fastrand::Rng) -> Settings {
     limits.outbox_high_water = limits.outbox_bytes_max / 2;
     limits.outbox_low_water = limits.outbox_bytes_max / 4;
     limits.held_publications_max = [3, 128][random.usize(..2)];
+    let with = |name: &str, slow_client| Namespace { name: name.into(), slow_client, ..Namespace::default() };
+    let named = vec![with("skip", SlowClient::DropOldest), with("newest", SlowClient::Conflate)];
+    settings.namespaces = Namespaces::new(Namespace::default(), named).expect("good namespaces").accepting_unknown();
     settings
 }
+
+/// Channels whose slow clients are disconnected, miss the oldest, or get the newest only.
+const NAMESPACES: [&str; 3] = ["", "skip:", "newest:"];
 
 impl World {
     pub fn new(seed: u64, plant: Plant) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let net = Net::seeded(seed);
         let count = random.usize(1..=4);
-        let channels: Vec<Channel> = (0..random.usize(2..=5)).map(|i| Channel::new(&format!("c{i}"))).collect();
+        let channels: Vec<Channel> = (0..random.usize(2..=5))
+            .map(|i| Channel::new(&format!("{}c{i}", NAMESPACES[random.usize(..NAMESPACES.len())])))
+            .collect();
         let sizes =
             Sizes { letters: [2, 8, 64][random.usize(..3)], answers: [2, 64][random.usize(..2)], bytes: 1 << 16 };
         let wakes: Vec<Wake> = (0..=count).map(|_| Wake::new().expect("an eventfd")).collect();
@@ -226,6 +238,20 @@ impl World {
         Ok(())
     }
 
+    /// What clients miss was left out on purpose and is counted. More is counted than they can see: what their connections
+    /// took with them, and what was missing at an end.
+    fn account(&self) -> Result<(), String> {
+        let Coverage { seen, skipped, conflated, .. } = &self.coverage;
+        for (missed, counted, what) in
+            [(seen.missed_oldest, skipped, "skipped"), (seen.missed_but_the_newest, conflated, "conflated")]
+        {
+            if missed > *counted {
+                return Err(format!("clients miss {missed} publications, and {counted} were {what}"));
+            }
+        }
+        Ok(())
+    }
+
     /// The network calms down, everybody reads, a last publication goes to each channel; then nothing may be missing, and
     /// when everybody has left nothing may be left.
     fn end(mut self) -> Result<Coverage, String> {
@@ -270,12 +296,18 @@ impl World {
             if let Some((what, count)) = left.iter().find(|(_, count)| *count > 0) {
                 return Err(format!("worker {number}: everybody has left, and {count} {what} are still there"));
             }
+            let counters = shared.counters;
+            self.coverage.skipped += shared.outboxes.skipped();
+            self.coverage.conflated += shared.outboxes.conflated();
+            self.coverage.slow_by_firm += counters.slow_by_firm;
+            self.coverage.slow_by_conflated += counters.slow_by_conflated;
             let io = driver.io().counters();
             self.coverage.letters_refused += worker.post().counts().refused;
             self.coverage.clock_jumps += io.clock_jumps.load();
             self.coverage.slots_reused += io.accepts.load().saturating_sub(CLIENTS_MAX as u64 / 2);
         }
         self.coverage.net = self.net.counts();
+        self.account()?;
         Ok(self.coverage)
     }
 }
@@ -320,6 +352,8 @@ counters!(
     seen.unsubscribed,
     seen.left_while_pending,
     seen.publications,
+    seen.missed_oldest,
+    seen.missed_but_the_newest,
     seen.publishes_refused,
     seen.pings,
     seen.closed_slow,
@@ -344,4 +378,8 @@ counters!(
     slow_readers,
     complete_subscriptions,
     resets_by_us,
+    skipped,
+    conflated,
+    slow_by_firm,
+    slow_by_conflated,
 );
