@@ -6,7 +6,7 @@ mod output;
 mod script;
 mod world;
 
-use output::{check_centrifugo, check_echo, check_plain};
+use output::{check_centrifugo, check_echo, check_plain, publications};
 use proptest::collection::vec;
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
@@ -128,6 +128,34 @@ fn a_reply_disconnects_only_among_publications_that_may_not_go() {
         assert_eq!((world.is_disconnected(), world.left_out > 0), (is_closed, !is_closed), "{}", CHANNELS[channel]);
         world.settle();
         check_centrifugo(&script, &world);
+        world.close();
+    }
+}
+
+#[test]
+fn a_positioned_subscription_gets_nothing_behind_what_was_skipped() {
+    for is_positioned in [false, true] {
+        let script = publisher("b", 0);
+        let mut world = World::new(&script.bytes);
+        (0..4).for_each(|_| world.apply(&Op::Feed(400)));
+        world.apply(&Op::Subscribed { which: 0, ok: true });
+        if is_positioned {
+            world.follow("b");
+        }
+        // Two get through; then the client reads no more.
+        (0..2).for_each(|_| world.apply(&Op::Deliver { channel: 1, bytes: 100 }));
+        world.apply(&Op::Gather(60_000));
+        world.apply(&Op::Complete(100));
+        while world.left_out == 0 {
+            world.apply(&Op::Deliver { channel: 1, bytes: 100 });
+        }
+        world.settle();
+        let (numbers, closed) = publications(&world);
+        if is_positioned {
+            assert_eq!((&*numbers, closed), (&[1, 2][..], Some(3010)), "it recovers from 2 on");
+        } else {
+            assert!(closed.is_none() && numbers.len() > 2 && numbers[2] > 3, "it skips ahead: {numbers:?}");
+        }
         world.close();
     }
 }

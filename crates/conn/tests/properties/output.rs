@@ -39,6 +39,13 @@ fn read(world: &World) -> Option<Got> {
     Some(got)
 }
 
+/// The numbers of the publications that a client of the Centrifugo dialect got, and the code it was closed with.
+pub(crate) fn publications(world: &World) -> (Vec<u64>, Option<u16>) {
+    let got = read(world).expect("a granted handshake");
+    let messages = got.messages.iter().map(|message| parse(message));
+    (messages.filter_map(|message| message.get("push").map(number)).collect(), got.closed)
+}
+
 fn parse(message: &[u8]) -> Value {
     serde_json::from_slice(message).expect("messages are JSON")
 }

@@ -376,6 +376,13 @@ impl World {
         }
     }
 
+    /// The home has named a position to the one member of a channel.
+    pub(crate) fn follow(&mut self, channel: &str) {
+        let local = self.shared.local.find(channel).expect("subscribed to");
+        let member = self.shared.local.members(local).next().expect("subscribed to").member;
+        self.shared.local.follow(member);
+    }
+
     /// Whether a publication of so many bytes would not fit.
     pub(crate) fn is_full_for(&self, bytes: usize) -> bool {
         let limit = self.shared.settings.limits.outbox_bytes_max;
