@@ -240,14 +240,15 @@ impl Outboxes {
         let mut at = outbox.head;
         while at != NONE {
             let node = self.nodes[at as usize];
-            if node.body != NONE {
-                let bytes = &self.bodies[node.body as usize].bytes[skip..];
+            // A hole's body is out of bounds: the check that indexing makes anyhow finds it.
+            if let Some(body) = self.bodies.get(node.body as usize) {
+                let bytes = &body.bytes[skip..];
                 let taken = take(bytes);
                 outbox.in_flight += taken as u32;
-                if taken > 0 && outbox.watch != NONE {
-                    self.watches[outbox.watch as usize].handed_out(at, self.bodies[node.body as usize].standing);
+                if outbox.watch != NONE && taken > 0 {
+                    self.watches[outbox.watch as usize].handed_out(at, body.standing);
                 }
-                if taken < self.bodies[node.body as usize].bytes.len() - skip {
+                if taken < bytes.len() {
                     break;
                 }
                 skip = 0;
@@ -313,7 +314,7 @@ impl Outboxes {
 
     /// Length of what a node points at; a hole has none.
     fn len_at(&self, node: Node) -> usize {
-        if node.body == NONE { 0 } else { self.bodies[node.body as usize].bytes.len() }
+        self.bodies.get(node.body as usize).map_or(0, |body| body.bytes.len())
     }
 
     fn last_body(&mut self, outbox: &Outbox) -> Option<&mut Body> {
@@ -367,12 +368,10 @@ impl Outboxes {
         }
         self.nodes[first as usize].next = self.free_node;
         self.free_node = first;
-        if let Some(watch) = self.watch_of(outbox) {
-            watch.freed(node.body == NONE);
+        if outbox.watch != NONE {
+            self.watches[outbox.watch as usize].freed(node.body == NONE);
         }
-        if node.body != NONE {
-            self.drop_ref(node.body);
-        }
+        self.drop_ref(node.body);
     }
 
     /// Frees a node and its reference; returns the node behind it.
@@ -380,10 +379,8 @@ impl Outboxes {
         let Node { body, next } = self.nodes[at as usize];
         self.nodes[at as usize].next = self.free_node;
         self.free_node = at;
-        if body != NONE {
-            self.dropped += 1;
-            self.drop_ref(body);
-        }
+        self.dropped += u64::from(body != NONE);
+        self.drop_ref(body);
         next
     }
 
@@ -400,8 +397,9 @@ impl Outboxes {
         id
     }
 
+    /// One node or hold less; nothing for a hole.
     fn drop_ref(&mut self, id: u32) {
-        let body = &mut self.bodies[id as usize];
+        let Some(body) = self.bodies.get_mut(id as usize) else { return };
         body.refs -= 1;
         if body.refs > 0 {
             return;

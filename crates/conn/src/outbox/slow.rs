@@ -83,10 +83,12 @@ pub(super) struct Watch {
 }
 
 impl Watch {
+    #[cold]
     pub(super) fn wrote_reply(&mut self) {
         self.replies = self.replies.wrapping_add(1);
     }
 
+    #[cold]
     pub(super) fn appended(&mut self, node: u32, standing: Standing) {
         self.nodes += 1;
         match standing {
@@ -98,12 +100,14 @@ impl Watch {
         }
     }
 
+    #[cold]
     pub(super) fn freed(&mut self, hole: bool) {
         self.nodes -= 1;
         self.holes -= usize::from(hole);
     }
 
     /// A node's first byte is in somebody else's hands.
+    #[cold]
     pub(super) fn handed_out(&mut self, node: u32, standing: Standing) {
         match standing {
             Standing::Firm => {}
@@ -211,6 +215,7 @@ impl Outboxes {
     }
 
     /// The reader has caught up. Holes stay where they are.
+    #[cold]
     pub fn caught_up(&mut self, outbox: &mut Outbox) {
         if outbox.watch != NONE && !self.has_lost(outbox) {
             self.unwatch(outbox);
@@ -279,6 +284,7 @@ impl Outboxes {
     }
 
     /// The kernel did not take what was handed out last: these nodes may go again, but for the one it took a part of.
+    #[cold]
     pub(super) fn take_back(&mut self, outbox: &mut Outbox, untaken: usize) {
         let mut nodes = std::mem::take(&mut self.taken_back);
         let (mut left, mut skip, mut at) = (untaken, outbox.head_sent as usize, outbox.head);
