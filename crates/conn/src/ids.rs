@@ -66,6 +66,15 @@ impl IdSource {
         hasher.finish128().as_u128()
     }
 
+    /// What the publications of one channel have in common where they wait for a slow client. Nobody outside can make two
+    /// channels meet, and by chance they do so once in 2^64.
+    pub fn channel_key(&self, channel: &str) -> u64 {
+        let mut hasher = SipHasher13::new_with_key(&self.key);
+        hasher.write(b"channel");
+        hasher.write(channel.as_bytes());
+        hasher.finish128().as_u128() as u64
+    }
+
     /// A number below `below`, for jitter.
     pub fn next_below(&mut self, below: u64) -> u64 {
         (self.next_bits() as u64) % below.max(1)

@@ -83,6 +83,12 @@ pub struct Counters {
     pub recoveries_too_large: u64,
     /// Positioned subscriptions ended because something was missing before the next publication.
     pub gaps: u64,
+    /// Clients closed as slow by a publication that no policy may drop.
+    pub slow_by_firm: u64,
+    /// Clients closed as slow by the newest values alone.
+    pub slow_by_conflated: u64,
+    /// Clients closed as slow by their own replies and pings.
+    pub slow_by_reply: u64,
     /// Sessions that have connected and are still here (now, not in total).
     pub sessions: u64,
 }
@@ -151,12 +157,11 @@ impl Cx<'_> {
 
     /// Queues a frame; see [`Cx::text`].
     pub(crate) fn frame(&mut self, opcode: OpCode, payload: &[u8]) -> Result<(), Disconnect> {
-        let limits = &self.shared.settings.limits;
-        let backlog = self.outbox.backlog();
-        if payload.len() > limits.reply_bytes_max {
+        if payload.len() > self.shared.settings.limits.reply_bytes_max {
             return Err(Disconnect::INTERNAL);
         }
-        if backlog > limits.outbox_low_water && backlog + payload.len() > limits.outbox_bytes_max {
+        if !self.has_room(payload.len()) {
+            self.shared.counters.slow_by_reply += 1;
             return Err(Disconnect::SLOW);
         }
         self.shared.counters.messages_out += 1;
@@ -167,14 +172,12 @@ impl Cx<'_> {
     /// Queues a frame whose payload is `text` with shared bodies in it, each in front of the byte at its place. Nothing is
     /// queued and `false` returned where it does not fit.
     pub(crate) fn composed(&mut self, opcode: OpCode, text: &[u8], parts: &[(usize, BodyId)]) -> bool {
-        let limits = &self.shared.settings.limits;
-        let (outboxes, backlog) = (&mut self.shared.outboxes, self.outbox.backlog());
-        let bytes = text.len() + parts.iter().map(|(_, body)| outboxes.len_of(*body)).sum::<usize>();
-        let over_backlog = backlog > limits.outbox_low_water && backlog + bytes > limits.outbox_bytes_max;
-        if bytes > limits.reply_bytes_max || over_backlog {
+        let bytes = text.len() + parts.iter().map(|(_, body)| self.shared.outboxes.len_of(*body)).sum::<usize>();
+        if bytes > self.shared.settings.limits.reply_bytes_max || !self.has_room(bytes) {
             return false;
         }
         self.shared.counters.messages_out += 1;
+        let outboxes = &mut self.shared.outboxes;
         outboxes.write(self.outbox, |out| wire::ws::write_header(out, opcode, true, bytes, None));
         let mut from = 0;
         for &(at, body) in parts {
@@ -184,6 +187,17 @@ impl Cx<'_> {
         }
         outboxes.write(self.outbox, |out| out.extend_from_slice(&text[from..]));
         true
+    }
+
+    /// Whether a reply of so many bytes may be queued. Publications that may go make room for it.
+    fn has_room(&mut self, bytes: usize) -> bool {
+        let limits = &self.shared.settings.limits;
+        let (low_water, bytes_max) = (limits.outbox_low_water, limits.outbox_bytes_max);
+        let fits = |outbox: &Outbox| outbox.backlog() <= low_water || outbox.backlog() + bytes <= bytes_max;
+        if !fits(self.outbox) {
+            self.shared.outboxes.skip(self.outbox, low_water);
+        }
+        fits(self.outbox)
     }
 
     /// What was missed as a body, held for the caller.

@@ -120,6 +120,11 @@ pub fn settings(config: &Config, dev: bool) -> Result<Settings, String> {
         allow_history_for_client: o.allow_history_for_client,
         allow_history_for_subscriber: o.allow_history_for_subscriber,
         allow_history_for_anonymous: o.allow_history_for_anonymous,
+        slow_client: match o.slow_client {
+            config::SlowClient::Disconnect => hub::SlowClient::Disconnect,
+            config::SlowClient::DropOldest => hub::SlowClient::DropOldest,
+            config::SlowClient::Conflate => hub::SlowClient::Conflate,
+        },
     };
     let named = config.namespaces.iter().map(|n| options(&n.name, &n.options)).collect();
     let namespaces = Namespaces::new(options("", &config.channels), named).map_err(|error| error.to_string())?;

@@ -143,6 +143,13 @@ impl Local {
         if new.epoch == before.epoch && offset == before.offset.next() { Step::Next } else { Step::Gap }
     }
 
+    /// Whether `member` is told when something is missing.
+    #[must_use]
+    pub fn is_positioned(&self, member: MemberId) -> bool {
+        let &Place { local, position } = self.places.at(member.slot());
+        self.channels.at(local.slot()).members.at(position).positioned
+    }
+
     /// Ends an admitted subscription, in constant time. The channel returned names it in the withdrawal that the home has
     /// to get.
     pub fn remove(&mut self, member: MemberId) -> Channel {

@@ -12,6 +12,33 @@ pub const PRIVATE_PREFIX: char = '$';
 /// Namespaces one process may have: what [`NamespaceId`] can count.
 pub const NAMESPACES_MAX: usize = u16::MAX as usize;
 
+/// What happens to publications for a client that does not read as fast as they come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum SlowClient {
+    /// It is disconnected once its outbox is full.
+    #[default]
+    Disconnect,
+    /// Once its outbox is full the oldest waiting publications are left out.
+    DropOldest,
+    /// Once its outbox is above high water only the newest waiting publication of each channel is kept.
+    Conflate,
+}
+
+impl SlowClient {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [SlowClient; 3] = [SlowClient::Disconnect, SlowClient::DropOldest, SlowClient::Conflate];
+
+    /// Its name in the configuration and the metrics.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            SlowClient::Disconnect => "disconnect",
+            SlowClient::DropOldest => "drop_oldest",
+            SlowClient::Conflate => "conflate",
+        }
+    }
+}
+
 /// The options that all channels of one namespace share. By default nothing is allowed.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Namespace {
@@ -49,6 +76,8 @@ pub struct Namespace {
     pub allow_history_for_subscriber: bool,
     /// Clients without a user may read the history where other clients may.
     pub allow_history_for_anonymous: bool,
+    /// What happens when a client reads too slowly.
+    pub slow_client: SlowClient,
 }
 
 /// The option that a client's wish lacks, by the name it has in the configuration.

@@ -7,7 +7,7 @@ use super::{ANONYMOUS, Session};
 use crate::command::Subscribe;
 use crate::dialect::SubscribeResult;
 use crate::disconnect::{ClientError, Disconnect, Unsubscribed};
-use crate::shared::Cx;
+use crate::shared::{Cx, Shared};
 use crate::subscriptions::Subscription;
 use hub::{LocalId, Missed, Position, Recover, Recovery, RecoveryMode, Subscribed, SubscriberId};
 use std::sync::Arc;
@@ -168,5 +168,33 @@ impl Session {
         self.leave(cx, local);
         let format = self.format();
         cx.message(format.opcode(), |out, _| format.unsubscribed(out, &channel, Unsubscribed::INSUFFICIENT_STATE))
+    }
+
+    /// Publications of the channel with that key were skipped, because the client reads too slowly. A positioned subscription
+    /// gets nothing behind them as if nothing were missing: it ends, and the client recovers.
+    pub(crate) fn skipped(&mut self, cx: &mut Cx<'_>, key: u64) -> Result<(), Disconnect> {
+        let subscription = self.subscription_by_key(cx.shared, key);
+        if !self.is_cut(cx.shared, subscription) {
+            return Ok(());
+        }
+        cx.shared.outboxes.skip_channel(cx.outbox, key);
+        subscription.map_or(Ok(()), |subscription| self.missed_something(cx, subscription.channel))
+    }
+
+    /// The same where the session ends anyhow.
+    pub(crate) fn skipped_at_the_end(&self, cx: &mut Cx<'_>, key: u64) {
+        if self.is_cut(cx.shared, self.subscription_by_key(cx.shared, key)) {
+            cx.shared.outboxes.skip_channel(cx.outbox, key);
+        }
+    }
+
+    fn subscription_by_key(&self, shared: &Shared, key: u64) -> Option<Subscription> {
+        self.subscriptions.iter().find(|s| shared.ids.channel_key(shared.local.channel(s.channel)) == key)
+    }
+
+    /// Whether what waits behind a gap has to go: for a positioned subscription, and for one that has ended since, which may
+    /// have been.
+    fn is_cut(&self, shared: &Shared, subscription: Option<Subscription>) -> bool {
+        subscription.is_none_or(|subscription| shared.local.is_positioned(subscription.member))
     }
 }

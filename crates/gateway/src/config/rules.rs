@@ -239,6 +239,8 @@ fn memory(rules: &mut Rules, config: &Config) {
     let high = ("outbox.high_water", outbox.high_water);
     rules.below(low, high, "between them input stays paused, so that it does not flutter");
     rules.at_most(high, bytes_max, "above outbox.bytes_max the client is closed already");
+    rules.within("outbox.kernel_bytes_max", outbox.kernel_bytes_max, &(Bytes::kib(8)..=Bytes::mib(64)));
+    rules.within("outbox.ack_timeout", outbox.ack_timeout, &(Time::millis(100)..=Time::secs(3600)));
     rules.holds(
         &["outbox.reply_bytes_max", low.0, bytes_max.0],
         outbox.low_water.get() + outbox.reply_bytes_max.get() <= outbox.bytes_max.get(),

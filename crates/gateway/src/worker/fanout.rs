@@ -3,9 +3,9 @@
 use super::Worker;
 use crate::mailbox::Post;
 use conn::encoded::Encoding;
-use conn::outbox::BodyId;
-use conn::{Delivered, Disconnect};
-use hub::{LocalId, Publication, Step};
+use conn::outbox::{BodyId, Standing};
+use conn::{Delivered, Disconnect, Settings};
+use hub::{LocalId, Publication, SlowClient, Step};
 use io::{Class, ConnId, Io};
 use std::sync::Arc;
 
@@ -20,9 +20,9 @@ pub(super) struct Fanout {
 #[derive(Debug, Clone, Copy)]
 enum Aside {
     /// The outbox is full.
-    Slow,
-    /// The push crossed high water.
-    HighWater,
+    Slow(Standing),
+    /// The push crossed high water, or publications were skipped.
+    Attend,
     /// The subscription is not announced yet.
     Held,
     /// Something is missing before the publication, and the subscription is one that is told so.
@@ -41,6 +41,7 @@ impl<P: Post> Worker<P> {
         };
         let mut bodies: [Option<BodyId>; Encoding::COUNT] = [None; Encoding::COUNT];
         let settings = Arc::clone(&self.shared.settings);
+        let standing = self.standing(&settings, publication);
         let mut fanout = std::mem::take(&mut self.fanout);
         let (mut visited, mut delivered) = (0, 0);
         for member in self.shared.local.members(channel) {
@@ -59,7 +60,7 @@ impl<P: Post> Worker<P> {
             let body = *bodies[usize::from(member.encoding)].get_or_insert_with(|| {
                 let encoding = Encoding::from_number(member.encoding).expect("members carry numbers of encodings");
                 self.shared.counters.encodings += 1;
-                outboxes.shared(|out| encoding.publication(publication, &mut fanout.scratch, out))
+                outboxes.shared_as(standing, |out| encoding.publication(publication, &mut fanout.scratch, out))
             });
             match connection.deliver(body, outboxes, &settings.limits) {
                 Delivered::Queued => delivered += 1,
@@ -67,11 +68,12 @@ impl<P: Post> Worker<P> {
                     delivered += 1;
                     io.dirty(id, Class::Broadcast);
                 }
-                Delivered::HighWater => {
+                Delivered::Attend => {
                     delivered += 1;
-                    fanout.aside.push((id, Aside::HighWater));
+                    fanout.aside.push((id, Aside::Attend));
                 }
-                Delivered::Slow => fanout.aside.push((id, Aside::Slow)),
+                Delivered::Skipped => fanout.aside.push((id, Aside::Attend)),
+                Delivered::Slow => fanout.aside.push((id, Aside::Slow(standing))),
                 Delivered::Gone => {}
             }
         }
@@ -85,12 +87,30 @@ impl<P: Post> Worker<P> {
         visited
     }
 
+    /// What may be done with the publication where it waits for a client that reads too slowly.
+    fn standing(&self, settings: &Settings, publication: &Publication) -> Standing {
+        let Some((_, namespace)) = settings.namespaces.of(&publication.channel) else { return Standing::Firm };
+        let key = || self.shared.ids.channel_key(&publication.channel);
+        match namespace.slow_client {
+            SlowClient::Disconnect => Standing::Firm,
+            SlowClient::DropOldest => Standing::Oldest { channel: key() },
+            SlowClient::Conflate => Standing::Latest { key: key(), in_place: true },
+        }
+    }
+
     fn handle_aside(&mut self, io: &mut Io, id: ConnId, aside: Aside, publication: &Arc<Publication>) {
         let now = io.now();
         let Some(connection) = self.table.find(id) else { return };
         let directions = match aside {
-            Aside::Slow => connection.disconnect(now, Disconnect::SLOW, &mut self.shared),
-            Aside::HighWater => connection.crossed_high_water(now, &self.shared),
+            Aside::Slow(standing) => {
+                let counters = &mut self.shared.counters;
+                match standing {
+                    Standing::Latest { .. } => counters.slow_by_conflated += 1,
+                    Standing::Firm | Standing::Oldest { .. } => counters.slow_by_firm += 1,
+                }
+                connection.disconnect(now, Disconnect::SLOW, &mut self.shared)
+            }
+            Aside::Attend => connection.attend(now, &mut self.shared),
             Aside::Held => connection.hold(now, publication, &mut self.shared),
             Aside::Gap(channel) => connection.missed_something(now, channel, &mut self.shared),
         };

@@ -1,6 +1,6 @@
 //! A client of the simulation: speaks one of the dialects, checks all it is sent.
 
-use crate::checker::Received;
+use crate::checker::{MayMiss, Received};
 use crate::planted::Log;
 use crate::recovering::{Place, View, is_kept, judge};
 use crate::schema;
@@ -48,6 +48,9 @@ pub struct Seen {
     pub left_while_pending: u64,
     pub publications: u64,
     pub publications_in_protobuf: u64,
+    /// Missing between two that came, by what may be.
+    pub missed_oldest: u64,
+    pub missed_but_the_newest: u64,
     pub publishes_refused: u64,
     pub pings: u64,
     pub closed_slow: u64,
@@ -60,6 +63,9 @@ pub struct Seen {
     pub gaps_by_room: u64,
     /// Subscriptions that we ended because something was missing.
     pub told_of_gaps: u64,
+    /// Of these, because the client read too slowly; and how many of them recovered what was skipped.
+    pub told_of_skips: u64,
+    pub recovered_from_skips: u64,
 }
 
 #[derive(Debug)]
@@ -80,6 +86,8 @@ pub struct SimClient {
     publishing: BTreeSet<u32>,
     /// Where it is, or was, in channels with a history.
     places: BTreeMap<String, Place>,
+    /// Channels that it comes back to because something was skipped.
+    told_of_skips: BTreeSet<String>,
 }
 
 impl SimClient {
@@ -110,6 +118,7 @@ impl SimClient {
             memberships: BTreeMap::new(),
             publishing: BTreeSet::new(),
             places,
+            told_of_skips: BTreeSet::new(),
         };
         if dialect.has_commands() {
             let id = client.command_id();
@@ -285,11 +294,17 @@ impl SimClient {
             seen.publications_in_protobuf += u64::from(self.dialect == Dialect::CentrifugoProtobuf);
             if self.dialect.has_commands() && is_kept(channel) {
                 let place = self.places.get_mut(channel).ok_or("a publication before the position")?;
-                place.step(view, channel, publication)?;
+                place.live(view, channel, publication)?;
             }
             return match self.memberships.get_mut(channel) {
                 Some(Membership::Subscribed(received) | Membership::Leaving { received, .. }) => {
-                    received.take(view.log, channel, id)
+                    let missed = received.take(view.log, channel, id)?;
+                    match MayMiss::of(channel) {
+                        MayMiss::Nothing | MayMiss::Announced => {}
+                        MayMiss::Oldest => seen.missed_oldest += missed,
+                        MayMiss::ButTheNewest => seen.missed_but_the_newest += missed,
+                    }
+                    Ok(())
                 }
                 other => Err(format!("{channel} brought {id} to a client that is not subscribed: {other:?}")),
             };
@@ -310,10 +325,15 @@ impl SimClient {
 
     /// The gateway noticed that something was missing: the client comes back at once with its position.
     fn told_of_gap(&mut self, channel: &str, why: &Value, view: &View<'_>, seen: &mut Seen) -> Result<(), String> {
-        if !view.rules.loses || why["code"] != 2500 {
+        let is_skipped = MayMiss::of(channel) == MayMiss::Announced;
+        if !view.rules.loses && !is_skipped || why["code"] != 2500 {
             return Err(format!("{channel}: told that something is missing for no reason: {why}"));
         }
         seen.told_of_gaps += 1;
+        if is_skipped && !view.rules.loses {
+            seen.told_of_skips += 1;
+            self.told_of_skips.insert(channel.to_owned());
+        }
         // Where it was about to leave it has left now, and the reply is still to come.
         if matches!(self.memberships.get(channel), Some(Membership::Subscribed(_))) {
             self.memberships.remove(channel);
@@ -346,7 +366,8 @@ impl SimClient {
         if is_kept(channel) {
             let (place, ids) = judge(view, channel, self.places.get(channel), &tree["subscribe"], seen)?;
             self.places.insert(channel.to_owned(), place);
-            ids.into_iter().try_for_each(|id| received.take(view.log, channel, id))?;
+            seen.recovered_from_skips += u64::from(self.told_of_skips.remove(channel) && !ids.is_empty());
+            ids.into_iter().try_for_each(|id| received.take(view.log, channel, id).map(drop))?;
         }
         Ok(received)
     }
@@ -421,17 +442,23 @@ impl SimClient {
         }
         self.memberships.iter().try_for_each(|(channel, membership)| match (membership, sentinel(channel)) {
             // It came back with a gap behind the last one, and knows that.
-            (Membership::Subscribed(_), Some(sentinel)) if self.is_at(log, channel, sentinel) => Ok(()),
+            (Membership::Subscribed(received), Some(sentinel)) if self.is_at(log, channel, received, sentinel) => {
+                Ok(())
+            }
             (Membership::Subscribed(received), Some(sentinel)) => received.end_complete(log, channel, sentinel),
             (Membership::Subscribed(received), None) => received.end_early(log, channel),
             (other, _) => Err(format!("{channel}: a command that was never answered: {other:?}")),
         })
     }
 
-    /// Whether its position in a channel with a history is that of this publication.
-    fn is_at(&self, log: &Log, channel: &str, id: u64) -> bool {
-        let place = self.places.get(channel);
-        place.and_then(|place| log.at(channel, &place.epoch, place.offset)).is_some_and(|(at, _)| at == id)
+    /// Whether its position in a channel with a history is that of this publication, or the beginning of a numbering that
+    /// came after it: the channel was forgotten meanwhile, which was judged when the client came back.
+    fn is_at(&self, log: &Log, channel: &str, received: &Received, id: u64) -> bool {
+        let Some(place) = self.places.get(channel) else { return false };
+        match log.at(channel, &place.epoch, place.offset) {
+            Some((at, _)) => at == id,
+            None => received.is_after(id) && place.offset == 0 && log.at(channel, &place.epoch, 1).is_none(),
+        }
     }
 
     pub fn was_reset(&self) -> bool {

@@ -1,6 +1,8 @@
 //! Whole workers on a simulated network, checked against a model: whoever was told *subscribed* gets every publication of
 //! the channel once and in order until it leaves, and nobody gets anything else. Whoever comes back to a channel with a
-//! history within its size, times and limits is *recovered* with all it missed; a gap needs a reason.
+//! history within its size, times and limits is *recovered* with all it missed; a gap needs a reason. Where a namespace lets a
+//! slow client miss some, what it gets is in order all the same and ends with the newest, and what it misses is counted; with a
+//! history it is told of the gap and recovers.
 //!
 //! Each seed makes its own world: 1 to 4 workers with small mailboxes, three dialects, a hostile network, and some hundred
 //! random operations. `TIDEGATE_SEED=N` runs one seed; `TIDEGATE_SEEDS=N` that many instead of 1,000.

@@ -1,5 +1,6 @@
 //! Channels with a history: where a client is in each, and whether what it is told when it comes back had to be so.
 
+use crate::checker::MayMiss;
 use crate::clients::Seen;
 use crate::planted::Log;
 use serde_json::{Value, json};
@@ -37,7 +38,7 @@ pub struct View<'a> {
 
 /// The channels whose publications are kept.
 pub fn is_kept(channel: &str) -> bool {
-    channel.starts_with("kept:")
+    channel.starts_with("kept")
 }
 
 /// Where a client is in a channel: what it would remember to come back.
@@ -52,8 +53,17 @@ impl Place {
         json!({"channel": channel, "recover": true, "epoch": self.epoch, "offset": self.offset})
     }
 
+    /// One more publication, live: the next one, or a later one where some may be missing.
+    pub fn live(&mut self, view: &View<'_>, channel: &str, publication: &Value) -> Result<u64, String> {
+        let offset = publication["offset"].as_u64().unwrap_or(0);
+        if MayMiss::of(channel).within() && offset > self.offset {
+            self.offset = offset - 1;
+        }
+        self.step(view, channel, publication)
+    }
+
     /// One more publication: it must be the next one.
-    pub fn step(&mut self, view: &View<'_>, channel: &str, publication: &Value) -> Result<u64, String> {
+    fn step(&mut self, view: &View<'_>, channel: &str, publication: &Value) -> Result<u64, String> {
         let id = publication["data"]["n"].as_u64().ok_or("a publication that is not ours")?;
         let offset =
             publication["offset"].as_u64().ok_or_else(|| format!("{channel} brought no offset: {publication}"))?;

@@ -9,7 +9,7 @@ use gateway::letter::{Letter, Publish, Ticket};
 use gateway::mailbox::{self, Mailbox, Post, Sizes};
 use gateway::stats::WorkerStats;
 use gateway::worker::{Plan, Worker};
-use hub::{Channel, ChannelHash, Draft, HomeLimits, Namespace, Namespaces, Retention, WorkerId};
+use hub::{Channel, ChannelHash, Draft, HomeLimits, Namespace, Namespaces, Retention, SlowClient, WorkerId};
 use io::sim::{Counts, Faults, Net, Sim};
 use io::{Driver, Options, Wake};
 use std::cell::RefCell;
@@ -45,6 +45,10 @@ pub struct Coverage {
     pub recoveries_shared: u64,
     /// Only where they are lost on purpose.
     pub deliveries_lost: u64,
+    pub skipped: u64,
+    pub conflated: u64,
+    pub slow_by_firm: u64,
+    pub slow_by_conflated: u64,
 }
 
 type Simulated = (Sim, Worker<Planted>);
@@ -81,12 +85,25 @@ fn settings(random: &mut fastrand::Rng, rules: &Rules) -> Settings {
     limits.held_publications_max = [3, 128][random.usize(..2)];
     limits.recovery_publications_max = rules.limit as usize;
     let retention = Retention { size: rules.size as u32, ttl: rules.ttl, meta_ttl: rules.meta_ttl };
-    let kept =
-        Namespace { name: "kept".into(), history: Some(retention), force_recovery: true, ..Namespace::default() };
-    let namespaces = Namespaces::new(Namespace::default(), vec![kept]).expect("good namespaces");
-    settings.namespaces = namespaces.accepting_unknown();
+    let plain = |name: &str, slow_client| Namespace { name: name.into(), slow_client, ..Namespace::default() };
+    let kept = |name: &str, slow_client| Namespace {
+        history: Some(retention),
+        force_recovery: true,
+        ..plain(name, slow_client)
+    };
+    let named = vec![
+        plain("skip", SlowClient::DropOldest),
+        plain("newest", SlowClient::Conflate),
+        kept("kept", SlowClient::Disconnect),
+        kept("keptskip", SlowClient::DropOldest),
+        kept("keptnewest", SlowClient::Conflate),
+    ];
+    settings.namespaces = Namespaces::new(Namespace::default(), named).expect("good namespaces").accepting_unknown();
     settings
 }
+
+/// Channels without and with a history, whose slow clients are disconnected, miss the oldest, or get the newest only.
+const NAMESPACES: [&str; 6] = ["", "skip:", "newest:", "kept:", "keptskip:", "keptnewest:"];
 
 /// What this world promises, and how small its homes are.
 fn rules(random: &mut fastrand::Rng) -> (Rules, HomeLimits) {
@@ -117,8 +134,9 @@ impl World {
         let mut random = fastrand::Rng::with_seed(seed);
         let net = Net::seeded(seed);
         let count = random.usize(1..=4);
-        let channels: Vec<Channel> =
-            (0..random.usize(2..=5)).map(|i| Channel::new(&format!("{}c{i}", ["", "kept:"][i % 2]))).collect();
+        let channels: Vec<Channel> = (0..random.usize(2..=5))
+            .map(|i| Channel::new(&format!("{}c{i}", NAMESPACES[random.usize(..NAMESPACES.len())])))
+            .collect();
         let sizes =
             Sizes { letters: [2, 8, 64][random.usize(..3)], answers: [2, 64][random.usize(..2)], bytes: 1 << 16 };
         let wakes: Vec<Wake> = (0..=count).map(|_| Wake::new().expect("an eventfd")).collect();
@@ -288,6 +306,21 @@ impl World {
         Ok(())
     }
 
+    /// What clients miss was left out on purpose and is counted. More is counted than they can see: what their connections
+    /// took with them, and what was missing at an end.
+    fn account(&self) -> Result<(), String> {
+        let Coverage { seen, skipped, conflated, .. } = &self.coverage;
+        for (missed, counted, what) in [
+            (seen.missed_oldest + seen.told_of_skips, skipped, "skipped"),
+            (seen.missed_but_the_newest, conflated, "conflated"),
+        ] {
+            if missed > *counted {
+                return Err(format!("clients miss {missed} publications, and {counted} were {what}"));
+            }
+        }
+        Ok(())
+    }
+
     /// The network calms down, everybody reads, a last publication goes to each channel; then nothing may be missing, and
     /// when everybody has left nothing may be left.
     fn end(mut self) -> Result<Coverage, String> {
@@ -335,6 +368,11 @@ impl World {
             if let Some((what, count)) = left.iter().find(|(_, count)| *count > 0) {
                 return Err(format!("worker {number}: everybody has left, and {count} {what} are still there"));
             }
+            let counters = shared.counters;
+            self.coverage.skipped += shared.outboxes.skipped();
+            self.coverage.conflated += shared.outboxes.conflated();
+            self.coverage.slow_by_firm += counters.slow_by_firm;
+            self.coverage.slow_by_conflated += counters.slow_by_conflated;
             let io = driver.io().counters();
             let home = worker.home().counts();
             self.coverage.channels_evicted += home.evicted;
@@ -348,6 +386,7 @@ impl World {
         }
         self.coverage.net = self.net.counts();
         self.coverage.deliveries_lost = self.log.borrow().lost;
+        self.account()?;
         Ok(self.coverage)
     }
 }
@@ -395,6 +434,10 @@ counters!(
     seen.left_while_pending,
     seen.publications,
     seen.publications_in_protobuf,
+    seen.missed_oldest,
+    seen.missed_but_the_newest,
+    seen.told_of_skips,
+    seen.recovered_from_skips,
     seen.publishes_refused,
     seen.pings,
     seen.closed_slow,
@@ -429,6 +472,10 @@ counters!(
     clock_jumps,
     slow_readers,
     complete_subscriptions,
-    resets_by_us;
+    resets_by_us,
+    skipped,
+    conflated,
+    slow_by_firm,
+    slow_by_conflated;
     only summed: seen.told_of_gaps, deliveries_lost,
 );

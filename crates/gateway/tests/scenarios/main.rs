@@ -16,3 +16,4 @@ mod http;
 mod neighbours;
 mod plain;
 mod slow_clients;
+mod slow_policies;
