@@ -125,6 +125,7 @@ pub fn settings(config: &Config, dev: bool) -> Result<Settings, String> {
             config::SlowClient::DropOldest => hub::SlowClient::DropOldest,
             config::SlowClient::Conflate => hub::SlowClient::Conflate,
         },
+        conflate_by_tag: (!o.conflate_by_tag.is_empty()).then(|| o.conflate_by_tag.as_str().into()),
     };
     let named = config.namespaces.iter().map(|n| options(&n.name, &n.options)).collect();
     let namespaces = Namespaces::new(options("", &config.channels), named).map_err(|error| error.to_string())?;

@@ -20,7 +20,8 @@ pub enum SlowClient {
     Disconnect,
     /// Once its outbox is full the oldest waiting publications are left out.
     DropOldest,
-    /// Once its outbox is above high water only the newest waiting publication of each channel is kept.
+    /// Once its outbox is above high water only the newest waiting publication of each channel is kept, or of each value of
+    /// a tag.
     Conflate,
 }
 
@@ -78,6 +79,8 @@ pub struct Namespace {
     pub allow_history_for_anonymous: bool,
     /// What happens when a client reads too slowly.
     pub slow_client: SlowClient,
+    /// With [`SlowClient::Conflate`]: the newest publication of each value of this tag is kept, not that of the channel.
+    pub conflate_by_tag: Option<Box<str>>,
 }
 
 /// The option that a client's wish lacks, by the name it has in the configuration.
@@ -134,6 +137,9 @@ impl Namespace {
         }
         if self.allow_publish_for_anonymous && !self.allow_publish_for_client && !self.allow_publish_for_subscriber {
             return Some(("allow_publish_for_anonymous", "allow_publish_for_client"));
+        }
+        if self.conflate_by_tag.is_some() && self.slow_client != SlowClient::Conflate {
+            return Some(("conflate_by_tag", "slow_client"));
         }
         self.idle_history_option()
     }
@@ -397,6 +403,11 @@ mod tests {
         assert_eq!(idle(|n| n.allow_publish_for_anonymous = true), Some("allow_publish_for_anonymous"));
         assert_eq!(idle(|n| (n.allow_publish_for_anonymous, n.allow_publish_for_client) = (true, true)), None);
         assert_eq!(idle(|n| (n.allow_publish_for_anonymous, n.allow_publish_for_subscriber) = (true, true)), None);
+        assert_eq!(idle(|n| n.conflate_by_tag = Some("symbol".into())), Some("conflate_by_tag"));
+        let conflates = |n: &mut Namespace| {
+            (n.slow_client, n.conflate_by_tag) = (SlowClient::Conflate, Some("symbol".into()));
+        };
+        assert_eq!(idle(conflates), None);
     }
 
     /// Every combination of options and clients against the rules as sentences.

@@ -3,7 +3,7 @@
 use super::Config;
 use super::address::Address;
 use super::problem::{Problem, Source};
-use super::sections::{ChannelOptions, Pin, RecoveryMode};
+use super::sections::{ChannelOptions, Pin, RecoveryMode, SlowClient};
 use super::values::{Bytes, Count, Time};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -326,6 +326,13 @@ fn options(rules: &mut Rules, section: &str, name: &str, options: &ChannelOption
             &format!("set {needs} = true as well; it is for all clients, this one adds those without a user"),
         );
     }
+    let place = if name.is_empty() { String::new() } else { format!("namespace {name:?}: ") };
+    rules.holds(
+        &[&format!("{section}.conflate_by_tag"), &format!("{section}.slow_client"), &format!("namespaces.{name}")],
+        options.conflate_by_tag.is_empty() || options.slow_client == SlowClient::Conflate,
+        || format!("{place}conflate_by_tag does nothing without slow_client = \"conflate\""),
+        "set both, or leave out conflate_by_tag",
+    );
     history_options(rules, section, name, options);
 }
 

@@ -453,6 +453,8 @@ pub struct ChannelOptions {
     pub allow_history_for_anonymous: bool,
     /// What happens when a client reads too slowly.
     pub slow_client: SlowClient,
+    /// The tag whose values are conflated each for itself; empty for none.
+    pub conflate_by_tag: String,
 }
 
 impl Default for ChannelOptions {
@@ -476,6 +478,7 @@ impl Default for ChannelOptions {
             allow_history_for_subscriber: false,
             allow_history_for_anonymous: false,
             slow_client: SlowClient::Disconnect,
+            conflate_by_tag: String::new(),
         }
     }
 }

@@ -90,11 +90,16 @@ impl<P: Post> Worker<P> {
     /// What may be done with the publication where it waits for a client that reads too slowly.
     fn standing(&self, settings: &Settings, publication: &Publication) -> Standing {
         let Some((_, namespace)) = settings.namespaces.of(&publication.channel) else { return Standing::Firm };
-        let key = || self.shared.ids.channel_key(&publication.channel);
-        match namespace.slow_client {
-            SlowClient::Disconnect => Standing::Firm,
-            SlowClient::DropOldest => Standing::Oldest { channel: key() },
-            SlowClient::Conflate => Standing::Latest { key: key(), in_place: true },
+        let (ids, channel) = (&self.shared.ids, &publication.channel);
+        match (namespace.slow_client, &namespace.conflate_by_tag) {
+            (SlowClient::Disconnect, _) => Standing::Firm,
+            (SlowClient::DropOldest, _) => Standing::Oldest { channel: ids.channel_key(channel) },
+            (SlowClient::Conflate, None) => Standing::Latest { key: ids.channel_key(channel), in_place: true },
+            (SlowClient::Conflate, Some(tag)) => {
+                let value = publication.tags.as_ref().and_then(|tags| tags.get(&**tag)).map(String::as_str);
+                // Other values may wait between two of one, and what a client gets of a channel is in order.
+                Standing::Latest { key: ids.tag_key(channel, value), in_place: false }
+            }
         }
     }
 

@@ -1,6 +1,7 @@
 //! What one subscription of one client has received, held against what the homes have numbered.
 
 use crate::planted::Log;
+use std::collections::BTreeMap;
 
 /// What a channel's namespace lets a slow client miss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +21,7 @@ impl MayMiss {
         match channel.split_once(':') {
             Some(("keptskip", _)) => Self::Announced,
             Some(("skip", _)) => Self::Oldest,
-            Some(("newest" | "keptnewest", _)) => Self::ButTheNewest,
+            Some(("newest" | "keptnewest" | "tagged" | "kepttagged", _)) => Self::ButTheNewest,
             _ => Self::Nothing,
         }
     }
@@ -89,6 +90,21 @@ impl Received {
         if self.ids.last() != Some(&sentinel) {
             return Err(format!("{channel} ended with {:?} and not with the last one, {sentinel}", self.ids.last()));
         }
+        if channel.split_once(':').is_some_and(|(namespace, _)| namespace.ends_with("tagged")) {
+            self.has_newest_of_each_tag(log, channel)?;
+        }
         self.end_early(log, channel)
+    }
+
+    /// Whatever was left out was replaced by one with the same tag.
+    fn has_newest_of_each_tag(&self, log: &Log, channel: &str) -> Result<(), String> {
+        let Some((numbered, first)) = self.ids.first().and_then(|first| log.place(channel, *first)) else {
+            return Ok(());
+        };
+        let newest: BTreeMap<_, u64> = numbered[first..].iter().map(|(_, id)| (log.tag(*id), *id)).collect();
+        match newest.iter().find(|(_, id)| !self.ids.contains(id)) {
+            Some((tag, missed)) => Err(format!("{channel} did not bring {missed}, the newest with {tag:?}")),
+            None => Ok(()),
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! One seed's world: workers, clients, publishers, a network, and what happens in it.
 
 use crate::clients::{Dialect, Seen, SimClient};
-use crate::planted::{Log, Plant, Planted};
+use crate::planted::{Log, Plant, Planted, TAG};
 use crate::recovering::{Place, Rules, View};
 use conn::Settings;
 use gateway::config::{Config, Inputs, load};
@@ -9,7 +9,7 @@ use gateway::letter::{Letter, Publish, Ticket};
 use gateway::mailbox::{self, Mailbox, Post, Sizes};
 use gateway::stats::WorkerStats;
 use gateway::worker::{Plan, Worker};
-use hub::{Channel, ChannelHash, Draft, HomeLimits, Namespace, Namespaces, Retention, SlowClient, WorkerId};
+use hub::{Channel, ChannelHash, Draft, HomeLimits, Namespace, Namespaces, Retention, SlowClient, Tags, WorkerId};
 use io::sim::{Counts, Faults, Net, Sim};
 use io::{Driver, Options, Wake};
 use std::cell::RefCell;
@@ -91,19 +91,23 @@ fn settings(random: &mut fastrand::Rng, rules: &Rules) -> Settings {
         force_recovery: true,
         ..plain(name, slow_client)
     };
+    let by_tag = |namespace| Namespace { conflate_by_tag: Some(TAG.into()), ..namespace };
     let named = vec![
         plain("skip", SlowClient::DropOldest),
         plain("newest", SlowClient::Conflate),
         kept("kept", SlowClient::Disconnect),
         kept("keptskip", SlowClient::DropOldest),
         kept("keptnewest", SlowClient::Conflate),
+        by_tag(plain("tagged", SlowClient::Conflate)),
+        by_tag(kept("kepttagged", SlowClient::Conflate)),
     ];
     settings.namespaces = Namespaces::new(Namespace::default(), named).expect("good namespaces").accepting_unknown();
     settings
 }
 
-/// Channels without and with a history, whose slow clients are disconnected, miss the oldest, or get the newest only.
-const NAMESPACES: [&str; 6] = ["", "skip:", "newest:", "kept:", "keptskip:", "keptnewest:"];
+/// Channels without and with a history, whose slow clients are disconnected, miss the oldest, or get the newest only, of the
+/// channel or of each tag.
+const NAMESPACES: [&str; 8] = ["", "skip:", "newest:", "tagged:", "kept:", "keptskip:", "keptnewest:", "kepttagged:"];
 
 /// What this world promises, and how small its homes are.
 fn rules(random: &mut fastrand::Rng) -> (Rules, HomeLimits) {
@@ -253,7 +257,10 @@ impl World {
     fn publish(&mut self, channel: &Channel) {
         let id = self.next_id;
         self.next_id += 1;
-        let draft = Draft::new(channel.clone(), format!("{{\"n\":{id}}}").into_bytes());
+        // One of four has none.
+        let value = ["a", "b", "c"].get(id as usize % 4);
+        let tags = value.map(|value| Box::new(Tags::from([(TAG.to_owned(), (*value).to_owned())])));
+        let draft = Draft { tags, ..Draft::new(channel.clone(), format!("{{\"n\":{id}}}").into_bytes()) };
         let expires = self.net.now() + Duration::from_secs(60);
         let publish = Publish { ticket: Ticket::Control(id), draft, expires };
         let home = usize::from(self.hash.home(channel, self.workers.len() as u16).0);

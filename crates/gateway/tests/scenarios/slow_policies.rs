@@ -3,7 +3,7 @@
 use crate::support::{Client, Ended, Gateway, Seen, Setup, in_every_format, on_every_driver};
 use conn::Side;
 use gateway::stats::Number;
-use hub::{Namespace, Namespaces, Retention, SlowClient};
+use hub::{Channel, Draft, Namespace, Namespaces, Retention, SlowClient, Tags};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ on_every_driver! {
     the_kernel_keeps_little_for_a_slow_client: policies(),
     a_plain_client_that_skips_with_a_position_is_closed_and_recovers: policies(),
     what_is_conflated_is_no_gap_for_a_position: policies(),
+    who_is_conflated_by_a_tag_gets_the_newest_of_each_value_in_order: policies(),
 }
 
 in_every_format! {
@@ -27,7 +28,8 @@ const SHORT: Duration = Duration::from_millis(300);
 
 const LOW_WATER: usize = 100 * 1024;
 
-/// `skip:` drops the oldest, `newest:` conflates, all others disconnect. `keptskip:` and `keptnewest:` have a history beside.
+/// `skip:` drops the oldest, `newest:` conflates, all others disconnect. `keptskip:` and `keptnewest:` have a history beside;
+/// so has `tagged:`, which conflates by the tag `symbol`.
 fn policies() -> Setup {
     let with = |name: &str, slow_client| Namespace { name: name.into(), slow_client, ..Namespace::default() };
     let (ttl, meta_ttl) = (Duration::from_secs(600), Duration::from_secs(600));
@@ -41,6 +43,7 @@ fn policies() -> Setup {
         with("newest", SlowClient::Conflate),
         kept("keptskip", SlowClient::DropOldest),
         kept("keptnewest", SlowClient::Conflate),
+        Namespace { conflate_by_tag: Some("symbol".into()), ..kept("tagged", SlowClient::Conflate) },
     ];
     let namespaces = Namespaces::new(Namespace::default(), named).expect("good namespaces").accepting_unknown();
     Setup::dev().with(|s| {
@@ -347,4 +350,38 @@ fn what_is_conflated_is_no_gap_for_a_position(gateway: &Gateway) {
     assert_eq!(fence["id"], 9);
     assert!(got.is_sorted_by(|a, b| a < b) && got.last() == Some(&published), "in order, to the newest: {got:?}");
     assert!(got.len() < published as usize && gateway.sum(Number::Gaps) == 0);
+}
+
+fn who_is_conflated_by_a_tag_gets_the_newest_of_each_value_in_order(gateway: &Gateway) {
+    let mut slow = subscriber(gateway, &["tagged:c"]);
+    slow.set_reading(false);
+    // Of one value many, of the others few, one of which has another tag and one no tag at all.
+    let tags = |n: u64| match n % 8 {
+        1 if n < 100 => Some(Tags::from([("symbol".into(), "rare".into())])),
+        2 => Some(Tags::from([("other".into(), "often".into())])),
+        3 => None,
+        _ => Some(Tags::from([("symbol".into(), "often".into())])),
+    };
+    let (mut published, mut more) = (0, 60);
+    while more > 0 {
+        assert!(published < 2000, "it must come to that at some time");
+        let body = data(published).to_string().into_bytes();
+        let draft = Draft { tags: tags(published).map(Box::new), ..Draft::new(Channel::new("tagged:c"), body) };
+        gateway.publish_draft(draft).expect("published");
+        published += 1;
+        more -= u32::from(gateway.sum(Number::Conflated) > 0);
+    }
+    slow.set_reading(true);
+    slow.send(&json!({"id": 9, "unsubscribe": {"channel": "never-subscribed"}}));
+    let (got, fence) = offsets_until_something_else(&mut slow);
+    assert_eq!(fence["id"], 9);
+    assert!(got.is_sorted_by(|a, b| a < b), "in order, each once: {got:?}");
+    assert!(got.len() < published as usize && gateway.sum(Number::Gaps) == 0);
+    let value = |n: u64| tags(n).and_then(|tags| tags.get("symbol").cloned());
+    for wanted in [Some("rare".to_owned()), Some("often".to_owned()), None] {
+        let newest = (0..published).rev().find(|n| value(*n) == wanted).expect("published");
+        assert!(got.contains(&(newest + 1)), "{newest}, the newest of {wanted:?}: {got:?}");
+    }
+    gateway
+        .until("all that it did not get is counted", || got.len() as u64 + gateway.sum(Number::Conflated) == published);
 }
