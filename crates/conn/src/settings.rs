@@ -74,6 +74,8 @@ pub struct Limits {
     pub held_publications_max: usize,
     /// Bytes of those.
     pub held_bytes_max: usize,
+    /// Bytes of publications that a worker keeps to make patches from.
+    pub delta_bytes_max: usize,
 }
 
 /// Deadlines of a connection.

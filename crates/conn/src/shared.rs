@@ -1,5 +1,6 @@
 //! What all connections of a worker use together, and what one call hands back to the worker.
 
+use crate::deltas::Deltas;
 use crate::disconnect::Disconnect;
 use crate::effect::Effect;
 use crate::encoded::Encoding;
@@ -7,7 +8,7 @@ use crate::ids::IdSource;
 use crate::outbox::{BodyId, Outbox, Outboxes};
 use crate::recoveries::Recoveries;
 use crate::settings::Settings;
-use hub::{Local, Missed};
+use hub::{Channel, Local, MemberId, Missed};
 use std::sync::Arc;
 use std::time::Duration;
 use wire::ws::OpCode;
@@ -21,6 +22,8 @@ pub struct Shared {
     pub outboxes: Outboxes,
     /// The hub's local half. Connections look up here; the worker changes it.
     pub local: Local,
+    /// What patches are made from.
+    pub deltas: Deltas,
     /// Filled by a call into a connection, emptied by the worker right after it.
     pub effects: Vec<Effect>,
     /// Whether `/readyz` answers 200.
@@ -42,6 +45,7 @@ impl Shared {
             settings,
             outboxes: Outboxes::default(),
             local,
+            deltas: Deltas::default(),
             effects: Vec::new(),
             ready: false,
             counters: Counters::default(),
@@ -50,6 +54,20 @@ impl Shared {
             sequence: 0,
             scratch: Vec::new(),
         }
+    }
+
+    /// Ends an admitted subscription. The channel returned names it in the withdrawal that the home has to get.
+    pub fn remove(&mut self, member: MemberId) -> Channel {
+        if Encoding::takes_deltas(self.local.encoding(member)) {
+            self.deltas.leave(self.local.local_of(member));
+        }
+        self.local.remove(member)
+    }
+
+    /// A publication that its channel has had did not and will not reach this member: a patch on it would mean nothing, so
+    /// the next one has to be whole.
+    pub fn publication_missed(&mut self, member: MemberId) {
+        self.local.set_encoding(member, Encoding::set_back(self.local.encoding(member)));
     }
 
     pub(crate) fn next_sequence(&mut self) -> u32 {

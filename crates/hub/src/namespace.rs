@@ -81,6 +81,10 @@ pub struct Namespace {
     pub slow_client: SlowClient,
     /// With [`SlowClient::Conflate`]: the newest publication of each value of this tag is kept, not that of the channel.
     pub conflate_by_tag: Option<Box<str>>,
+    /// Subscribers may ask for Fossil deltas: `fossil` is among `allowed_delta_types`.
+    pub allow_fossil_deltas: bool,
+    /// Publications are sent as patches to those who asked for deltas.
+    pub delta_publish: bool,
 }
 
 /// The option that a client's wish lacks, by the name it has in the configuration.
@@ -140,6 +144,10 @@ impl Namespace {
         }
         if self.conflate_by_tag.is_some() && self.slow_client != SlowClient::Conflate {
             return Some(("conflate_by_tag", "slow_client"));
+        }
+        if self.allow_fossil_deltas != self.delta_publish {
+            let (types, publish) = ("allowed_delta_types", "delta_publish");
+            return Some(if self.delta_publish { (publish, types) } else { (types, publish) });
         }
         self.idle_history_option()
     }
@@ -408,6 +416,9 @@ mod tests {
             (n.slow_client, n.conflate_by_tag) = (SlowClient::Conflate, Some("symbol".into()));
         };
         assert_eq!(idle(conflates), None);
+        assert_eq!(idle(|n| n.allow_fossil_deltas = true), Some("allowed_delta_types"));
+        assert_eq!(idle(|n| n.delta_publish = true), Some("delta_publish"));
+        assert_eq!(idle(|n| (n.allow_fossil_deltas, n.delta_publish) = (true, true)), None);
     }
 
     /// Every combination of options and clients against the rules as sentences.

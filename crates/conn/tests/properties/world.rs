@@ -111,6 +111,7 @@ fn settings() -> Settings {
             history_publications_max: 6,
             held_publications_max: 6,
             held_bytes_max: 4000,
+            delta_bytes_max: 1 << 16,
         },
         times: Times {
             head_timeout: Duration::from_secs(10),
@@ -332,7 +333,7 @@ impl World {
                 Effect::Withdraw { member } => {
                     self.withdrawn += 1;
                     // Panics if it was removed before.
-                    self.shared.local.remove(member);
+                    self.shared.remove(member);
                 }
                 Effect::Publish { command, draft } => {
                     let name = draft.channel.as_bytes();
@@ -403,8 +404,10 @@ impl World {
             "ns:c" => Standing::Latest { key: 3, in_place: true },
             _ => Standing::Firm,
         };
-        let body =
-            self.shared.outboxes.shared_as(standing, |out| encoding.publication(&publication, &mut Vec::new(), out));
+        let body = self
+            .shared
+            .outboxes
+            .shared_as(standing, |out| encoding.publication(&publication, None, &mut Vec::new(), out));
         let limits = self.shared.settings.limits;
         let outcome = connection.deliver(body, &mut self.shared.outboxes, &limits);
         self.shared.outboxes.release(body);

@@ -288,6 +288,7 @@ fn memory(rules: &mut Rules, config: &Config) {
     rules.within("hub.idempotency_ttl", hub.idempotency_ttl, &(Time::secs(1)..=Time::secs(24 * 3600)));
     rules.count("client.recovery_publications_max", client.recovery_publications_max.into(), 1, 10_000);
     rules.count("client.history_publications_max", client.history_publications_max.into(), 1, 10_000);
+    rules.within("hub.delta_bytes_max", hub.delta_bytes_max, &(Bytes::kib(64)..=Bytes::mib(65_536)));
     rules.count("hub.channels_max", hub.channels_max.into(), 1, 1 << 30);
     rules.count("hub.mailbox_letters", hub.mailbox_letters.into(), 16, 1 << 20);
     rules.count("hub.held_publications_max", hub.held_publications_max.into(), 1, 1 << 20);
@@ -317,13 +318,28 @@ fn options(rules: &mut Rules, section: &str, name: &str, options: &ChannelOption
         ),
         ("allow_publish_for_anonymous", options.allow_publish_for_anonymous && !publish, "allow_publish_for_client"),
     ];
-    for (key, idle, needs) in table {
+    let (takes_deltas, makes_deltas) = (!options.allowed_delta_types.is_empty(), options.delta_publish);
+    let deltas = [
+        (
+            "delta_publish",
+            makes_deltas && !takes_deltas,
+            "allowed_delta_types",
+            "add \"fossil\" to allowed_delta_types",
+        ),
+        ("allowed_delta_types", takes_deltas && !makes_deltas, "delta_publish", "set delta_publish = true as well"),
+    ];
+    let without_user = |(key, idle, needs)| {
+        let hint = format!("set {needs} = true as well; it is for all clients, this one adds those without a user");
+        (key, idle, needs, hint)
+    };
+    let deltas = deltas.map(|(key, idle, needs, hint)| (key, idle, needs, hint.to_owned()));
+    for (key, idle, needs, hint) in table.map(without_user).into_iter().chain(deltas) {
         let place = if name.is_empty() { String::new() } else { format!("namespace {name:?}: ") };
         rules.holds(
             &[&format!("{section}.{key}"), &format!("{section}.{needs}"), &format!("namespaces.{name}")],
             !idle,
             || format!("{place}{key} does nothing without {needs}"),
-            &format!("set {needs} = true as well; it is for all clients, this one adds those without a user"),
+            &hint,
         );
     }
     let place = if name.is_empty() { String::new() } else { format!("namespace {name:?}: ") };

@@ -314,6 +314,8 @@ pub struct Hub {
     pub held_publications_max: u32,
     /// Bytes of those.
     pub held_bytes_max: Bytes,
+    /// Bytes of publications that a worker keeps to make patches from.
+    pub delta_bytes_max: Bytes,
     /// Longest wait for another worker's answer.
     pub request_timeout: Time,
 }
@@ -329,6 +331,7 @@ impl Default for Hub {
             mailbox_bytes_max: Bytes::mib(16),
             held_publications_max: 128,
             held_bytes_max: Bytes::kib(256),
+            delta_bytes_max: Bytes::mib(16),
             request_timeout: Time::secs(5),
         }
     }
@@ -347,6 +350,15 @@ pub struct Drain {
 impl Default for Drain {
     fn default() -> Self {
         Self { notice: Time::secs(5), time: Time::secs(20) }
+    }
+}
+
+choice! {
+    /// A way to send what has changed instead of all.
+    DeltaType {
+        /// Fossil's.
+        #[default]
+        Fossil = "fossil",
     }
 }
 
@@ -455,6 +467,10 @@ pub struct ChannelOptions {
     pub slow_client: SlowClient,
     /// The tag whose values are conflated each for itself; empty for none.
     pub conflate_by_tag: String,
+    /// What subscribers may ask for instead of whole payloads.
+    pub allowed_delta_types: Vec<DeltaType>,
+    /// Publications are sent as patches to those who asked for it.
+    pub delta_publish: bool,
 }
 
 impl Default for ChannelOptions {
@@ -479,6 +495,8 @@ impl Default for ChannelOptions {
             allow_history_for_anonymous: false,
             slow_client: SlowClient::Disconnect,
             conflate_by_tag: String::new(),
+            allowed_delta_types: Vec::new(),
+            delta_publish: false,
         }
     }
 }

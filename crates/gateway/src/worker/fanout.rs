@@ -5,7 +5,7 @@ use crate::mailbox::Post;
 use conn::encoded::Encoding;
 use conn::outbox::{BodyId, Standing};
 use conn::{Delivered, Disconnect, Settings};
-use hub::{LocalId, Publication, SlowClient, Step};
+use hub::{LocalId, MemberId, Publication, SlowClient, Step};
 use io::{Class, ConnId, Io};
 use std::sync::Arc;
 
@@ -15,6 +15,8 @@ pub(super) struct Fanout {
     scratch: Vec<u8>,
     /// Connections that could not simply be pushed to, and why. Handled after the walk over the members.
     aside: Vec<(ConnId, Aside)>,
+    /// Members that take deltas and got a publication for the first time: from now on they read patches.
+    begun: Vec<(MemberId, Encoding)>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -42,6 +44,12 @@ impl<P: Post> Worker<P> {
         let mut bodies: [Option<BodyId>; Encoding::COUNT] = [None; Encoding::COUNT];
         let settings = Arc::clone(&self.shared.settings);
         let standing = self.standing(&settings, publication);
+        let (stays, bytes_max) = (standing == Standing::Firm, settings.limits.delta_bytes_max);
+        let patch = self.shared.deltas.advance(channel, publication, stays, bytes_max);
+        let looks = Encoding::looks_like(patch.is_some());
+        // What a patch is made from may be dropped before it is sent: only who waits for nothing surely has it.
+        let is_for_empty = patch.is_some_and(|patch| !patch.base_stays);
+        let patch = patch.map(|patch| patch.text);
         let mut fanout = std::mem::take(&mut self.fanout);
         let (mut visited, mut delivered) = (0, 0);
         for member in self.shared.local.members(channel) {
@@ -57,12 +65,20 @@ impl<P: Post> Worker<P> {
             }
             let Some(connection) = self.table.find(id) else { continue };
             let outboxes = &mut self.shared.outboxes;
-            let body = *bodies[usize::from(member.encoding)].get_or_insert_with(|| {
-                let encoding = Encoding::from_number(member.encoding).expect("members carry numbers of encodings");
+            let is_whole = is_for_empty && connection.backlog() > 0;
+            let number = if is_whole { Encoding::set_back(member.encoding) } else { member.encoding };
+            let encoding = looks[usize::from(number)];
+            let body = *bodies[encoding as usize].get_or_insert_with(|| {
                 self.shared.counters.encodings += 1;
-                outboxes.shared_as(standing, |out| encoding.publication(publication, &mut fanout.scratch, out))
+                outboxes.shared_as(standing, |out| encoding.publication(publication, patch, &mut fanout.scratch, out))
             });
-            match connection.deliver(body, outboxes, &settings.limits) {
+            let outcome = connection.deliver(body, outboxes, &settings.limits);
+            if matches!(outcome, Delivered::Queued | Delivered::First | Delivered::Attend)
+                && let Some(next) = Encoding::after_first(member.encoding)
+            {
+                fanout.begun.push((member.member, next));
+            }
+            match outcome {
                 Delivered::Queued => delivered += 1,
                 Delivered::First => {
                     delivered += 1;
@@ -78,6 +94,7 @@ impl<P: Post> Worker<P> {
             }
         }
         bodies.into_iter().flatten().for_each(|body| self.shared.outboxes.release(body));
+        fanout.begun.drain(..).for_each(|(member, next)| self.shared.local.set_encoding(member, next as u8));
         self.shared.counters.deliveries += delivered;
         self.shared.counters.messages_out += delivered;
         for (id, aside) in fanout.aside.drain(..) {

@@ -1,6 +1,7 @@
 //! A client of the simulation: speaks one of the dialects, checks all it is sent.
 
 use crate::checker::{MayMiss, Received};
+use crate::fossil;
 use crate::planted::Log;
 use crate::recovering::{Place, View, is_kept, judge};
 use crate::schema;
@@ -48,6 +49,7 @@ pub struct Seen {
     pub left_while_pending: u64,
     pub publications: u64,
     pub publications_in_protobuf: u64,
+    pub patches: u64,
     /// Missing between two that came, by what may be.
     pub missed_oldest: u64,
     pub missed_but_the_newest: u64,
@@ -88,11 +90,20 @@ pub struct SimClient {
     places: BTreeMap<String, Place>,
     /// Channels that it comes back to because something was skipped.
     told_of_skips: BTreeSet<String>,
+    /// It asks for deltas; of each channel the payload that the next patch is for.
+    takes_deltas: bool,
+    payloads: BTreeMap<String, Vec<u8>>,
 }
 
 impl SimClient {
     /// A client that has been in `places` before.
-    pub fn connect(socket: Client, dialect: Dialect, wanted: Vec<String>, places: BTreeMap<String, Place>) -> Self {
+    pub fn connect(
+        socket: Client,
+        dialect: Dialect,
+        wanted: Vec<String>,
+        places: BTreeMap<String, Place>,
+        takes_deltas: bool,
+    ) -> Self {
         let target = match dialect {
             Dialect::Centrifugo => "/connection/websocket".to_owned(),
             Dialect::CentrifugoProtobuf => "/connection/websocket?format=protobuf".to_owned(),
@@ -119,6 +130,8 @@ impl SimClient {
             publishing: BTreeSet::new(),
             places,
             told_of_skips: BTreeSet::new(),
+            takes_deltas,
+            payloads: BTreeMap::new(),
         };
         if dialect.has_commands() {
             let id = client.command_id();
@@ -161,8 +174,13 @@ impl SimClient {
         let id = self.command_id();
         let next = match self.memberships.remove(channel) {
             None => {
+                // The first publication of a new subscription must be whole.
+                self.payloads.remove(channel);
                 let plain = serde_json::json!({ "channel": channel });
-                let request = self.places.get(channel).map_or(plain, |place| place.request(channel));
+                let mut request = self.places.get(channel).map_or(plain, |place| place.request(channel));
+                if self.takes_deltas {
+                    request["delta"] = "fossil".into();
+                }
                 self.send(&serde_json::json!({"id": id, "subscribe": request}).to_string());
                 Membership::Asked { command: id }
             }
@@ -186,7 +204,8 @@ impl SimClient {
         }
         let id = self.command_id();
         self.publishing.insert(id);
-        self.send(&format!("{{\"id\":{id},\"publish\":{{\"channel\":\"{channel}\",\"data\":{{\"n\":{payload}}}}}}}"));
+        let data = crate::world::payload(payload);
+        self.send(&format!("{{\"id\":{id},\"publish\":{{\"channel\":\"{channel}\",\"data\":{data}}}}}"));
         true
     }
 
@@ -289,12 +308,13 @@ impl SimClient {
         let push = if self.dialect == Dialect::Plain { tree } else { &tree["push"] };
         if let Some(publication) = push.get("pub") {
             let channel = push["channel"].as_str().ok_or("a publication without a channel")?;
-            let id = publication["data"]["n"].as_u64().ok_or("a publication that is not ours")?;
+            let data = self.whole(channel, publication, seen)?;
+            let id = data["n"].as_u64().ok_or("a publication that is not ours")?;
             seen.publications += 1;
             seen.publications_in_protobuf += u64::from(self.dialect == Dialect::CentrifugoProtobuf);
             if self.dialect.has_commands() && is_kept(channel) {
                 let place = self.places.get_mut(channel).ok_or("a publication before the position")?;
-                place.live(view, channel, publication)?;
+                place.live(view, channel, publication, id)?;
             }
             return match self.memberships.get_mut(channel) {
                 Some(Membership::Subscribed(received) | Membership::Leaving { received, .. }) => {
@@ -342,6 +362,36 @@ impl SimClient {
         Ok(())
     }
 
+    /// Whole payloads are strings, too.
+    fn takes_texts(&self) -> bool {
+        self.takes_deltas && self.dialect == Dialect::Centrifugo
+    }
+
+    /// The payload of a publication, made of the one before where it is a patch.
+    fn whole(&mut self, channel: &str, publication: &Value, seen: &mut Seen) -> Result<Value, String> {
+        let (data, is_patch) = (&publication["data"], publication.get("delta").is_some());
+        let bytes = match data.as_str() {
+            Some(text) => text.as_bytes().to_vec(),
+            None => data.to_string().into_bytes(),
+        };
+        let whole = match (is_patch, self.payloads.get(channel)) {
+            (false, _) if data.is_string() != self.takes_texts() => {
+                return Err(format!("{channel} brought {data} to a client with deltas: {}", self.takes_deltas));
+            }
+            (false, _) => bytes,
+            (true, None) => return Err(format!("{channel} brought a patch of nothing")),
+            (true, Some(before)) => {
+                seen.patches += 1;
+                fossil::apply(before, &bytes).ok_or_else(|| format!("{channel} brought a patch of something else"))?
+            }
+        };
+        let value = serde_json::from_slice(&whole).map_err(|error| format!("{channel}: not JSON: {error}"))?;
+        if self.takes_deltas {
+            self.payloads.insert(channel.to_owned(), whole);
+        }
+        Ok(value)
+    }
+
     fn plain_connected(&mut self, connected: &Value, next_id: u64, seen: &mut Seen) -> Result<(), String> {
         self.is_connected = true;
         for channel in &self.wanted {
@@ -362,9 +412,15 @@ impl SimClient {
         view: &View<'_>,
         seen: &mut Seen,
     ) -> Result<Received, String> {
-        let mut received = Received::new(view.next_id);
+        let (mut received, mut result) = (Received::new(view.next_id), tree["subscribe"].clone());
+        if (result["delta"] == true) != self.takes_deltas {
+            return Err(format!("{channel}: {result} to a client with deltas: {}", self.takes_deltas));
+        }
+        for publication in result["publications"].as_array_mut().into_iter().flatten() {
+            publication["data"] = self.whole(channel, publication, seen)?;
+        }
         if is_kept(channel) {
-            let (place, ids) = judge(view, channel, self.places.get(channel), &tree["subscribe"], seen)?;
+            let (place, ids) = judge(view, channel, self.places.get(channel), &result, seen)?;
             self.places.insert(channel.to_owned(), place);
             seen.recovered_from_skips += u64::from(self.told_of_skips.remove(channel) && !ids.is_empty());
             ids.into_iter().try_for_each(|id| received.take(view.log, channel, id).map(drop))?;

@@ -12,6 +12,8 @@
 
 mod checker;
 mod clients;
+#[path = "../support/fossil.rs"]
+mod fossil;
 mod planted;
 mod recovering;
 #[path = "../../../conn/tests/schema/mod.rs"]

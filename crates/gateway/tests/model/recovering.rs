@@ -54,17 +54,16 @@ impl Place {
     }
 
     /// One more publication, live: the next one, or a later one where some may be missing.
-    pub fn live(&mut self, view: &View<'_>, channel: &str, publication: &Value) -> Result<u64, String> {
+    pub fn live(&mut self, view: &View<'_>, channel: &str, publication: &Value, id: u64) -> Result<(), String> {
         let offset = publication["offset"].as_u64().unwrap_or(0);
         if MayMiss::of(channel).within() && offset > self.offset {
             self.offset = offset - 1;
         }
-        self.step(view, channel, publication)
+        self.step(view, channel, publication, id)
     }
 
     /// One more publication: it must be the next one.
-    fn step(&mut self, view: &View<'_>, channel: &str, publication: &Value) -> Result<u64, String> {
-        let id = publication["data"]["n"].as_u64().ok_or("a publication that is not ours")?;
+    fn step(&mut self, view: &View<'_>, channel: &str, publication: &Value, id: u64) -> Result<(), String> {
         let offset =
             publication["offset"].as_u64().ok_or_else(|| format!("{channel} brought no offset: {publication}"))?;
         if offset != self.offset + 1 {
@@ -75,7 +74,7 @@ impl Place {
             other => return Err(format!("{channel} brought {id} at {offset}; numbered there was {other:?}")),
         }
         self.offset = offset;
-        Ok(id)
+        Ok(())
     }
 }
 
@@ -101,7 +100,10 @@ pub fn judge(
         }
         seen.recovered += 1;
         seen.recovered_publications += publications.len() as u64;
-        let ids = publications.iter().map(|publication| place.step(view, channel, publication));
+        let ids = publications.iter().map(|publication| {
+            let id = publication["data"]["n"].as_u64().ok_or("a publication that is not ours")?;
+            place.step(view, channel, publication, id).map(|()| id)
+        });
         let ids: Result<Vec<u64>, String> = ids.collect();
         return Ok((place, ids?));
     }

@@ -51,6 +51,11 @@ pub struct Coverage {
     pub slow_by_conflated: u64,
 }
 
+/// What publication number `id` carries: enough for a patch to be shorter. Its text is that of `serde_json`.
+pub fn payload(id: u64) -> String {
+    serde_json::json!({"n": id, "same": "in every publication of this test"}).to_string()
+}
+
 type Simulated = (Sim, Worker<Planted>);
 
 pub struct World {
@@ -79,13 +84,20 @@ fn settings(random: &mut fastrand::Rng, rules: &Rules) -> Settings {
         load(Inputs { dev: true, ..Inputs::default() }).expect("the defaults of --dev are good").config;
     let mut settings = gateway::topology::settings(&config, true).expect("a checked config");
     let limits = &mut settings.limits;
+    limits.delta_bytes_max = [500, 1 << 20][random.usize(..2)];
     limits.outbox_bytes_max = [600, 4096, 1 << 20][random.usize(..3)];
     limits.outbox_high_water = limits.outbox_bytes_max / 2;
     limits.outbox_low_water = limits.outbox_bytes_max / 4;
     limits.held_publications_max = [3, 128][random.usize(..2)];
     limits.recovery_publications_max = rules.limit as usize;
     let retention = Retention { size: rules.size as u32, ttl: rules.ttl, meta_ttl: rules.meta_ttl };
-    let plain = |name: &str, slow_client| Namespace { name: name.into(), slow_client, ..Namespace::default() };
+    let plain = |name: &str, slow_client| Namespace {
+        name: name.into(),
+        slow_client,
+        allow_fossil_deltas: true,
+        delta_publish: true,
+        ..Namespace::default()
+    };
     let kept = |name: &str, slow_client| Namespace {
         history: Some(retention),
         force_recovery: true,
@@ -101,7 +113,8 @@ fn settings(random: &mut fastrand::Rng, rules: &Rules) -> Settings {
         by_tag(plain("tagged", SlowClient::Conflate)),
         by_tag(kept("kepttagged", SlowClient::Conflate)),
     ];
-    settings.namespaces = Namespaces::new(Namespace::default(), named).expect("good namespaces").accepting_unknown();
+    settings.namespaces =
+        Namespaces::new(plain("", SlowClient::Disconnect), named).expect("good namespaces").accepting_unknown();
     settings
 }
 
@@ -232,7 +245,7 @@ impl World {
         let places =
             if back { self.memories.swap_remove(self.random.usize(..self.memories.len())) } else { <_>::default() };
         let was_in: Vec<String> = places.keys().cloned().collect();
-        let mut client = SimClient::connect(socket, dialect, wanted, places);
+        let mut client = SimClient::connect(socket, dialect, wanted, places, self.random.bool());
         // Pipelined behind connect, as SDKs do.
         let channel = self.channels[self.random.usize(..self.channels.len())].clone();
         client.toggle(&channel);
@@ -260,7 +273,7 @@ impl World {
         // One of four has none.
         let value = ["a", "b", "c"].get(id as usize % 4);
         let tags = value.map(|value| Box::new(Tags::from([(TAG.to_owned(), (*value).to_owned())])));
-        let draft = Draft { tags, ..Draft::new(channel.clone(), format!("{{\"n\":{id}}}").into_bytes()) };
+        let draft = Draft { tags, ..Draft::new(channel.clone(), payload(id).into_bytes()) };
         let expires = self.net.now() + Duration::from_secs(60);
         let publish = Publish { ticket: Ticket::Control(id), draft, expires };
         let home = usize::from(self.hash.home(channel, self.workers.len() as u16).0);
@@ -371,6 +384,8 @@ impl World {
                 ("local channels", shared.local.channels()),
                 ("home channels", worker.home().channels() - worker.home().stock().idle),
                 ("bodies", shared.outboxes.bodies_in_use() - shared.recoveries.len()),
+                ("channels with deltas", shared.deltas.channels()),
+                ("bytes for deltas", shared.deltas.bytes()),
             ];
             if let Some((what, count)) = left.iter().find(|(_, count)| *count > 0) {
                 return Err(format!("worker {number}: everybody has left, and {count} {what} are still there"));
@@ -441,6 +456,7 @@ counters!(
     seen.left_while_pending,
     seen.publications,
     seen.publications_in_protobuf,
+    seen.patches,
     seen.missed_oldest,
     seen.missed_but_the_newest,
     seen.told_of_skips,
