@@ -12,7 +12,7 @@ use output::{check_centrifugo, check_echo, check_plain, publications};
 use proptest::collection::vec;
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
-use script::{CHANNELS, Script, centrifugo, echo, hostile, leaver, plain, publisher};
+use script::{CHANNELS, Script, centrifugo, echo, hostile, leaver, plain, publisher, with_deltas};
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 use world::{Op, World, op};
@@ -186,6 +186,26 @@ fn who_leaves_a_channel_gets_nothing_behind_what_was_skipped_meanwhile() {
     assert!(world.left_out > 0);
     check_centrifugo(&script, &world);
     world.close();
+}
+
+/// Nothing of a channel waits, and what comes next for it is skipped: a later patch would be on that.
+#[test]
+fn a_subscription_with_deltas_reads_no_patches_behind_what_was_skipped() {
+    for (firm, reads_patches) in [(5, false), (4, true)] {
+        let script = with_deltas(&["a", "b"]);
+        let mut world = World::new(&script.bytes);
+        (0..2).for_each(|_| world.apply(&Op::Feed(400)));
+        (0..2).for_each(|_| world.apply(&Op::Subscribed { which: 0, ok: true }));
+        world.apply(&Op::Deliver { channel: 1, bytes: 100 });
+        world.begin_patches("b");
+        world.apply(&Op::Gather(60_000));
+        world.apply(&Op::Complete(100));
+        (0..firm).for_each(|_| world.apply(&Op::Deliver { channel: 0, bytes: 1000 }));
+        world.apply(&Op::Deliver { channel: 1, bytes: 1000 });
+        assert_eq!((world.left_out > 0, world.reads_patches("b")), (!reads_patches, reads_patches));
+        world.settle();
+        world.close();
+    }
 }
 
 #[test]

@@ -121,6 +121,18 @@ pub(crate) fn publisher(channel: &str, times: usize) -> Script {
     script
 }
 
+/// Subscribes to some channels, to the last of them with deltas.
+pub(crate) fn with_deltas(channels: &[&str]) -> Script {
+    let mut script = publisher(channels[0], 0);
+    for (i, channel) in channels.iter().enumerate().skip(1) {
+        let delta = if i + 1 == channels.len() { "fossil" } else { "" };
+        let subscribe = json!({"id": i + 2, "subscribe": {"channel": channel, "delta": delta}});
+        put_message(&mut script.bytes, OpCode::Text, subscribe.to_string().as_bytes(), None);
+        script.commands.push(subscribe);
+    }
+    script
+}
+
 /// Subscribes to a channel; then, in one message that waits for the home's answer in the middle, asks much and leaves it.
 pub(crate) fn leaver(channel: &str, other: &str) -> Script {
     let mut script = publisher(channel, 0);

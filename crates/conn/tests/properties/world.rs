@@ -7,7 +7,7 @@ use conn::outbox::Standing;
 use conn::settings::{Endpoints, Limits, Settings, Times};
 use conn::{ClientError, Connection, Delivered, Directions, Disconnect, Effect, Encoding, End, IdSource, Shared};
 use hub::{Channel, ChannelHash, Draft, Epoch, Home, HomeLimits, Local, LocalId, Namespace, Namespaces, Publication};
-use hub::{HistoryQuery, Offset, Position, Recover, Retention, Route, SubscriberId, WorkerId};
+use hub::{HistoryQuery, MemberId, Offset, Position, Recover, Retention, Route, SubscriberId, WorkerId};
 use proptest::prelude::*;
 use serde_json::json;
 use std::sync::Arc;
@@ -79,6 +79,8 @@ fn settings() -> Settings {
         allow_subscribe_for_anonymous: true,
         allow_publish_for_client: true,
         allow_publish_for_anonymous: true,
+        allow_fossil_deltas: true,
+        delta_publish: true,
         ..Namespace::default()
     };
     let kept = Namespace {
@@ -398,7 +400,8 @@ impl World {
             return;
         }
         let encoding = Encoding::from_number(member.encoding).expect("a number of an encoding");
-        assert_eq!(connection.encoding(), Some(encoding));
+        let own = connection.encoding().expect("it is open");
+        assert!(encoding == own || Encoding::set_back(member.encoding) == own.first() as u8, "{encoding:?} to {own:?}");
         let standing = match channel {
             "b" => Standing::Oldest { channel: self.shared.ids.channel_key(channel) },
             "ns:c" => Standing::Latest { key: 3, in_place: true },
@@ -426,9 +429,27 @@ impl World {
 
     /// The home has named a position to the one member of a channel.
     pub(crate) fn follow(&mut self, channel: &str) {
-        let local = self.shared.local.find(channel).expect("subscribed to");
-        let member = self.shared.local.members(local).next().expect("subscribed to").member;
+        let (member, _) = self.member(channel);
         self.shared.local.follow(member, Position { offset: Offset(0), epoch: Epoch::from_seed(1) });
+    }
+
+    /// The one member of a channel has got a publication, as the fan-out notes it: from now on it reads patches.
+    pub(crate) fn begin_patches(&mut self, channel: &str) {
+        let (member, encoding) = self.member(channel);
+        let next = Encoding::after_first(encoding).expect("it takes deltas and has had none");
+        self.shared.local.set_encoding(member, next as u8);
+    }
+
+    /// Whether the one member of a channel reads patches.
+    pub(crate) fn reads_patches(&self, channel: &str) -> bool {
+        let (_, encoding) = self.member(channel);
+        Encoding::set_back(encoding) != encoding
+    }
+
+    fn member(&self, channel: &str) -> (MemberId, u8) {
+        let local = self.shared.local.find(channel).expect("subscribed to");
+        let member = self.shared.local.members(local).next().expect("subscribed to");
+        (member.member, member.encoding)
     }
 
     /// Whether a publication of so many bytes would not fit.

@@ -93,6 +93,8 @@ pub struct SimClient {
     /// It asks for deltas; of each channel the payload that the next patch is for.
     takes_deltas: bool,
     payloads: BTreeMap<String, Vec<u8>>,
+    /// Some of what its channels' policy may drop does not reach it.
+    drops: Option<fastrand::Rng>,
 }
 
 impl SimClient {
@@ -132,12 +134,22 @@ impl SimClient {
             told_of_skips: BTreeSet::new(),
             takes_deltas,
             payloads: BTreeMap::new(),
+            drops: None,
         };
         if dialect.has_commands() {
             let id = client.command_id();
             client.send(&format!("{{\"id\":{id},\"connect\":{{}}}}"));
         }
         client
+    }
+
+    /// From now on some publications are lost on their way to it.
+    pub fn drop_some(&mut self, seed: u64) {
+        self.drops = Some(fastrand::Rng::with_seed(seed));
+    }
+
+    fn is_dropped(&mut self, channel: &str) -> bool {
+        MayMiss::of(channel).within() && self.drops.as_mut().is_some_and(|random| random.u32(..20) == 0)
     }
 
     /// What it would remember if it came back.
@@ -308,6 +320,9 @@ impl SimClient {
         let push = if self.dialect == Dialect::Plain { tree } else { &tree["push"] };
         if let Some(publication) = push.get("pub") {
             let channel = push["channel"].as_str().ok_or("a publication without a channel")?;
+            if self.is_dropped(channel) {
+                return Ok(());
+            }
             let data = self.whole(channel, publication, seen)?;
             let id = data["n"].as_u64().ok_or("a publication that is not ours")?;
             seen.publications += 1;

@@ -111,6 +111,13 @@ fn a_publication_left_out_of_a_recovery_is_found() {
     is_found(Plant::SkipRecovered);
 }
 
+#[test]
+fn a_patch_behind_a_dropped_publication_is_found() {
+    is_found(Plant::PatchBehindDrop);
+    let finding = (0..SEEDS).find_map(|seed| run(seed, Plant::PatchBehindDrop).err()).expect("just found");
+    assert!(finding.contains("brought a patch of"), "found by what the client makes of the patch: {finding}");
+}
+
 /// Where letters are lost, those who are positioned are told and recover: they end with the whole sequence all the same.
 #[test]
 fn a_lost_delivery_is_noticed_and_recovered() {

@@ -31,6 +31,9 @@ pub enum Plant {
     EpochKept,
     /// One of the publications that a recovery should bring is left out.
     SkipRecovered,
+    /// A publication that the outbox of a slow client was free to drop gets lost on its way, and nobody notices: what comes
+    /// next may be a patch on it.
+    PatchBehindDrop,
     /// Deliveries are lost, in channels with a history only: no bug of the gateway, but something it has to notice.
     Lossy,
 }

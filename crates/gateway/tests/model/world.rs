@@ -76,6 +76,7 @@ pub struct World {
     rules: Rules,
     /// What clients that are gone would remember.
     memories: Vec<BTreeMap<String, Place>>,
+    plant: Plant,
     coverage: Coverage,
 }
 
@@ -192,6 +193,7 @@ impl World {
             last_published,
             rules,
             memories: Vec::new(),
+            plant,
             coverage,
         }
     }
@@ -246,6 +248,9 @@ impl World {
             if back { self.memories.swap_remove(self.random.usize(..self.memories.len())) } else { <_>::default() };
         let was_in: Vec<String> = places.keys().cloned().collect();
         let mut client = SimClient::connect(socket, dialect, wanted, places, self.random.bool());
+        if self.plant == Plant::PatchBehindDrop {
+            client.drop_some(self.random.u64(..));
+        }
         // Pipelined behind connect, as SDKs do.
         let channel = self.channels[self.random.usize(..self.channels.len())].clone();
         client.toggle(&channel);

@@ -3,9 +3,10 @@
 use crate::support::client::Format;
 use crate::support::{Client, Gateway, Seen, Setup, fossil, in_every_format, schema};
 use gateway::stats::Number;
-use hub::{Namespace, Namespaces};
+use hub::{Namespace, Namespaces, Retention, SlowClient};
 use prost::Message as _;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 in_every_format! {
     patches_make_every_payload_and_the_first_is_whole: with_deltas(),
@@ -15,12 +16,44 @@ in_every_format! {
     a_channel_without_room_for_its_newest_publication_gets_no_patches: with_deltas().with(|s| s.limits.delta_bytes_max = 2000),
     deltas_that_are_not_allowed_are_left_out: Setup::dev(),
     a_subscriber_that_left_gets_nothing_and_one_that_returns_begins_anew: with_deltas(),
+    what_is_recovered_is_whole_and_patches_go_on_live: with_deltas(),
+    who_skips_gets_no_patch_behind_the_gap_and_patches_again_later: slow_with_deltas(),
+    who_is_conflated_gets_no_patch_behind_the_gap_and_patches_again_later: slow_with_deltas(),
+    who_skips_with_a_position_recovers_whole_payloads: slow_with_deltas(),
 }
 
+/// Deltas everywhere. `kept:` has a history beside, `skip:` drops the oldest, `newest:` conflates, `keptskip:` does two of it.
 fn with_deltas() -> Setup {
-    Setup::dev().with(|s| {
-        let open = Namespace { allow_fossil_deltas: true, delta_publish: true, ..Namespace::default() };
-        s.namespaces = Namespaces::new(open, Vec::new()).expect("a good namespace").accepting_unknown();
+    let named = |name: &str, slow_client| Namespace {
+        name: name.into(),
+        slow_client,
+        allow_fossil_deltas: true,
+        delta_publish: true,
+        ..Namespace::default()
+    };
+    let (ttl, meta_ttl) = (Duration::from_secs(600), Duration::from_secs(600));
+    let kept = |name: &str, slow_client| Namespace {
+        history: Some(Retention { size: 1000, ttl, meta_ttl }),
+        force_recovery: true,
+        ..named(name, slow_client)
+    };
+    let all = vec![
+        kept("kept", SlowClient::Disconnect),
+        kept("keptskip", SlowClient::DropOldest),
+        named("skip", SlowClient::DropOldest),
+        named("newest", SlowClient::Conflate),
+    ];
+    let namespaces = Namespaces::new(named("", SlowClient::Disconnect), all).expect("good namespaces");
+    Setup::dev().with(|s| s.namespaces = namespaces.accepting_unknown())
+}
+
+/// The same with small outboxes, and replies as large as all that a client may have missed.
+fn slow_with_deltas() -> Setup {
+    with_deltas().with(|s| {
+        s.limits.outbox_bytes_max = 400 * 1024;
+        s.limits.outbox_high_water = 200 * 1024;
+        s.limits.outbox_low_water = 100 * 1024;
+        s.limits.reply_bytes_max = 16 * 1024 * 1024;
     })
 }
 
@@ -43,9 +76,30 @@ impl Reader {
         Self { client, payload: None }
     }
 
+    /// The same with a position; the result of the subscribe, with the payloads of what was recovered.
+    fn recovering(gateway: &Gateway, mut request: Value) -> (Self, Value) {
+        let mut client = gateway.centrifugo();
+        request["delta"] = json!("fossil");
+        let mut result = client.call(json!({"id": 2, "subscribe": request}))["subscribe"].take();
+        assert_eq!(result["delta"], true, "{result}");
+        for publication in result["publications"].as_array_mut().into_iter().flatten() {
+            assert_eq!(publication.get("delta"), None, "what is recovered is whole");
+            if gateway.format() == Format::Json {
+                let text = publication["data"].as_str().expect("with deltas every payload is a string");
+                publication["data"] = serde_json::from_str(text).expect("payloads are JSON");
+            }
+        }
+        (Self { client, payload: None }, result)
+    }
+
     /// The next publication, and whether it came as a patch.
     fn read(&mut self) -> (Value, bool) {
-        let (data, is_patch) = match self.client.next() {
+        let next = self.client.next();
+        self.understand(next)
+    }
+
+    fn understand(&mut self, next: Seen) -> (Value, bool) {
+        let (data, is_patch) = match next {
             Seen::Text(text) => {
                 let push: Value = serde_json::from_str(&text).expect("JSON");
                 let publication = &push["push"]["pub"];
@@ -177,4 +231,123 @@ fn a_subscriber_that_left_gets_nothing_and_one_that_returns_begins_anew(gateway:
     other.subscribe(2, "c");
     publish(gateway, "c", &weather(7));
     assert_eq!(other.json()["push"]["pub"]["data"], weather(7));
+}
+
+fn position(result: &Value, channel: &str, offset: u64) -> Value {
+    json!({"channel": channel, "recover": true, "epoch": result["epoch"], "offset": offset})
+}
+
+fn payloads(result: &Value) -> Vec<Value> {
+    let publications = result["publications"].as_array();
+    publications.into_iter().flatten().map(|publication| publication["data"].clone()).collect()
+}
+
+fn what_is_recovered_is_whole_and_patches_go_on_live(gateway: &Gateway) {
+    let (mut first, subscribed) = Reader::recovering(gateway, json!({"channel": "kept:c"}));
+    for degrees in 1..=3 {
+        publish(gateway, "kept:c", &weather(degrees));
+        assert_eq!(first.read(), (weather(degrees), degrees > 1));
+    }
+    drop(first);
+    (4..=6).for_each(|degrees| publish(gateway, "kept:c", &weather(degrees)));
+    let (mut back, result) = Reader::recovering(gateway, position(&subscribed, "kept:c", 3));
+    assert_eq!((&result["recovered"], payloads(&result)), (&json!(true), (4..=6).map(weather).collect()));
+    publish(gateway, "kept:c", &weather(7));
+    assert_eq!(back.read(), (weather(7), false), "no patch on what was recovered");
+    publish(gateway, "kept:c", &weather(8));
+    assert_eq!(back.read(), (weather(8), true));
+    // One that has missed nothing, and one without deltas that missed the same.
+    let (mut empty, result) = Reader::recovering(gateway, position(&subscribed, "kept:c", 8));
+    assert_eq!((&result["recovered"], payloads(&result).len()), (&json!(true), 0));
+    let request = position(&subscribed, "kept:c", 3);
+    let without = gateway.centrifugo().call(json!({"id": 2, "subscribe": request}));
+    assert_eq!(payloads(&without["subscribe"]), (4..=8).map(weather).collect::<Vec<_>>());
+    publish(gateway, "kept:c", &weather(9));
+    assert_eq!((back.read(), empty.read()), ((weather(9), true), (weather(9), false)));
+}
+
+/// Too large for many to wait, also as a patch on the one before, which has a quarter of it.
+fn heavy(number: u64) -> Value {
+    json!({"number": number, "other": format!("{number:04}").repeat(6 * 1024), "same": "x".repeat(8 * 1024)})
+}
+
+/// Publishes to a client that does not read, and to one that does, until something is so.
+fn publish_to_slow(gateway: &Gateway, channel: &str, slow: &Client, number: Number) -> u64 {
+    let mut healthy = gateway.centrifugo();
+    healthy.call(json!({"id": 2, "subscribe": {"channel": channel}}));
+    slow.set_reading(false);
+    let (mut published, mut more) = (0, 8);
+    while more > 0 {
+        // The kernel's buffers take some first.
+        assert!(published < 2000, "it must come to that at some time");
+        publish(gateway, channel, &heavy(published));
+        assert_eq!(healthy.json()["push"]["pub"]["data"], heavy(published));
+        published += 1;
+        more -= u32::from(gateway.sum(number) > 0);
+    }
+    slow.set_reading(true);
+    published
+}
+
+fn who_skips_gets_no_patch_behind_the_gap_and_patches_again_later(gateway: &Gateway) {
+    expect_no_patch_behind_a_gap(gateway, "skip:c", Number::Skipped);
+}
+
+fn who_is_conflated_gets_no_patch_behind_the_gap_and_patches_again_later(gateway: &Gateway) {
+    expect_no_patch_behind_a_gap(gateway, "newest:c", Number::Conflated);
+}
+
+fn expect_no_patch_behind_a_gap(gateway: &Gateway, channel: &str, number: Number) {
+    let mut slow = Reader::new(gateway, 0, channel);
+    let mut published = publish_to_slow(gateway, channel, &slow.client, number);
+    let (mut gaps, mut expected) = (0, 0);
+    while expected < published {
+        let (data, is_patch) = slow.read();
+        let number = data["number"].as_u64().expect("a number");
+        assert!(number >= expected && data == heavy(number), "whole and in order");
+        assert!(number == expected || !is_patch, "{number} behind {expected} is a patch on what it did not get");
+        gaps += u32::from(number > expected);
+        expected = number + 1;
+    }
+    assert!(gaps > 0, "something was left out");
+    // It reads all now, so what comes next comes alone.
+    for _ in 0..100 {
+        publish(gateway, channel, &heavy(published));
+        let (data, is_patch) = slow.read();
+        assert_eq!(data, heavy(published));
+        published += 1;
+        if is_patch {
+            return;
+        }
+    }
+    panic!("no patch to a client that keeps up");
+}
+
+fn who_skips_with_a_position_recovers_whole_payloads(gateway: &Gateway) {
+    let (mut slow, subscribed) = Reader::recovering(gateway, json!({"channel": "keptskip:c"}));
+    let published = publish_to_slow(gateway, "keptskip:c", &slow.client, Number::Skipped);
+    let mut got = 0;
+    loop {
+        let next = slow.client.next();
+        let is_end = match &next {
+            Seen::Text(text) => text.contains("\"unsubscribe\""),
+            Seen::Binary(message) => schema::Reply::decode_length_delimited(&message[..])
+                .expect("Protobuf")
+                .push
+                .expect("a push")
+                .publication
+                .is_none(),
+            other => panic!("{other:?}"),
+        };
+        if is_end {
+            break;
+        }
+        assert_eq!(slow.understand(next).0, heavy(got));
+        got += 1;
+    }
+    assert!(got < published, "something was left out");
+    let (mut back, result) = Reader::recovering(gateway, position(&subscribed, "keptskip:c", got));
+    assert_eq!(payloads(&result), (got..published).map(heavy).collect::<Vec<_>>());
+    publish(gateway, "keptskip:c", &heavy(published));
+    assert_eq!(back.read(), (heavy(published), false));
 }

@@ -51,7 +51,7 @@ export function pack(at, value) {
   return at.format === 'protobuf' ? new TextEncoder().encode(JSON.stringify(value)) : value;
 }
 
-function unpack(at, payload) {
+export function unpack(at, payload) {
   return at.format === 'protobuf' ? JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(payload)) : payload;
 }
 
