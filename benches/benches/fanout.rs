@@ -95,7 +95,7 @@ fn encode(c: &mut Criterion) {
             group.bench_function(BenchmarkId::new(name, bytes), |bencher| {
                 bencher.iter(|| {
                     out.clear();
-                    encoding.publication(black_box(&publication), &mut scratch, &mut out);
+                    encoding.publication(black_box(&publication), None, &mut scratch, &mut out);
                     out.len()
                 });
             });

@@ -221,7 +221,7 @@ mod tests {
             position: hub::Position { offset: hub::Offset(1), epoch: hub::Epoch::from_seed(1) },
         };
         let (mut theirs, mut ours) = (Vec::new(), Vec::new());
-        conn::Encoding::CentrifugoJson.publication(&draft, &mut Vec::new(), &mut theirs);
+        conn::Encoding::CentrifugoJson.publication(&draft, None, &mut Vec::new(), &mut theirs);
         let body = [b"{\"channel\":\"load\",\"data\":".as_slice(), data, b"}"].concat();
         write_publication(&mut ours, &body, true);
         assert_eq!(String::from_utf8(ours), String::from_utf8(theirs));

@@ -13,6 +13,7 @@ use crate::disconnect::{ClientError, Disconnect};
 use crate::encoded::Encoding;
 use crate::ids::ClientId;
 use crate::moment::Moment;
+use crate::outbox::slow::Offered;
 use crate::outbox::{BodyId, Outbox, Outboxes};
 use crate::settings::Limits;
 use crate::shared::{Cx, Directions, End, Shared, Urgency};
@@ -80,8 +81,11 @@ pub enum Delivered {
     Queued,
     /// Queued as the first: the connection has to be marked dirty.
     First,
-    /// Queued, and the backlog has just crossed high water: take `Connection::directions`.
-    HighWater,
+    /// Queued, and the connection has to be attended to with [`Connection::attend`]: the backlog has just crossed high
+    /// water, or other publications were skipped for this one.
+    Attend,
+    /// Skipped, because the outbox is full. The connection has to be attended to as well.
+    Skipped,
     /// Refused: the outbox is full. The connection has to be disconnected as slow.
     Slow,
     /// Refused: it is closing.
@@ -128,9 +132,9 @@ impl Connection {
     /// When the worker has to call `expired`.
     pub fn deadline(&self) -> Option<Duration> {
         let phase = match &self.phase {
+            // While input rests neither a head nor a pong could be read: the write deadline stands in for them.
+            Phase::Http(_) | Phase::Open(_) if self.stalled.is_some() => None,
             Phase::Http(http) => Some(http.deadline()),
-            // While input rests a pong could not be read: the write deadline stands in for it.
-            Phase::Open(_) if self.stalled.is_some() => None,
             Phase::Open(open) => Some(open.liveness.deadline()),
             Phase::Closing(closing) => Some(closing.by),
             Phase::Ended(_) => None,
@@ -186,10 +190,11 @@ impl Connection {
     /// Carries out what an open connection has decided about itself.
     fn settle(&mut self, now: Duration, fate: Fate, shared: &mut Shared) -> Option<End> {
         match fate {
-            Fate::Stays => None,
+            Fate::Stays => self.tell_skipped(now, shared),
             Fate::Disconnect(why) => self.disconnect_now(now, why, shared),
             Fate::Fail(error) => self.close_with(now, error.close_code().get(), Cow::Borrowed(""), shared, true),
             Fate::PeerClosed { code, reason } => {
+                self.cut_behind_gaps(now, shared);
                 let Phase::Open(open) = &mut self.phase else { return None };
                 open.leave(shared);
                 open.answer_close(code, &mut shared.outboxes, &mut self.outbox);
@@ -198,6 +203,27 @@ impl Connection {
                 self.phase =
                     Phase::Ended(Box::new(CloseReport { side: Side::Peer, code, reason: reason.into(), client }));
                 Some(End::Flush)
+            }
+        }
+    }
+
+    /// Tells the subscriptions of which something was skipped, as far as they have to know.
+    fn tell_skipped(&mut self, now: Duration, shared: &mut Shared) -> Option<End> {
+        while let Some(channel) = shared.outboxes.next_lost(&self.outbox) {
+            let Phase::Open(open) = &mut self.phase else { continue };
+            let told = open.skipped(&mut Cx { now, shared, outbox: &mut self.outbox }, channel);
+            if let Err(why) = told {
+                return self.disconnect_now(now, why, shared);
+            }
+        }
+        None
+    }
+
+    /// The same for a connection that ends: whoever comes back with a position must not have got anything behind a gap.
+    fn cut_behind_gaps(&mut self, now: Duration, shared: &mut Shared) {
+        while let Some(channel) = shared.outboxes.next_lost(&self.outbox) {
+            if let Phase::Open(open) = &self.phase {
+                open.skipped_at_the_end(&mut Cx { now, shared, outbox: &mut self.outbox }, channel);
             }
         }
     }
@@ -245,6 +271,7 @@ impl Connection {
         shared: &mut Shared,
         fatal: bool,
     ) -> Option<End> {
+        self.cut_behind_gaps(now, shared);
         let Phase::Open(open) = &mut self.phase else { return None };
         open.leave(shared);
         let client = open.client();
@@ -294,7 +321,7 @@ impl Connection {
         let stalled = self.stalled.is_some_and(|by| by.is_due(now));
         let end = match &mut self.phase {
             Phase::Http(_) if stalled => Some(self.end(End::Reset, shared)),
-            Phase::Http(http) if http.deadline().is_due(now) => {
+            Phase::Http(http) if self.stalled.is_none() && http.deadline().is_due(now) => {
                 http.timed_out(&mut Cx { now, shared, outbox: &mut self.outbox });
                 Some(self.end(End::Flush, shared))
             }
@@ -325,12 +352,18 @@ impl Connection {
             if bytes > 0 {
                 *by = Moment::after(now, shared.settings.times.write_timeout);
             }
-            if self.outbox.backlog() <= shared.settings.limits.outbox_low_water {
+            // A skip alone is no progress: a dead client in a busy channel must meet its deadline.
+            if bytes > 0 && self.outbox.backlog() <= shared.settings.limits.outbox_low_water {
                 self.stalled = None;
-                if let Phase::Open(open) = &mut self.phase {
-                    open.liveness.resumed(now, shared.settings.times.pong_timeout);
+                match &mut self.phase {
+                    Phase::Open(open) => open.liveness.resumed(now, shared.settings.times.pong_timeout),
+                    Phase::Http(http) => http.resumed(now, &shared.settings.times),
+                    Phase::Closing(_) | Phase::Ended(_) => {}
                 }
             }
+        }
+        if self.outbox.is_watched() && self.outbox.backlog() <= shared.settings.limits.outbox_low_water {
+            shared.outboxes.caught_up(&mut self.outbox);
         }
         let was_empty = true; // whatever is left has to be asked for again
         let end = match &self.phase {
@@ -346,17 +379,23 @@ impl Connection {
             return Delivered::Gone;
         }
         let backlog = self.outbox.backlog();
-        let after = backlog + outboxes.len_of(body);
-        if after > limits.outbox_bytes_max {
-            return Delivered::Slow;
+        if backlog + outboxes.len_of(body) > limits.outbox_high_water || self.outbox.is_watched() {
+            return self.deliver_slowly(body, outboxes, limits);
         }
         outboxes.push(&mut self.outbox, body);
-        if after > limits.outbox_high_water && self.stalled.is_none() {
-            Delivered::HighWater
-        } else if backlog == 0 {
-            Delivered::First
-        } else {
-            Delivered::Queued
+        if backlog == 0 { Delivered::First } else { Delivered::Queued }
+    }
+
+    /// The same where the reader does not keep up, or where this is what tells so.
+    #[cold]
+    fn deliver_slowly(&mut self, body: BodyId, outboxes: &mut Outboxes, limits: &Limits) -> Delivered {
+        match outboxes.offer(&mut self.outbox, body, limits.room()) {
+            Offered::Full => Delivered::Slow,
+            Offered::Skipped => Delivered::Skipped,
+            Offered::Queued => {
+                let crossed = self.outbox.backlog() > limits.outbox_high_water && self.stalled.is_none();
+                if crossed || outboxes.has_lost(&self.outbox) { Delivered::Attend } else { Delivered::Queued }
+            }
         }
     }
 
@@ -473,9 +512,10 @@ impl Connection {
         }
     }
 
-    /// What the worker has to do after a delivery that crossed high water.
-    pub fn crossed_high_water(&mut self, now: Duration, shared: &Shared) -> Directions {
-        self.directions(now, true, Urgency::Broadcast, None, shared)
+    /// What follows from a delivery to a reader that does not keep up.
+    pub fn attend(&mut self, now: Duration, shared: &mut Shared) -> Directions {
+        let end = self.tell_skipped(now, shared);
+        self.directions(now, true, Urgency::Broadcast, end, shared)
     }
 
     /// Compares what the connection is now with what the driver was told.

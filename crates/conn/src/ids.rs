@@ -66,6 +66,29 @@ impl IdSource {
         hasher.finish128().as_u128()
     }
 
+    /// What the publications of one channel have in common where they wait for a slow client. Nobody outside can make two
+    /// channels meet, and by chance they do so once in 2^64.
+    pub fn channel_key(&self, channel: &str) -> u64 {
+        let mut hasher = SipHasher13::new_with_key(&self.key);
+        hasher.write(b"channel");
+        hasher.write(channel.as_bytes());
+        hasher.finish128().as_u128() as u64
+    }
+
+    /// The same for the publications of a channel that have the same value of a tag, or all do without it. The latter is not
+    /// the channel's own key: when the configuration changes, one that takes another's place must not jump over one with a tag.
+    pub fn tag_key(&self, channel: &str, value: Option<&str>) -> u64 {
+        let mut hasher = SipHasher13::new_with_key(&self.key);
+        hasher.write(b"tag");
+        hasher.write(channel.as_bytes());
+        // No text contains this byte, so none can pass for a channel and a value that are cut elsewhere.
+        if let Some(value) = value {
+            hasher.write_u8(0xff);
+            hasher.write(value.as_bytes());
+        }
+        hasher.finish128().as_u128() as u64
+    }
+
     /// A number below `below`, for jitter.
     pub fn next_below(&mut self, below: u64) -> u64 {
         (self.next_bits() as u64) % below.max(1)
@@ -94,6 +117,21 @@ mod tests {
         assert_eq!(ids.session_of(a), ids.session_of(a));
         assert_ne!(ids.session_of(a), ids.session_of(b));
         assert_ne!(ids.session_of(a), IdSource::new([2; 16], 0).session_of(a));
+    }
+
+    #[test]
+    fn keys_differ_between_channels_values_and_processes() {
+        let all = |ids: &IdSource| {
+            let of = |channel: &str| {
+                let tagged = [None, Some(""), Some("d"), Some("d\u{0}")].map(|value| ids.tag_key(channel, value));
+                [&[ids.channel_key(channel)][..], &tagged].concat()
+            };
+            [of("c"), of("cd")].concat()
+        };
+        let (ids, other) = (IdSource::new([1; 16], 0), IdSource::new([2; 16], 0));
+        let keys: std::collections::HashSet<u64> = all(&ids).into_iter().chain(all(&other)).collect();
+        assert_eq!(keys.len(), 20);
+        assert_eq!(all(&ids), all(&ids.clone()), "the same for the next publication");
     }
 
     #[test]

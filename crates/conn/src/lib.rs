@@ -14,7 +14,7 @@
 //! * [`connection`]: the life of a connection; `transport`: HTTP requests and WebSocket frames.
 //! * `session`: a client after the handshake; [`command`]: what it asks; `dialect`: how it says so.
 //! * [`outbox`]: what waits to be sent; [`encoded`]: publications as frames, once per encoding; [`recoveries`]: what was
-//!   missed, once for all that missed the same.
+//!   missed, once for all that missed the same; [`deltas`]: what patches are made from.
 //! * `route`: which path is what; [`auth`]: Origin and Host.
 //! * [`disconnect`]: every code a client can be told; [`settings`]: what the operator decided.
 #![forbid(unsafe_code)]
@@ -22,6 +22,7 @@
 pub mod auth;
 pub mod command;
 pub mod connection;
+pub mod deltas;
 mod dialect;
 pub mod disconnect;
 pub mod effect;

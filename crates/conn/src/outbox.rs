@@ -3,6 +3,13 @@
 //! A publication's frame is one shared body however many connections it goes to; a connection's part of it is a node
 //! of 8 bytes. Replies go to private bodies that grow while they wait, so that a burst of pipelined replies is one
 //! body and one send. In steady state nothing is allocated: nodes and bodies are taken from and returned to free lists.
+//!
+//! What happens to publications for a client that reads too slowly is in [`slow`]; a client that keeps up pays one compare
+//! for it.
+
+pub mod slow;
+
+use slow::Watch;
 
 /// Index that means "none" in the lists below.
 const NONE: u32 = u32::MAX;
@@ -20,6 +27,29 @@ const KEPT_TOTAL_MAX: usize = 8 * 1024 * 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyId(u32);
 
+/// How a publication may go that waits for a client that reads too slowly.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// It stays until it is sent, or until the connection is closed.
+    #[default]
+    Firm,
+    /// It may be skipped, the oldest of its kind first, when the outbox is full.
+    Oldest {
+        /// The channel that has a gap then, by its [`channel_key`](crate::IdSource::channel_key). Not by its number here: that
+        /// may be another channel's by the time.
+        channel: u64,
+    },
+    /// A later one with the same key replaces it.
+    Latest {
+        /// What the two have in common; made once per publication, unlikely enough to be met by chance.
+        key: u64,
+        /// The later one may take the other's place, so that a value which changes often is not always the last to be sent.
+        /// Only where nothing else of its channel can wait between the two.
+        in_place: bool,
+    },
+}
+
+/// A node whose body is [`NONE`] is a *hole*: its publication was dropped, and it goes with the nodes in front of it.
 #[derive(Debug, Clone, Copy)]
 struct Node {
     body: u32,
@@ -33,13 +63,15 @@ struct Body {
     refs: u32,
     /// Only one outbox points here, as its last node, so replies may still be appended.
     private: bool,
-    /// A policy may drop it.
+    /// It goes when its reader is disconnected as slow.
     publication: bool,
+    /// What its namespace's policy may do with it.
+    standing: Standing,
     /// Next free body, valid while `refs` is 0.
     next_free: u32,
 }
 
-/// One connection's queue: the head of its list and how far the head has gone out. 20 bytes.
+/// One connection's queue: the head of its list and how far the head has gone out. 24 bytes.
 #[derive(Debug)]
 pub struct Outbox {
     head: u32,
@@ -50,13 +82,15 @@ pub struct Outbox {
     head_sent: u32,
     /// Bytes handed out by `gather` and not yet reported by `sent`.
     in_flight: u32,
+    /// Its entry in [`Outboxes::watches`], while its reader is slow and a policy may act.
+    watch: u32,
 }
 
-const _: () = assert!(size_of::<Outbox>() == 20);
+const _: () = assert!(size_of::<Outbox>() == 24);
 
 impl Default for Outbox {
     fn default() -> Self {
-        Self { head: NONE, tail: NONE, bytes: 0, head_sent: 0, in_flight: 0 }
+        Self { head: NONE, tail: NONE, bytes: 0, head_sent: 0, in_flight: 0, watch: NONE }
     }
 }
 
@@ -64,6 +98,11 @@ impl Outbox {
     /// Bytes waiting (the backlog), shared bodies counted in full.
     pub fn backlog(&self) -> usize {
         self.bytes as usize
+    }
+
+    /// Whether what may go of it is known, as it is once a policy may have to act.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.watch != NONE
     }
 
     /// Nothing waits and nothing is in flight.
@@ -84,6 +123,13 @@ pub struct Outboxes {
     bodies_in_use: usize,
     /// Nodes dropped unsent since the start.
     dropped: u64,
+    /// Of the outboxes whose readers are slow. Entries nobody uses are kept for the next one, and are empty.
+    watches: Vec<Watch>,
+    free_watches: Vec<u32>,
+    /// Memory reused from one short send to the next.
+    taken_back: Vec<u32>,
+    skipped: u64,
+    conflated: u64,
 }
 
 impl Default for Outboxes {
@@ -96,6 +142,11 @@ impl Default for Outboxes {
             kept_bytes: 0,
             bodies_in_use: 0,
             dropped: 0,
+            watches: Vec::new(),
+            free_watches: Vec::new(),
+            taken_back: Vec::new(),
+            skipped: 0,
+            conflated: 0,
         }
     }
 }
@@ -108,6 +159,7 @@ impl Outboxes {
         body.refs = 1;
         body.private = false;
         body.publication = true;
+        body.standing = Standing::Firm;
         fill(&mut body.bytes);
         BodyId(id)
     }
@@ -116,6 +168,13 @@ impl Outboxes {
     pub fn part(&mut self, fill: impl FnOnce(&mut Vec<u8>)) -> BodyId {
         let body = self.shared(fill);
         self.bodies[body.0 as usize].publication = false;
+        body
+    }
+
+    /// The same for a publication that its namespace's policy may drop.
+    pub fn shared_as(&mut self, standing: Standing, fill: impl FnOnce(&mut Vec<u8>)) -> BodyId {
+        let body = self.shared(fill);
+        self.bodies[body.0 as usize].standing = standing;
         body
     }
 
@@ -156,19 +215,20 @@ impl Outboxes {
 
     /// Writes private bytes at the end of an outbox; appends to the last body where that is private too.
     pub fn write(&mut self, outbox: &mut Outbox, fill: impl FnOnce(&mut Vec<u8>)) {
-        if outbox.tail != NONE {
-            let body = &mut self.bodies[self.nodes[outbox.tail as usize].body as usize];
-            if body.private && body.bytes.len() < PRIVATE_BYTES_MAX {
-                let before = body.bytes.len();
-                fill(&mut body.bytes);
-                outbox.bytes += (body.bytes.len() - before) as u32;
-                return;
-            }
+        if let Some(watch) = self.watch_of(outbox) {
+            watch.wrote_reply();
+        }
+        if let Some(body) = self.last_body(outbox).filter(|body| body.private && body.bytes.len() < PRIVATE_BYTES_MAX) {
+            let before = body.bytes.len();
+            fill(&mut body.bytes);
+            outbox.bytes += (body.bytes.len() - before) as u32;
+            return;
         }
         let id = self.take_body();
         let body = &mut self.bodies[id as usize];
         body.private = true;
         body.publication = false;
+        body.standing = Standing::Firm;
         fill(&mut body.bytes);
         let len = body.bytes.len();
         body.refs = 1;
@@ -187,13 +247,19 @@ impl Outboxes {
         let mut at = outbox.head;
         while at != NONE {
             let node = self.nodes[at as usize];
-            let bytes = &self.bodies[node.body as usize].bytes[skip..];
-            let taken = take(bytes);
-            outbox.in_flight += taken as u32;
-            if taken < bytes.len() {
-                break;
+            // A hole's body is out of bounds: the check that indexing makes anyhow finds it.
+            if let Some(body) = self.bodies.get(node.body as usize) {
+                let bytes = &body.bytes[skip..];
+                let taken = take(bytes);
+                outbox.in_flight += taken as u32;
+                if outbox.watch != NONE && taken > 0 {
+                    self.watches[outbox.watch as usize].handed_out(at, body.standing);
+                }
+                if taken < bytes.len() {
+                    break;
+                }
+                skip = 0;
             }
-            skip = 0;
             at = node.next;
         }
     }
@@ -201,12 +267,13 @@ impl Outboxes {
     /// The kernel took `bytes` of what was gathered; bodies sent to their end are let go.
     pub fn sent(&mut self, outbox: &mut Outbox, bytes: usize) {
         debug_assert!(bytes <= outbox.in_flight as usize, "more sent than gathered");
+        let untaken = outbox.in_flight as usize - bytes;
         outbox.in_flight = 0;
         outbox.bytes -= bytes as u32;
         let mut left = bytes + outbox.head_sent as usize;
         while outbox.head != NONE {
             let node = self.nodes[outbox.head as usize];
-            let len = self.bodies[node.body as usize].bytes.len();
+            let len = self.len_at(node);
             if left < len {
                 break;
             }
@@ -215,6 +282,9 @@ impl Outboxes {
         }
         outbox.head_sent = left as u32;
         debug_assert!(outbox.head != NONE || outbox.bytes == 0);
+        if untaken > 0 && outbox.watch != NONE {
+            self.take_back(outbox, untaken);
+        }
     }
 
     /// Drops the publications of which no byte has been handed out. Replies stay (the answer to the handshake may be among
@@ -223,22 +293,20 @@ impl Outboxes {
         let mut started = outbox.head_sent as usize + outbox.in_flight as usize;
         let (mut kept, mut at) = (NONE, outbox.head);
         while at != NONE {
-            let Node { body, next } = self.nodes[at as usize];
-            let len = self.bodies[body as usize].bytes.len();
-            if started > 0 || !self.bodies[body as usize].publication {
+            let node = self.nodes[at as usize];
+            let len = self.len_at(node);
+            let is_kept = node.body != NONE && (started > 0 || !self.bodies[node.body as usize].publication);
+            if is_kept {
                 kept = at;
             } else {
-                match kept {
-                    NONE => outbox.head = next,
-                    before => self.nodes[before as usize].next = next,
-                }
-                outbox.bytes -= len as u32;
-                self.free_node_at(at);
+                self.unlink(outbox, kept, at);
             }
             started = started.saturating_sub(len);
-            at = next;
+            at = node.next;
         }
         outbox.tail = kept;
+        // What stays is firm, or in flight and out of the watch's hands.
+        self.unwatch(outbox);
     }
 
     /// Drops everything: the connection is gone.
@@ -247,7 +315,29 @@ impl Outboxes {
         while at != NONE {
             at = self.free_node_at(at);
         }
+        self.unwatch(outbox);
         *outbox = Outbox::default();
+    }
+
+    /// Length of what a node points at; a hole has none.
+    fn len_at(&self, node: Node) -> usize {
+        self.bodies.get(node.body as usize).map_or(0, |body| body.bytes.len())
+    }
+
+    fn last_body(&mut self, outbox: &Outbox) -> Option<&mut Body> {
+        let last = self.nodes.get(outbox.tail as usize)?.body;
+        self.bodies.get_mut(last as usize)
+    }
+
+    /// Takes a node that was not sent out of the list; `before` is the one in front of it. The tail is the caller's.
+    fn unlink(&mut self, outbox: &mut Outbox, before: u32, at: u32) {
+        let node = self.nodes[at as usize];
+        outbox.bytes -= self.len_at(node) as u32;
+        match before {
+            NONE => outbox.head = node.next,
+            before => self.nodes[before as usize].next = node.next,
+        }
+        self.free_node_at(at);
     }
 
     fn append_node(&mut self, outbox: &mut Outbox, body: u32, len: usize) {
@@ -265,12 +355,16 @@ impl Outboxes {
             outbox.head = at;
         } else {
             // A body that is no longer the last one must not grow.
-            let tail = &mut self.nodes[outbox.tail as usize];
-            tail.next = at;
-            self.bodies[tail.body as usize].private = false;
+            if let Some(last) = self.last_body(outbox) {
+                last.private = false;
+            }
+            self.nodes[outbox.tail as usize].next = at;
         }
         outbox.tail = at;
         outbox.bytes += len as u32;
+        if outbox.watch != NONE {
+            self.watches[outbox.watch as usize].appended(at, self.bodies[body as usize].standing);
+        }
     }
 
     fn free_first(&mut self, outbox: &mut Outbox, node: Node) {
@@ -281,15 +375,18 @@ impl Outboxes {
         }
         self.nodes[first as usize].next = self.free_node;
         self.free_node = first;
+        if outbox.watch != NONE {
+            self.watches[outbox.watch as usize].freed(node.body == NONE);
+        }
         self.drop_ref(node.body);
     }
 
     /// Frees a node and its reference; returns the node behind it.
     fn free_node_at(&mut self, at: u32) -> u32 {
         let Node { body, next } = self.nodes[at as usize];
-        self.dropped += 1;
         self.nodes[at as usize].next = self.free_node;
         self.free_node = at;
+        self.dropped += u64::from(body != NONE);
         self.drop_ref(body);
         next
     }
@@ -307,8 +404,9 @@ impl Outboxes {
         id
     }
 
+    /// One node or hold less; nothing for a hole.
     fn drop_ref(&mut self, id: u32) {
-        let body = &mut self.bodies[id as usize];
+        let Some(body) = self.bodies.get_mut(id as usize) else { return };
         body.refs -= 1;
         if body.refs > 0 {
             return;
@@ -327,124 +425,4 @@ impl Outboxes {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Gathers up to `room` bytes and reports `taken` of them as sent; returns those.
-    fn send(boxes: &mut Outboxes, outbox: &mut Outbox, room: usize, taken: usize) -> Vec<u8> {
-        let mut out = Vec::new();
-        boxes.gather(outbox, |bytes| {
-            let n = bytes.len().min(room - out.len());
-            out.extend_from_slice(&bytes[..n]);
-            n
-        });
-        out.truncate(taken);
-        boxes.sent(outbox, out.len());
-        out
-    }
-
-    #[test]
-    fn bytes_come_out_in_order_under_every_short_write() {
-        for room in 1..12 {
-            for taken in 0..=room {
-                let (mut boxes, mut outbox) = (Outboxes::default(), Outbox::default());
-                let shared = boxes.shared(|b| b.extend_from_slice(b"shared"));
-                boxes.write(&mut outbox, |b| b.extend_from_slice(b"one"));
-                boxes.write(&mut outbox, |b| b.extend_from_slice(b"two"));
-                boxes.push(&mut outbox, shared);
-                boxes.write(&mut outbox, |b| b.extend_from_slice(b"three"));
-                boxes.release(shared);
-                assert_eq!(outbox.backlog(), 17);
-                let mut all = send(&mut boxes, &mut outbox, room, taken);
-                while !outbox.is_empty() {
-                    all.extend(send(&mut boxes, &mut outbox, room, room));
-                }
-                assert_eq!(all, b"onetwosharedthree", "room {room}, taken {taken}");
-                assert_eq!(boxes.bodies_in_use(), 0);
-            }
-        }
-    }
-
-    #[test]
-    fn a_burst_of_replies_is_one_body() {
-        let (mut boxes, mut outbox) = (Outboxes::default(), Outbox::default());
-        for _ in 0..100 {
-            boxes.write(&mut outbox, |b| b.extend_from_slice(b"reply"));
-        }
-        assert_eq!(boxes.bodies_in_use(), 1);
-        assert_eq!(outbox.backlog(), 500);
-    }
-
-    #[test]
-    fn a_reply_behind_a_publication_does_not_grow_the_one_before_it() {
-        let (mut boxes, mut outbox) = (Outboxes::default(), Outbox::default());
-        let shared = boxes.shared(|b| b.extend_from_slice(b"P"));
-        boxes.write(&mut outbox, |b| b.extend_from_slice(b"a"));
-        boxes.push(&mut outbox, shared);
-        boxes.write(&mut outbox, |b| b.extend_from_slice(b"b"));
-        assert_eq!(send(&mut boxes, &mut outbox, 9, 9), b"aPb");
-    }
-
-    #[test]
-    fn dropping_keeps_what_has_started_and_what_is_in_flight() {
-        let (mut boxes, mut outbox) = (Outboxes::default(), Outbox::default());
-        for text in [b"aaaa", b"bbbb", b"cccc"] {
-            let body = boxes.shared(|b| b.extend_from_slice(text));
-            boxes.push(&mut outbox, body);
-            boxes.release(body);
-        }
-        assert_eq!(send(&mut boxes, &mut outbox, 2, 2), b"aa");
-        // Three bytes in flight reach into the second body.
-        let mut room = 3;
-        boxes.gather(&mut outbox, |b| {
-            let n = b.len().min(room);
-            room -= n;
-            n
-        });
-        boxes.drop_publications(&mut outbox);
-        assert_eq!(outbox.backlog(), 6);
-        boxes.write(&mut outbox, |b| b.push(b'!'));
-        boxes.sent(&mut outbox, 3);
-        assert_eq!(send(&mut boxes, &mut outbox, 9, 9), b"bbb!");
-        assert_eq!(boxes.bodies_in_use(), 0);
-    }
-
-    #[test]
-    fn dropping_leaves_replies_where_they_are() {
-        for order in ["rprpp", "pprrp", "ppp", "rrr", "r", "p"] {
-            let (mut boxes, mut outbox) = (Outboxes::default(), Outbox::default());
-            for (i, kind) in order.bytes().enumerate() {
-                let text = [kind, b'0' + i as u8];
-                if kind == b'r' {
-                    boxes.write(&mut outbox, |b| b.extend_from_slice(&text));
-                } else {
-                    let body = boxes.shared(|b| b.extend_from_slice(&text));
-                    boxes.push(&mut outbox, body);
-                    boxes.release(body);
-                }
-            }
-            boxes.drop_publications(&mut outbox);
-            boxes.write(&mut outbox, |b| b.extend_from_slice(b"close"));
-            let replies: String =
-                order.char_indices().filter(|(_, kind)| *kind == 'r').map(|(i, kind)| format!("{kind}{i}")).collect();
-            assert_eq!(send(&mut boxes, &mut outbox, 64, 64), format!("{replies}close").as_bytes(), "{order}");
-            assert_eq!(boxes.dropped(), order.matches('p').count() as u64);
-            assert_eq!(boxes.bodies_in_use(), 0);
-        }
-    }
-
-    #[test]
-    fn steady_state_reuses_nodes_and_bodies() {
-        let mut boxes = Outboxes::default();
-        let mut outboxes: Vec<Outbox> = (0..50).map(|_| Outbox::default()).collect();
-        for _ in 0..100 {
-            let body = boxes.shared(|b| b.extend_from_slice(b"publication"));
-            outboxes.iter_mut().for_each(|o| boxes.push(o, body));
-            boxes.release(body);
-            for o in &mut outboxes {
-                assert_eq!(send(&mut boxes, o, 64, 64), b"publication");
-            }
-        }
-        assert_eq!((boxes.nodes.len(), boxes.bodies.len()), (50, 1));
-    }
-}
+mod tests;

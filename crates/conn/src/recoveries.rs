@@ -56,6 +56,8 @@ impl Recoveries {
         encoding: Encoding,
         missed: &Missed,
     ) -> BodyId {
+        // Two that look alike share one.
+        let encoding = Encoding::looks_like(false)[encoding as usize];
         let is_it = |entry: &Entry| {
             entry.to == missed.to
                 && entry.count == missed.publications.len()

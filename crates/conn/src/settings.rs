@@ -2,6 +2,7 @@
 
 use crate::auth::host::HostPolicy;
 use crate::auth::origin::OriginPolicy;
+use crate::outbox::slow::Room;
 use hub::Namespaces;
 use std::time::Duration;
 
@@ -57,11 +58,11 @@ pub struct Limits {
     pub channels_max: usize,
     /// Bytes of a channel name.
     pub channel_name_bytes_max: usize,
-    /// Bytes waiting for one client before it is closed as slow.
+    /// Bytes waiting for one client, above which its publications are skipped or it is closed as slow.
     pub outbox_bytes_max: usize,
-    /// Backlog from which the client's own input is not read any more.
+    /// Backlog from which the client counts as slow: its own input is not read any more, and values are conflated.
     pub outbox_high_water: usize,
-    /// Backlog at which it is read again.
+    /// Backlog at which it does not any more; also what skipping leaves.
     pub outbox_low_water: usize,
     /// One reply may be this large; it always fits an outbox below low water.
     pub reply_bytes_max: usize,
@@ -73,6 +74,8 @@ pub struct Limits {
     pub held_publications_max: usize,
     /// Bytes of those.
     pub held_bytes_max: usize,
+    /// Bytes of publications that a worker keeps to make patches from.
+    pub delta_bytes_max: usize,
 }
 
 /// Deadlines of a connection.
@@ -106,6 +109,11 @@ pub struct StaticPage {
 }
 
 impl Limits {
+    /// What an outbox takes.
+    pub(crate) fn room(&self) -> Room {
+        Room { bytes_max: self.outbox_bytes_max, low_water: self.outbox_low_water }
+    }
+
     pub(crate) fn messages(&self) -> wire::ws::Limits {
         wire::ws::Limits { message_bytes_max: self.message_bytes_max, fragments_max: self.fragments_max }
     }

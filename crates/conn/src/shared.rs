@@ -1,5 +1,6 @@
 //! What all connections of a worker use together, and what one call hands back to the worker.
 
+use crate::deltas::Deltas;
 use crate::disconnect::Disconnect;
 use crate::effect::Effect;
 use crate::encoded::Encoding;
@@ -7,7 +8,7 @@ use crate::ids::IdSource;
 use crate::outbox::{BodyId, Outbox, Outboxes};
 use crate::recoveries::Recoveries;
 use crate::settings::Settings;
-use hub::{Local, Missed};
+use hub::{Channel, Local, MemberId, Missed};
 use std::sync::Arc;
 use std::time::Duration;
 use wire::ws::OpCode;
@@ -21,6 +22,8 @@ pub struct Shared {
     pub outboxes: Outboxes,
     /// The hub's local half. Connections look up here; the worker changes it.
     pub local: Local,
+    /// What patches are made from.
+    pub deltas: Deltas,
     /// Filled by a call into a connection, emptied by the worker right after it.
     pub effects: Vec<Effect>,
     /// Whether `/readyz` answers 200.
@@ -42,6 +45,7 @@ impl Shared {
             settings,
             outboxes: Outboxes::default(),
             local,
+            deltas: Deltas::default(),
             effects: Vec::new(),
             ready: false,
             counters: Counters::default(),
@@ -50,6 +54,20 @@ impl Shared {
             sequence: 0,
             scratch: Vec::new(),
         }
+    }
+
+    /// Ends an admitted subscription. The channel returned names it in the withdrawal that the home has to get.
+    pub fn remove(&mut self, member: MemberId) -> Channel {
+        if Encoding::takes_deltas(self.local.encoding(member)) {
+            self.deltas.leave(self.local.local_of(member));
+        }
+        self.local.remove(member)
+    }
+
+    /// A publication that its channel has had did not and will not reach this member: a patch on it would mean nothing, so
+    /// the next one has to be whole.
+    pub fn publication_missed(&mut self, member: MemberId) {
+        self.local.set_encoding(member, Encoding::set_back(self.local.encoding(member)));
     }
 
     pub(crate) fn next_sequence(&mut self) -> u32 {
@@ -83,6 +101,12 @@ pub struct Counters {
     pub recoveries_too_large: u64,
     /// Positioned subscriptions ended because something was missing before the next publication.
     pub gaps: u64,
+    /// Clients closed as slow by a publication that no policy may drop.
+    pub slow_by_firm: u64,
+    /// Clients closed as slow by the newest values alone.
+    pub slow_by_conflated: u64,
+    /// Clients closed as slow by their own replies and pings.
+    pub slow_by_reply: u64,
     /// Sessions that have connected and are still here (now, not in total).
     pub sessions: u64,
 }
@@ -151,12 +175,11 @@ impl Cx<'_> {
 
     /// Queues a frame; see [`Cx::text`].
     pub(crate) fn frame(&mut self, opcode: OpCode, payload: &[u8]) -> Result<(), Disconnect> {
-        let limits = &self.shared.settings.limits;
-        let backlog = self.outbox.backlog();
-        if payload.len() > limits.reply_bytes_max {
+        if payload.len() > self.shared.settings.limits.reply_bytes_max {
             return Err(Disconnect::INTERNAL);
         }
-        if backlog > limits.outbox_low_water && backlog + payload.len() > limits.outbox_bytes_max {
+        if !self.has_room(payload.len()) {
+            self.shared.counters.slow_by_reply += 1;
             return Err(Disconnect::SLOW);
         }
         self.shared.counters.messages_out += 1;
@@ -167,14 +190,12 @@ impl Cx<'_> {
     /// Queues a frame whose payload is `text` with shared bodies in it, each in front of the byte at its place. Nothing is
     /// queued and `false` returned where it does not fit.
     pub(crate) fn composed(&mut self, opcode: OpCode, text: &[u8], parts: &[(usize, BodyId)]) -> bool {
-        let limits = &self.shared.settings.limits;
-        let (outboxes, backlog) = (&mut self.shared.outboxes, self.outbox.backlog());
-        let bytes = text.len() + parts.iter().map(|(_, body)| outboxes.len_of(*body)).sum::<usize>();
-        let over_backlog = backlog > limits.outbox_low_water && backlog + bytes > limits.outbox_bytes_max;
-        if bytes > limits.reply_bytes_max || over_backlog {
+        let bytes = text.len() + parts.iter().map(|(_, body)| self.shared.outboxes.len_of(*body)).sum::<usize>();
+        if bytes > self.shared.settings.limits.reply_bytes_max || !self.has_room(bytes) {
             return false;
         }
         self.shared.counters.messages_out += 1;
+        let outboxes = &mut self.shared.outboxes;
         outboxes.write(self.outbox, |out| wire::ws::write_header(out, opcode, true, bytes, None));
         let mut from = 0;
         for &(at, body) in parts {
@@ -184,6 +205,17 @@ impl Cx<'_> {
         }
         outboxes.write(self.outbox, |out| out.extend_from_slice(&text[from..]));
         true
+    }
+
+    /// Whether a reply of so many bytes may be queued. Publications that may go make room for it.
+    fn has_room(&mut self, bytes: usize) -> bool {
+        let limits = &self.shared.settings.limits;
+        let (low_water, bytes_max) = (limits.outbox_low_water, limits.outbox_bytes_max);
+        let fits = |outbox: &Outbox| outbox.backlog() <= low_water || outbox.backlog() + bytes <= bytes_max;
+        if !fits(self.outbox) {
+            self.shared.outboxes.skip(self.outbox, low_water);
+        }
+        fits(self.outbox)
     }
 
     /// What was missed as a body, held for the caller.

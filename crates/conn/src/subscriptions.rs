@@ -29,8 +29,12 @@ impl Subscriptions {
         self.inline.iter().flatten().copied().chain(self.more.iter().flat_map(|m| m.iter().copied()))
     }
 
+    pub(crate) fn get(&self, channel: LocalId) -> Option<Subscription> {
+        self.iter().find(|s| s.channel == channel)
+    }
+
     pub(crate) fn contains(&self, channel: LocalId) -> bool {
-        self.iter().any(|s| s.channel == channel)
+        self.get(channel).is_some()
     }
 
     pub(crate) fn insert(&mut self, subscription: Subscription) {

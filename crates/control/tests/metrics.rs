@@ -210,6 +210,12 @@ async fn the_workers_figures_arrive_under_their_worker() {
     let closes = &families["tidegate_closes"];
     assert_eq!(closes.value("tidegate_closes_total", &[("side", "client"), ("code", "1000")]), 3.0, "1 + 2");
     assert_eq!(closes.value("tidegate_closes_total", &[("side", "server"), ("code", "3503")]), 2.0);
+    let skipped = &families["tidegate_slow_skipped"];
+    assert_eq!(skipped.value("tidegate_slow_skipped_total", &[("worker", "1")]), 6.0);
+    let slow = &families["tidegate_slow_disconnects"];
+    for (policy, expected) in [("disconnect", 3.0), ("conflate", 30.0), ("reply", 0.0)] {
+        assert_eq!(slow.value("tidegate_slow_disconnects_total", &[("policy", policy)]), expected, "1 + 2");
+    }
     assert_eq!(families["tidegate_uptime_seconds"].value("tidegate_uptime_seconds", &[]), 1.5);
     assert_eq!(families["tidegate_log_lines_dropped"].value("tidegate_log_lines_dropped_total", &[]), 4.0);
     assert_eq!(families["tidegate_ready"].value("tidegate_ready", &[]), 1.0);
@@ -280,7 +286,9 @@ async fn a_flood_of_close_codes_makes_a_bounded_number_of_series() {
         fn sample(&self) -> control::metrics::NodeSample {
             use control::metrics::{Close, Side};
             let mut sample = self.0.sample();
-            sample.workers[0].closes = (3000..5000).map(|code| Close { side: Side::Client, code, count: 1 }).collect();
+            sample.workers[0].closes =
+                (3000..5000).map(|code| Close { side: Side::Client, code: Some(code), count: 1 }).collect();
+            sample.workers[0].closes.push(Close { side: Side::Client, code: None, count: 7 });
             sample
         }
     }
@@ -290,9 +298,9 @@ async fn a_flood_of_close_codes_makes_a_bounded_number_of_series() {
     let client = closes.samples.iter().filter(|(_, labels, _)| labels["side"] == "client");
     assert_eq!(client.clone().count(), max + 1);
     let all: f64 = client.map(|(_, _, value)| value).sum();
-    assert_eq!(all, 2002.0, "none is lost: 2,000 of worker 0, two of worker 1");
+    assert_eq!(all, 2009.0, "none is lost: 2,000 and 7 of worker 0, two of worker 1");
     let others = closes.value(name, &[("side", "client"), ("code", "other")]);
-    assert_eq!(others, 2001.0 - max as f64);
+    assert_eq!(others, 2008.0 - max as f64);
 }
 
 #[tokio::test]

@@ -7,9 +7,9 @@ use crate::letter::{
     Ticket,
 };
 use crate::mailbox::{Mailbox, Party, Post};
-use crate::stats::{Number, WorkerStats};
+use crate::stats::{Number, OTHER_CODE, WorkerStats};
 use conn::Disconnect;
-use control::metrics::{Close, DriverInUse, NodeSample, Side, TickLengths, WorkerSample};
+use control::metrics::{Close, DriverInUse, NodeSample, Side, SlowDisconnects, TickLengths, WorkerSample};
 use control::{Backend, BackendError, DisconnectTarget, Glob, NodeInfo};
 use hub::{Channel, ChannelHash, Draft, HistoryPage, HistoryQuery, Namespaces, Published};
 use std::collections::HashMap;
@@ -320,6 +320,13 @@ fn worker_sample(stats: &WorkerStats) -> WorkerSample {
         letters_sent: number(Number::LettersSent),
         letters_refused: number(Number::LettersRefused),
         outbox_dropped: number(Number::OutboxDropped),
+        skipped: number(Number::Skipped),
+        conflated: number(Number::Conflated),
+        slow_disconnects: SlowDisconnects {
+            disconnect: number(Number::SlowByFirm),
+            conflate: number(Number::SlowByConflated),
+            reply: number(Number::SlowByReply),
+        },
         handshakes: number(Number::Handshakes),
         origins_refused: number(Number::OriginsRefused),
         panics: number(Number::Panics),
@@ -329,7 +336,7 @@ fn worker_sample(stats: &WorkerStats) -> WorkerSample {
         closes: stats
             .closes()
             .filter(|(_, _, count)| *count > 0)
-            .map(|(s, code, count)| Close { side: side(s), code, count })
+            .map(|(s, code, count)| Close { side: side(s), code: (code != OTHER_CODE).then_some(code), count })
             .collect(),
     }
 }

@@ -84,6 +84,16 @@ numbers! {
     Sessions,
     /// Outbox entries dropped unsent.
     OutboxDropped,
+    /// Publications left out for slow clients.
+    Skipped,
+    /// Publications replaced by newer ones for slow clients.
+    Conflated,
+    /// Clients closed as slow by a publication that no policy may drop.
+    SlowByFirm,
+    /// Clients closed as slow by the newest values alone.
+    SlowByConflated,
+    /// Clients closed as slow by their own replies.
+    SlowByReply,
 }
 
 /// What a worker hands over once per tick.
@@ -105,6 +115,10 @@ pub struct Totals {
     pub panics: u64,
     /// Outbox entries dropped unsent.
     pub outbox_dropped: u64,
+    /// Of these, left out for slow clients.
+    pub skipped: u64,
+    /// Of these, replaced by newer ones.
+    pub conflated: u64,
     /// What the connections counted.
     pub connections_counters: Counters,
     /// How often encodings of what was missed were made and shared.
@@ -128,7 +142,8 @@ impl WorkerStats {
         self.numbers[number as usize].load(Relaxed)
     }
 
-    /// Ended connections as (side, code, count); codes that are not ours to name are under 1 (peer: clients may send any).
+    /// Ended connections as (side, code, count); codes that are not ours to name are under [`OTHER_CODE`]: clients may send
+    /// any.
     pub fn closes(&self) -> impl Iterator<Item = (Side, u16, u64)> + '_ {
         [Side::Ours, Side::Peer].into_iter().enumerate().flat_map(move |(row, side)| {
             CLOSE_CODES
@@ -170,6 +185,11 @@ impl WorkerStats {
         set(Number::LettersRefused, totals.letters.refused);
         set(Number::Sessions, counters.sessions);
         set(Number::OutboxDropped, totals.outbox_dropped);
+        set(Number::Skipped, totals.skipped);
+        set(Number::Conflated, totals.conflated);
+        set(Number::SlowByFirm, counters.slow_by_firm);
+        set(Number::SlowByConflated, counters.slow_by_conflated);
+        set(Number::SlowByReply, counters.slow_by_reply);
     }
 }
 

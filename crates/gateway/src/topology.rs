@@ -120,6 +120,14 @@ pub fn settings(config: &Config, dev: bool) -> Result<Settings, String> {
         allow_history_for_client: o.allow_history_for_client,
         allow_history_for_subscriber: o.allow_history_for_subscriber,
         allow_history_for_anonymous: o.allow_history_for_anonymous,
+        slow_client: match o.slow_client {
+            config::SlowClient::Disconnect => hub::SlowClient::Disconnect,
+            config::SlowClient::DropOldest => hub::SlowClient::DropOldest,
+            config::SlowClient::Conflate => hub::SlowClient::Conflate,
+        },
+        conflate_by_tag: (!o.conflate_by_tag.is_empty()).then(|| o.conflate_by_tag.as_str().into()),
+        allow_fossil_deltas: o.allowed_delta_types.contains(&config::DeltaType::Fossil),
+        delta_publish: o.delta_publish,
     };
     let named = config.namespaces.iter().map(|n| options(&n.name, &n.options)).collect();
     let namespaces = Namespaces::new(options("", &config.channels), named).map_err(|error| error.to_string())?;
@@ -168,6 +176,7 @@ fn limits(config: &Config) -> Limits {
         history_publications_max: config.client.history_publications_max as usize,
         held_publications_max: config.hub.held_publications_max as usize,
         held_bytes_max: config.hub.held_bytes_max.get(),
+        delta_bytes_max: config.hub.delta_bytes_max.get(),
     }
 }
 

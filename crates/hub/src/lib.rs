@@ -86,7 +86,7 @@ pub use home::{
 pub use id::{Channel, ChannelHash, Epoch, LocalId, MemberId, Offset, Position, SubscriberId, WorkerId};
 pub use local::{Local, Step};
 pub use members::Member;
-pub use namespace::{Namespace, NamespaceError, NamespaceId, Namespaces};
+pub use namespace::{Namespace, NamespaceError, NamespaceId, Namespaces, SlowClient};
 pub use publication::{ClientInfo, Draft, Publication, PublishOptions, Tags};
 pub use recovery::{Missed, Recover, Recovery, RecoveryMode, Since, SinceEpoch};
 pub use shelf::Stock;

@@ -143,6 +143,26 @@ impl Local {
         if new.epoch == before.epoch && offset == before.offset.next() { Step::Next } else { Step::Gap }
     }
 
+    /// Whether `member` is told when something is missing.
+    #[must_use]
+    pub fn is_positioned(&self, member: MemberId) -> bool {
+        let &Place { local, position } = self.places.at(member.slot());
+        self.channels.at(local.slot()).members.at(position).positioned
+    }
+
+    /// What a member reads, as given to [`Local::admit`] or set since.
+    #[must_use]
+    pub fn encoding(&self, member: MemberId) -> u8 {
+        let &Place { local, position } = self.places.at(member.slot());
+        self.channels.at(local.slot()).members.at(position).encoding
+    }
+
+    /// A member reads something else from now on.
+    pub fn set_encoding(&mut self, member: MemberId, encoding: u8) {
+        let &Place { local, position } = self.places.at(member.slot());
+        self.channels.at_mut(local.slot()).members.at_mut(position).encoding = encoding;
+    }
+
     /// Ends an admitted subscription, in constant time. The channel returned names it in the withdrawal that the home has
     /// to get.
     pub fn remove(&mut self, member: MemberId) -> Channel {

@@ -54,6 +54,17 @@ impl Members {
         }
     }
 
+    pub(crate) fn at(&self, position: u32) -> &Member {
+        match self {
+            Members::None => panic!("no member at {position}: there are none"),
+            Members::One(member) => {
+                assert!(position == 0, "no member at {position}: there is one");
+                member
+            }
+            Members::Many(pages) => &pages[position as usize / PAGE_MEMBERS][position as usize % PAGE_MEMBERS],
+        }
+    }
+
     pub(crate) fn at_mut(&mut self, position: u32) -> &mut Member {
         match self {
             Members::None => panic!("no member at {position}: there are none"),

@@ -12,6 +12,34 @@ pub const PRIVATE_PREFIX: char = '$';
 /// Namespaces one process may have: what [`NamespaceId`] can count.
 pub const NAMESPACES_MAX: usize = u16::MAX as usize;
 
+/// What happens to publications for a client that does not read as fast as they come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum SlowClient {
+    /// It is disconnected once its outbox is full.
+    #[default]
+    Disconnect,
+    /// Once its outbox is full the oldest waiting publications are left out.
+    DropOldest,
+    /// Once its outbox is above high water only the newest waiting publication of each channel is kept, or of each value of
+    /// a tag.
+    Conflate,
+}
+
+impl SlowClient {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [SlowClient; 3] = [SlowClient::Disconnect, SlowClient::DropOldest, SlowClient::Conflate];
+
+    /// Its name in the configuration and the metrics.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            SlowClient::Disconnect => "disconnect",
+            SlowClient::DropOldest => "drop_oldest",
+            SlowClient::Conflate => "conflate",
+        }
+    }
+}
+
 /// The options that all channels of one namespace share. By default nothing is allowed.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Namespace {
@@ -49,6 +77,14 @@ pub struct Namespace {
     pub allow_history_for_subscriber: bool,
     /// Clients without a user may read the history where other clients may.
     pub allow_history_for_anonymous: bool,
+    /// What happens when a client reads too slowly.
+    pub slow_client: SlowClient,
+    /// With [`SlowClient::Conflate`]: the newest publication of each value of this tag is kept, not that of the channel.
+    pub conflate_by_tag: Option<Box<str>>,
+    /// Subscribers may ask for Fossil deltas: `fossil` is among `allowed_delta_types`.
+    pub allow_fossil_deltas: bool,
+    /// Publications are sent as patches to those who asked for deltas.
+    pub delta_publish: bool,
 }
 
 /// The option that a client's wish lacks, by the name it has in the configuration.
@@ -105,6 +141,13 @@ impl Namespace {
         }
         if self.allow_publish_for_anonymous && !self.allow_publish_for_client && !self.allow_publish_for_subscriber {
             return Some(("allow_publish_for_anonymous", "allow_publish_for_client"));
+        }
+        if self.conflate_by_tag.is_some() && self.slow_client != SlowClient::Conflate {
+            return Some(("conflate_by_tag", "slow_client"));
+        }
+        if self.allow_fossil_deltas != self.delta_publish {
+            let (types, publish) = ("allowed_delta_types", "delta_publish");
+            return Some(if self.delta_publish { (publish, types) } else { (types, publish) });
         }
         self.idle_history_option()
     }
@@ -368,6 +411,14 @@ mod tests {
         assert_eq!(idle(|n| n.allow_publish_for_anonymous = true), Some("allow_publish_for_anonymous"));
         assert_eq!(idle(|n| (n.allow_publish_for_anonymous, n.allow_publish_for_client) = (true, true)), None);
         assert_eq!(idle(|n| (n.allow_publish_for_anonymous, n.allow_publish_for_subscriber) = (true, true)), None);
+        assert_eq!(idle(|n| n.conflate_by_tag = Some("symbol".into())), Some("conflate_by_tag"));
+        let conflates = |n: &mut Namespace| {
+            (n.slow_client, n.conflate_by_tag) = (SlowClient::Conflate, Some("symbol".into()));
+        };
+        assert_eq!(idle(conflates), None);
+        assert_eq!(idle(|n| n.allow_fossil_deltas = true), Some("allowed_delta_types"));
+        assert_eq!(idle(|n| n.delta_publish = true), Some("delta_publish"));
+        assert_eq!(idle(|n| (n.allow_fossil_deltas, n.delta_publish) = (true, true)), None);
     }
 
     /// Every combination of options and clients against the rules as sentences.

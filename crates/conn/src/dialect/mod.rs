@@ -23,6 +23,11 @@ pub(crate) fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
 pub(crate) fn json_publication(out: &mut Vec<u8>, publication: &hub::Publication) {
     out.extend_from_slice(b"\"data\":");
     out.extend_from_slice(&publication.data);
+    json_about_publication(out, publication);
+}
+
+/// The same but for `data`, which comes first.
+pub(crate) fn json_about_publication(out: &mut Vec<u8>, publication: &hub::Publication) {
     if let Some(info) = &publication.info {
         out.extend_from_slice(b",\"info\":{\"client\":");
         json_string(out, &info.client);
@@ -77,6 +82,8 @@ pub(crate) struct SubscribeResult {
     pub(crate) was_recovering: bool,
     /// It did.
     pub(crate) recovered: bool,
+    /// Payloads may be patches.
+    pub(crate) delta: bool,
 }
 
 /// Appends the members of a JSON `SubscribeResult` object, without its braces and without `publications`.
@@ -87,6 +94,7 @@ pub(crate) fn json_subscribe_result(out: &mut Vec<u8>, result: &SubscribeResult)
         ("positioned", result.positioned),
         ("was_recovering", result.was_recovering),
         ("recovered", result.recovered),
+        ("delta", result.delta),
     ] {
         if is_on {
             put(out, format_args!(",\"{name}\":true"));

@@ -7,7 +7,8 @@ use super::{ANONYMOUS, Session};
 use crate::command::Subscribe;
 use crate::dialect::SubscribeResult;
 use crate::disconnect::{ClientError, Disconnect, Unsubscribed};
-use crate::shared::Cx;
+use crate::encoded::Encoding;
+use crate::shared::{Cx, Shared};
 use crate::subscriptions::Subscription;
 use hub::{LocalId, Missed, Position, Recover, Recovery, RecoveryMode, Subscribed, SubscriberId};
 use std::sync::Arc;
@@ -20,6 +21,7 @@ pub(super) struct Wish {
     /// It wants to recover, and this is what it is told when it does.
     recovers: Option<Told>,
     reject_unrecovered: bool,
+    delta: bool,
 }
 
 /// Which offset a recovered client is told: it counts on from there.
@@ -47,8 +49,9 @@ impl Wish {
     pub(super) fn granted(cx: &Cx<'_>, request: &Subscribe<'_>) -> (Wish, Option<Box<Recover>>) {
         let settings = &cx.shared.settings;
         let Some((_, namespace)) = settings.namespaces.of(&request.channel) else { return <_>::default() };
+        let delta = namespace.allow_fossil_deltas && !request.delta.is_empty();
         if namespace.history.is_none() {
-            return <_>::default();
+            return (Wish { delta, ..Wish::default() }, None);
         }
         let reads = settings.insecure || namespace.may_read_history(ANONYMOUS, true).is_ok();
         let recoverable = namespace.force_recovery || request.recoverable && (namespace.allow_recovery || reads);
@@ -71,7 +74,8 @@ impl Wish {
             RecoveryMode::Stream => Told::Its(recover.since.offset),
             RecoveryMode::Cache => Told::Newest,
         });
-        (Wish { recoverable, positioned, recovers, reject_unrecovered: request.reject_unrecovered }, recover)
+        let reject_unrecovered = request.reject_unrecovered;
+        (Wish { recoverable, positioned, recovers, reject_unrecovered, delta }, recover)
     }
 
     /// What the home's answer comes to.
@@ -91,6 +95,7 @@ impl Wish {
             position: self.positioned.then_some(Position { offset, ..top }),
             was_recovering: self.recovers.is_some(),
             recovered,
+            delta: self.delta,
         };
         Settled { result, top, missed, reject_unrecovered: self.reject_unrecovered }
     }
@@ -113,11 +118,19 @@ impl Settled {
 impl Session {
     /// Makes the session a member of an accepted channel.
     pub(super) fn admit(&mut self, cx: &mut Cx<'_>, me: SubscriberId, local: LocalId, settled: &Settled, held: bool) {
-        let member = cx.shared.local.admit(local, me, self.encoding() as u8, held);
+        let member = cx.shared.local.admit(local, me, self.encoding_of(&settled.result) as u8, held);
+        if settled.result.delta {
+            cx.shared.deltas.join(local);
+        }
         if settled.result.positioned {
             cx.shared.local.follow(member, settled.top);
         }
         self.subscriptions.insert(Subscription { channel: local, member });
+    }
+
+    /// How a subscription begins: without anything that a patch could be made of, be it recovered or not.
+    fn encoding_of(&self, result: &SubscribeResult) -> Encoding {
+        if result.delta { self.encoding().first() } else { self.encoding() }
     }
 
     /// Writes the reply to a subscribe that the home has accepted. Whether the client takes the subscription.
@@ -145,7 +158,7 @@ impl Session {
 
     /// The same with what was missed, whose encoding all clients share that missed the same. Whether it fits.
     fn reply_recovered(&self, cx: &mut Cx<'_>, command: u32, result: &SubscribeResult, missed: &Missed) -> bool {
-        let body = cx.missed(self.encoding(), missed);
+        let body = cx.missed(self.encoding_of(result), missed);
         let (format, mut envelope) = (self.format(), Vec::new());
         let at = format.recovered(&mut envelope, command, result, cx.shared.outboxes.len_of(body));
         let fits = cx.composed(format.opcode(), &envelope, &[(at, body)]);
@@ -168,5 +181,37 @@ impl Session {
         self.leave(cx, local);
         let format = self.format();
         cx.message(format.opcode(), |out, _| format.unsubscribed(out, &channel, Unsubscribed::INSUFFICIENT_STATE))
+    }
+
+    /// Publications of the channel with that key were skipped, because the client reads too slowly. A positioned subscription
+    /// gets nothing behind them as if nothing were missing: it ends, and the client recovers. Another one goes on, and what
+    /// comes next is no patch on what may have been skipped.
+    pub(crate) fn skipped(&mut self, cx: &mut Cx<'_>, key: u64) -> Result<(), Disconnect> {
+        let subscription = self.subscription_by_key(cx.shared, key);
+        if self.is_cut(cx.shared, subscription) {
+            cx.shared.outboxes.skip_channel(cx.outbox, key);
+            return subscription.map_or(Ok(()), |subscription| self.missed_something(cx, subscription.channel));
+        }
+        if let Some(subscription) = subscription {
+            cx.shared.publication_missed(subscription.member);
+        }
+        Ok(())
+    }
+
+    /// The same where the session ends anyhow.
+    pub(crate) fn skipped_at_the_end(&self, cx: &mut Cx<'_>, key: u64) {
+        if self.is_cut(cx.shared, self.subscription_by_key(cx.shared, key)) {
+            cx.shared.outboxes.skip_channel(cx.outbox, key);
+        }
+    }
+
+    fn subscription_by_key(&self, shared: &Shared, key: u64) -> Option<Subscription> {
+        self.subscriptions.iter().find(|s| shared.ids.channel_key(shared.local.channel(s.channel)) == key)
+    }
+
+    /// Whether what waits behind a gap has to go: for a positioned subscription, and for one that has ended since, which may
+    /// have been.
+    fn is_cut(&self, shared: &Shared, subscription: Option<Subscription>) -> bool {
+        subscription.is_none_or(|subscription| shared.local.is_positioned(subscription.member))
     }
 }

@@ -66,6 +66,11 @@ impl Http {
         self.held
     }
 
+    /// Reading begins again after a pause that was ours: nothing was late meanwhile.
+    pub(crate) fn resumed(&mut self, now: Duration, times: &Times) {
+        self.by = Moment::after(now, if self.idle { times.keep_alive_timeout } else { times.head_timeout });
+    }
+
     /// The head is late: 408, or no word to a connection that has not said one.
     pub(crate) fn timed_out(&self, cx: &mut Cx<'_>) {
         if !self.idle {

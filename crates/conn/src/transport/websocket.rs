@@ -195,6 +195,20 @@ impl Open {
         }
     }
 
+    /// Publications of a channel were skipped.
+    pub(crate) fn skipped(&mut self, cx: &mut Cx<'_>, channel: u64) -> Result<(), Disconnect> {
+        match &mut self.speaker {
+            Speaker::Echo => Ok(()),
+            Speaker::Session(session) => session.skipped(cx, channel),
+        }
+    }
+
+    pub(crate) fn skipped_at_the_end(&self, cx: &mut Cx<'_>, channel: u64) {
+        if let Speaker::Session(session) = &self.speaker {
+            session.skipped_at_the_end(cx, channel);
+        }
+    }
+
     pub(crate) fn subscription_begun(&mut self, sequence: u32, local: LocalId) {
         if let Speaker::Session(session) = &mut self.speaker {
             session.begun(sequence, local);

@@ -8,11 +8,11 @@ mod schema;
 mod script;
 mod world;
 
-use output::{check_centrifugo, check_echo, check_plain};
+use output::{check_centrifugo, check_echo, check_plain, publications};
 use proptest::collection::vec;
 use proptest::strategy::Strategy;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
-use script::{Script, centrifugo, echo, hostile, plain};
+use script::{CHANNELS, Script, centrifugo, echo, hostile, leaver, plain, publisher, with_deltas};
 use std::cell::Cell;
 use std::hash::{BuildHasher, RandomState};
 use world::{Op, World, op};
@@ -42,6 +42,7 @@ struct Lives {
     finished: Cell<u32>,
     ended_early: Cell<u32>,
     with_publications: Cell<u32>,
+    left_out: Cell<u32>,
 }
 
 impl Lives {
@@ -51,6 +52,7 @@ impl Lives {
         add(&self.finished, world.is_finished);
         add(&self.ended_early, world.is_closed);
         add(&self.with_publications, world.delivered > 0);
+        add(&self.left_out, world.left_out > 0);
     }
 
     /// Each of these in one life of twenty at least.
@@ -60,6 +62,7 @@ impl Lives {
         assert!(self.ended_early.get() > share, "{} of {} ended early", self.ended_early.get(), self.all.get());
         let with = self.with_publications.get();
         assert!(!publications || with > share, "{with} of {} got publications", self.all.get());
+        assert!(!publications || self.left_out.get() > 0, "a policy has never acted");
     }
 }
 
@@ -108,6 +111,101 @@ fn an_echo_sends_back_what_it_got_in_order() {
         Ok(())
     });
     lives.expect(false);
+}
+
+/// The replies come when the outbox is all but full: what may go makes room for them, what may not does not.
+#[test]
+fn a_reply_disconnects_only_among_publications_that_may_not_go() {
+    for (channel, is_closed) in [(1, false), (0, true)] {
+        let script = publisher(CHANNELS[channel], 40);
+        let mut world = World::new(&script.bytes);
+        for _ in 0..20 {
+            world.apply(&Op::Feed(400));
+            world.apply(&Op::Subscribed { which: 0, ok: true });
+        }
+        while !world.is_full_for(100) {
+            world.apply(&Op::Deliver { channel, bytes: 20 });
+        }
+        (0..40).for_each(|_| world.apply(&Op::Published { which: 0, ok: true }));
+        assert_eq!((world.is_disconnected(), world.left_out > 0), (is_closed, !is_closed), "{}", CHANNELS[channel]);
+        world.settle();
+        check_centrifugo(&script, &world);
+        world.close();
+    }
+}
+
+#[test]
+fn a_positioned_subscription_gets_nothing_behind_what_was_skipped() {
+    for is_positioned in [false, true] {
+        let script = publisher("b", 0);
+        let mut world = World::new(&script.bytes);
+        (0..4).for_each(|_| world.apply(&Op::Feed(400)));
+        world.apply(&Op::Subscribed { which: 0, ok: true });
+        if is_positioned {
+            world.follow("b");
+        }
+        // Two get through; then the client reads no more.
+        (0..2).for_each(|_| world.apply(&Op::Deliver { channel: 1, bytes: 100 }));
+        world.apply(&Op::Gather(60_000));
+        world.apply(&Op::Complete(100));
+        while world.left_out == 0 {
+            world.apply(&Op::Deliver { channel: 1, bytes: 100 });
+        }
+        world.settle();
+        let (numbers, ended, behind) = publications(&world);
+        if is_positioned {
+            assert_eq!((&*numbers, ended, behind), (&[1, 2][..], Some(2500), 0), "it recovers from 2 on");
+        } else {
+            assert!(ended.is_none() && numbers.len() > 2 && numbers[2] > 3, "it skips ahead: {numbers:?}");
+        }
+        world.close();
+    }
+}
+
+/// It leaves in the call in which the replies to its other commands made room among its publications: nobody is there any
+/// more who could be told, and what is left of them would come behind a gap.
+#[test]
+fn who_leaves_a_channel_gets_nothing_behind_what_was_skipped_meanwhile() {
+    let script = leaver("b", "a");
+    let mut world = World::new(&script.bytes);
+    (0..2).for_each(|_| world.apply(&Op::Feed(300)));
+    world.apply(&Op::Subscribed { which: 0, ok: true });
+    world.follow("b");
+    (0..2).for_each(|_| world.apply(&Op::Deliver { channel: 1, bytes: 100 }));
+    world.apply(&Op::Gather(60_000));
+    world.apply(&Op::Complete(100));
+    world.apply(&Op::Feed(2000));
+    while !world.is_full_for(300) {
+        world.apply(&Op::Deliver { channel: 1, bytes: 100 });
+    }
+    assert_eq!(world.left_out, 0);
+    world.apply(&Op::Subscribed { which: 0, ok: true });
+    world.settle();
+    let (numbers, ended, _) = publications(&world);
+    assert_eq!((&*numbers, ended), (&[1, 2][..], None));
+    assert!(world.left_out > 0);
+    check_centrifugo(&script, &world);
+    world.close();
+}
+
+/// Nothing of a channel waits, and what comes next for it is skipped: a later patch would be on that.
+#[test]
+fn a_subscription_with_deltas_reads_no_patches_behind_what_was_skipped() {
+    for (firm, reads_patches) in [(5, false), (4, true)] {
+        let script = with_deltas(&["a", "b"]);
+        let mut world = World::new(&script.bytes);
+        (0..2).for_each(|_| world.apply(&Op::Feed(400)));
+        (0..2).for_each(|_| world.apply(&Op::Subscribed { which: 0, ok: true }));
+        world.apply(&Op::Deliver { channel: 1, bytes: 100 });
+        world.begin_patches("b");
+        world.apply(&Op::Gather(60_000));
+        world.apply(&Op::Complete(100));
+        (0..firm).for_each(|_| world.apply(&Op::Deliver { channel: 0, bytes: 1000 }));
+        world.apply(&Op::Deliver { channel: 1, bytes: 1000 });
+        assert_eq!((world.left_out > 0, world.reads_patches("b")), (!reads_patches, reads_patches));
+        world.settle();
+        world.close();
+    }
 }
 
 #[test]

@@ -103,6 +103,52 @@ pub(crate) fn centrifugo() -> impl Strategy<Value = Script> {
     })
 }
 
+/// Subscribes to a channel and publishes to it so many times.
+pub(crate) fn publisher(channel: &str, times: usize) -> Script {
+    let mut script = Script {
+        bytes: handshake("/connection/websocket"),
+        commands: Vec::new(),
+        messages: Vec::new(),
+        protobuf: false,
+    };
+    let publish = std::iter::repeat_n(json!({"publish": {"channel": channel, "data": 1}}), times);
+    let before = [json!({"connect": {}}), json!({"subscribe": {"channel": channel}})];
+    for mut request in before.into_iter().chain(publish) {
+        request["id"] = json!(script.commands.len() + 1);
+        put_message(&mut script.bytes, OpCode::Text, request.to_string().as_bytes(), None);
+        script.commands.push(request);
+    }
+    script
+}
+
+/// Subscribes to some channels, to the last of them with deltas.
+pub(crate) fn with_deltas(channels: &[&str]) -> Script {
+    let mut script = publisher(channels[0], 0);
+    for (i, channel) in channels.iter().enumerate().skip(1) {
+        let delta = if i + 1 == channels.len() { "fossil" } else { "" };
+        let subscribe = json!({"id": i + 2, "subscribe": {"channel": channel, "delta": delta}});
+        put_message(&mut script.bytes, OpCode::Text, subscribe.to_string().as_bytes(), None);
+        script.commands.push(subscribe);
+    }
+    script
+}
+
+/// Subscribes to a channel; then, in one message that waits for the home's answer in the middle, asks much and leaves it.
+pub(crate) fn leaver(channel: &str, other: &str) -> Script {
+    let mut script = publisher(channel, 0);
+    let about = |what: &str, channel: &str| json!({what: {"channel": channel}});
+    let asks = std::iter::repeat_n(json!({"rpc": {}}), 8);
+    let leave = [about("subscribe", other), about("unsubscribe", other)].into_iter().chain(asks);
+    let mut lines = Vec::new();
+    for mut request in leave.chain([about("unsubscribe", channel)]) {
+        request["id"] = json!(script.commands.len() + 1);
+        lines.push(request.to_string());
+        script.commands.push(request);
+    }
+    put_message(&mut script.bytes, OpCode::Text, lines.join("\n").as_bytes(), None);
+    script
+}
+
 /// Wants some channels, by one way or another, and may say something that is not heard.
 pub(crate) fn plain() -> impl Strategy<Value = Script> {
     let channels = prop::sample::subsequence(CHANNELS.to_vec(), 0..=CHANNELS.len());

@@ -3,10 +3,11 @@
 use crate::script::CHANNELS;
 use conn::auth::host::HostPolicy;
 use conn::auth::origin::OriginPolicy;
+use conn::outbox::Standing;
 use conn::settings::{Endpoints, Limits, Settings, Times};
 use conn::{ClientError, Connection, Delivered, Directions, Disconnect, Effect, Encoding, End, IdSource, Shared};
-use hub::{Channel, ChannelHash, Draft, Home, HomeLimits, Local, LocalId, Namespace, Namespaces, Publication, Recover};
-use hub::{HistoryQuery, Retention, Route, SubscriberId, WorkerId};
+use hub::{Channel, ChannelHash, Draft, Epoch, Home, HomeLimits, Local, LocalId, Namespace, Namespaces, Publication};
+use hub::{HistoryQuery, MemberId, Offset, Position, Recover, Retention, Route, SubscriberId, WorkerId};
 use proptest::prelude::*;
 use serde_json::json;
 use std::sync::Arc;
@@ -78,6 +79,8 @@ fn settings() -> Settings {
         allow_subscribe_for_anonymous: true,
         allow_publish_for_client: true,
         allow_publish_for_anonymous: true,
+        allow_fossil_deltas: true,
+        delta_publish: true,
         ..Namespace::default()
     };
     let kept = Namespace {
@@ -110,6 +113,7 @@ fn settings() -> Settings {
             history_publications_max: 6,
             held_publications_max: 6,
             held_bytes_max: 4000,
+            delta_bytes_max: 1 << 16,
         },
         times: Times {
             head_timeout: Duration::from_secs(10),
@@ -191,6 +195,8 @@ pub(crate) struct World {
     pub(crate) output: Vec<u8>,
     /// Publications that were accepted for the client: by its outbox, or held.
     pub(crate) delivered: usize,
+    /// Of these, publications that were left out afterwards: skipped, or replaced by a newer one.
+    pub(crate) left_out: usize,
     /// The socket is closed.
     pub(crate) is_closed: bool,
     /// Everything the client had to say was read, and everything it asked for was answered.
@@ -225,6 +231,7 @@ impl World {
             publications: 0,
             output: Vec::new(),
             delivered: 0,
+            left_out: 0,
             is_closed: false,
             is_finished: false,
         }
@@ -328,7 +335,7 @@ impl World {
                 Effect::Withdraw { member } => {
                     self.withdrawn += 1;
                     // Panics if it was removed before.
-                    self.shared.local.remove(member);
+                    self.shared.remove(member);
                 }
                 Effect::Publish { command, draft } => {
                     let name = draft.channel.as_bytes();
@@ -393,21 +400,67 @@ impl World {
             return;
         }
         let encoding = Encoding::from_number(member.encoding).expect("a number of an encoding");
-        assert_eq!(connection.encoding(), Some(encoding));
-        let body = self.shared.outboxes.shared(|out| encoding.publication(&publication, &mut Vec::new(), out));
+        let own = connection.encoding().expect("it is open");
+        assert!(encoding == own || Encoding::set_back(member.encoding) == own.first() as u8, "{encoding:?} to {own:?}");
+        let standing = match channel {
+            "b" => Standing::Oldest { channel: self.shared.ids.channel_key(channel) },
+            "ns:c" => Standing::Latest { key: 3, in_place: true },
+            _ => Standing::Firm,
+        };
+        let body = self
+            .shared
+            .outboxes
+            .shared_as(standing, |out| encoding.publication(&publication, None, &mut Vec::new(), out));
         let limits = self.shared.settings.limits;
         let outcome = connection.deliver(body, &mut self.shared.outboxes, &limits);
         self.shared.outboxes.release(body);
         self.delivered += usize::from(!matches!(outcome, Delivered::Slow | Delivered::Gone));
+        assert!(outcome != Delivered::Slow || channel != "b", "what may be skipped does not disconnect");
         match outcome {
             Delivered::Queued => {}
             Delivered::First => self.dirty = true,
-            Delivered::HighWater => self.call(|connection, now, shared| connection.crossed_high_water(now, shared)),
+            Delivered::Attend | Delivered::Skipped => self.call(Connection::attend),
             Delivered::Slow => {
                 self.call(|connection, now, shared| connection.disconnect(now, Disconnect::SLOW, shared))
             }
             Delivered::Gone => panic!("a member of a connection that is closing"),
         }
+    }
+
+    /// The home has named a position to the one member of a channel.
+    pub(crate) fn follow(&mut self, channel: &str) {
+        let (member, _) = self.member(channel);
+        self.shared.local.follow(member, Position { offset: Offset(0), epoch: Epoch::from_seed(1) });
+    }
+
+    /// The one member of a channel has got a publication, as the fan-out notes it: from now on it reads patches.
+    pub(crate) fn begin_patches(&mut self, channel: &str) {
+        let (member, encoding) = self.member(channel);
+        let next = Encoding::after_first(encoding).expect("it takes deltas and has had none");
+        self.shared.local.set_encoding(member, next as u8);
+    }
+
+    /// Whether the one member of a channel reads patches.
+    pub(crate) fn reads_patches(&self, channel: &str) -> bool {
+        let (_, encoding) = self.member(channel);
+        Encoding::set_back(encoding) != encoding
+    }
+
+    fn member(&self, channel: &str) -> (MemberId, u8) {
+        let local = self.shared.local.find(channel).expect("subscribed to");
+        let member = self.shared.local.members(local).next().expect("subscribed to");
+        (member.member, member.encoding)
+    }
+
+    /// Whether a publication of so many bytes would not fit.
+    pub(crate) fn is_full_for(&self, bytes: usize) -> bool {
+        let limit = self.shared.settings.limits.outbox_bytes_max;
+        self.connection.as_ref().is_none_or(|connection| connection.backlog() + bytes > limit)
+    }
+
+    /// Whether the gateway has ended it.
+    pub(crate) fn is_disconnected(&self) -> bool {
+        self.connection.as_ref().is_none_or(|connection| !connection.is_connected())
     }
 
     fn gather(&mut self, room: usize) {
@@ -456,7 +509,8 @@ impl World {
     }
 
     /// What must be so at every moment.
-    fn check(&self) {
+    fn check(&mut self) {
+        self.left_out = (self.shared.outboxes.skipped() + self.shared.outboxes.conflated()) as usize;
         assert!(self.shared.effects.is_empty());
         let subscriptions = self.shared.local.subscriptions();
         assert_eq!(self.admitted - self.withdrawn, subscriptions, "each member is withdrawn once");

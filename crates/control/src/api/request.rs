@@ -6,7 +6,7 @@
 //!
 //! | Field | Here | Why |
 //! |---|---|---|
-//! | `delta` | taken | concerns subscribers that negotiated deltas; none can, and they get the publication whole |
+//! | `delta` | taken | whether patches are made is said by the namespace (`delta_publish`); the payload is the same |
 //! | `version` | 108 without a history | the caller counts on an older version being dropped |
 
 use base64::Engine as _;

@@ -93,6 +93,12 @@ pub struct WorkerSample {
     pub letters_refused: u64,
     /// Messages dropped unsent: by a slow-client policy, or with the outbox of a connection that died.
     pub outbox_dropped: u64,
+    /// Of these, publications left out for clients that read too slowly.
+    pub skipped: u64,
+    /// Of these, publications replaced by newer ones for clients that read too slowly.
+    pub conflated: u64,
+    /// Clients closed because they read too slowly.
+    pub slow_disconnects: SlowDisconnects,
     /// WebSocket handshakes answered with 101.
     pub handshakes: u64,
     /// Handshakes refused because of their Origin.
@@ -107,6 +113,29 @@ pub struct WorkerSample {
     pub ticks: TickLengths,
     /// Ended connections by who ended them and with which code. Codes may repeat; equal ones are added up.
     pub closes: Vec<Close>,
+}
+
+/// Clients closed with 3008, by what did not fit into their outbox any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlowDisconnects {
+    /// A publication that may not be left out: its namespace's policy is to disconnect.
+    pub disconnect: u64,
+    /// The newest values of conflated channels.
+    pub conflate: u64,
+    /// A reply or a ping.
+    pub reply: u64,
+}
+
+impl std::ops::Add for SlowDisconnects {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            disconnect: self.disconnect + other.disconnect,
+            conflate: self.conflate + other.conflate,
+            reply: self.reply + other.reply,
+        }
+    }
 }
 
 /// A histogram of tick lengths.
@@ -133,8 +162,9 @@ pub enum Side {
 pub struct Close {
     /// Who ended it.
     pub side: Side,
-    /// WebSocket close code or disconnect code; 0 where there was none (plain HTTP, a reset).
-    pub code: u16,
+    /// WebSocket close code or disconnect code; 0 where there was none (plain HTTP, a reset); `None` for all codes together
+    /// that mean nothing here.
+    pub code: Option<u16>,
     /// How many so far.
     pub count: u64,
 }

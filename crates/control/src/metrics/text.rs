@@ -11,7 +11,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
-use super::{CLOSE_CODES_MAX, NodeSample, Side, TickLengths, WorkerSample};
+use super::{CLOSE_CODES_MAX, NodeSample, Side, SlowDisconnects, TickLengths, WorkerSample};
 use crate::backend::Backend;
 
 /// Samples the workers at every scrape.
@@ -32,6 +32,7 @@ impl<B: Backend> Collector for NodeCollector<B> {
         out.node(&sample, self.backend.ready())?;
         out.workers(&sample.workers)?;
         out.ticks(&sample.workers)?;
+        out.slow_disconnects(&sample.workers)?;
         out.closes(&sample.workers)
     }
 }
@@ -69,6 +70,8 @@ const COUNTERS: &[PerWorker] = &[
     ("letters_sent", None, "Letters handed to other threads", |w| w.letters_sent),
     ("letters_refused", None, "Letters refused because a mailbox was full", |w| w.letters_refused),
     ("outbox_dropped", None, "Messages dropped unsent", |w| w.outbox_dropped),
+    ("slow_skipped", None, "Publications left out for clients that read too slowly", |w| w.skipped),
+    ("slow_conflated", None, "Publications replaced by newer ones for clients that read too slowly", |w| w.conflated),
     ("handshakes", None, "WebSocket handshakes answered with 101", |w| w.handshakes),
     ("origins_refused", None, "Handshakes refused because of their Origin", |w| w.origins_refused),
     ("panics", None, "Panics caught inside a connection", |w| w.panics),
@@ -162,11 +165,27 @@ impl Writer<'_, '_> {
         Ok(())
     }
 
+    /// Not by worker, as closes are not.
+    fn slow_disconnects(&mut self, workers: &[WorkerSample]) -> fmt::Result {
+        let help = "Clients closed because they read too slowly, by the policy of what did not fit";
+        let mut family = self.encoder.encode_descriptor("slow_disconnects", help, None, MetricType::Counter)?;
+        let SlowDisconnects { disconnect, conflate, reply } =
+            workers.iter().fold(SlowDisconnects::default(), |sum, worker| sum + worker.slow_disconnects);
+        for (policy, count) in [("disconnect", disconnect), ("conflate", conflate), ("reply", reply)] {
+            ConstCounter::new(count).encode(family.encode_family(&[("policy", policy)])?)?;
+        }
+        Ok(())
+    }
+
     /// Not by worker: sides times codes times workers would be many series for a question nobody asks.
     fn closes(&mut self, workers: &[WorkerSample]) -> fmt::Result {
         let mut sums: BTreeMap<(Side, u16), u64> = BTreeMap::new();
+        let mut unnamed: BTreeMap<Side, u64> = BTreeMap::new();
         for close in workers.iter().flat_map(|worker| &worker.closes) {
-            *sums.entry((close.side, close.code)).or_default() += close.count;
+            match close.code {
+                Some(code) => *sums.entry((close.side, code)).or_default() += close.count,
+                None => *unnamed.entry(close.side).or_default() += close.count,
+            }
         }
         let help = "Ended connections, by who ended them and the close code";
         let mut family = self.encoder.encode_descriptor("closes", help, None, MetricType::Counter)?;
@@ -177,7 +196,7 @@ impl Writer<'_, '_> {
                 let labels = [("side", label), ("code", code.as_str())];
                 ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
             }
-            let other: u64 = codes.map(|(_, count)| count).sum();
+            let other = codes.map(|(_, count)| count).sum::<u64>() + unnamed.get(&side).copied().unwrap_or_default();
             if other > 0 {
                 let labels = [("side", label), ("code", "other")];
                 ConstCounter::new(other).encode(family.encode_family(&labels)?)?;

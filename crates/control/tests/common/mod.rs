@@ -9,7 +9,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, Response, StatusCode};
-use control::metrics::{Close, DriverInUse, NodeSample, Side, TickLengths, WorkerSample};
+use control::metrics::{Close, DriverInUse, NodeSample, Side, SlowDisconnects, TickLengths, WorkerSample};
 use control::{ApiKey, ApiSettings, Backend, BackendError, DisconnectTarget, Glob, NodeInfo};
 use http_body_util::BodyExt;
 use hub::{
@@ -168,10 +168,12 @@ fn worker(n: u64) -> WorkerSample {
     WorkerSample {
         connections: n,
         bytes_sent: 1000 * n,
+        skipped: 3 * n,
+        slow_disconnects: SlowDisconnects { disconnect: n, conflate: 10 * n, reply: 0 },
         ticks: TickLengths { buckets: vec![(0.001, 10 * n), (0.01, n)], seconds: 0.5 },
         closes: vec![
-            Close { side: Side::Client, code: 1000, count: n },
-            Close { side: Side::Server, code: 3503, count: 1 },
+            Close { side: Side::Client, code: Some(1000), count: n },
+            Close { side: Side::Server, code: Some(3503), count: 1 },
         ],
         ..WorkerSample::default()
     }

@@ -31,8 +31,8 @@ pub use origins::OriginPattern;
 pub use problem::{Problem, Source};
 pub use rules::{ENVELOPE_BYTES_MAX, WORKERS_MAX};
 pub use sections::{
-    Api, ChannelOptions, Client, Config, Demo, Drain, DriverChoice, Http, Hub, Log, LogFormat, Namespace, Outbox, Pin,
-    PrivateTables, Public, RecoveryMode, Server, Workers,
+    Api, ChannelOptions, Client, Config, DeltaType, Demo, Drain, DriverChoice, Http, Hub, Log, LogFormat, Namespace,
+    Outbox, Pin, PrivateTables, Public, RecoveryMode, Server, SlowClient, Workers,
 };
 pub use values::{Bytes, Count, REDACTED, Secret, Time};
 

@@ -3,7 +3,7 @@
 use super::Config;
 use super::address::Address;
 use super::problem::{Problem, Source};
-use super::sections::{ChannelOptions, Pin, RecoveryMode};
+use super::sections::{ChannelOptions, Pin, RecoveryMode, SlowClient};
 use super::values::{Bytes, Count, Time};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -239,6 +239,8 @@ fn memory(rules: &mut Rules, config: &Config) {
     let high = ("outbox.high_water", outbox.high_water);
     rules.below(low, high, "between them input stays paused, so that it does not flutter");
     rules.at_most(high, bytes_max, "above outbox.bytes_max the client is closed already");
+    rules.within("outbox.kernel_bytes_max", outbox.kernel_bytes_max, &(Bytes::kib(8)..=Bytes::mib(64)));
+    rules.within("outbox.ack_timeout", outbox.ack_timeout, &(Time::millis(100)..=Time::secs(3600)));
     rules.holds(
         &["outbox.reply_bytes_max", low.0, bytes_max.0],
         outbox.low_water.get() + outbox.reply_bytes_max.get() <= outbox.bytes_max.get(),
@@ -286,6 +288,7 @@ fn memory(rules: &mut Rules, config: &Config) {
     rules.within("hub.idempotency_ttl", hub.idempotency_ttl, &(Time::secs(1)..=Time::secs(24 * 3600)));
     rules.count("client.recovery_publications_max", client.recovery_publications_max.into(), 1, 10_000);
     rules.count("client.history_publications_max", client.history_publications_max.into(), 1, 10_000);
+    rules.within("hub.delta_bytes_max", hub.delta_bytes_max, &(Bytes::kib(64)..=Bytes::mib(65_536)));
     rules.count("hub.channels_max", hub.channels_max.into(), 1, 1 << 30);
     rules.count("hub.mailbox_letters", hub.mailbox_letters.into(), 16, 1 << 20);
     rules.count("hub.held_publications_max", hub.held_publications_max.into(), 1, 1 << 20);
@@ -315,15 +318,37 @@ fn options(rules: &mut Rules, section: &str, name: &str, options: &ChannelOption
         ),
         ("allow_publish_for_anonymous", options.allow_publish_for_anonymous && !publish, "allow_publish_for_client"),
     ];
-    for (key, idle, needs) in table {
+    let (takes_deltas, makes_deltas) = (!options.allowed_delta_types.is_empty(), options.delta_publish);
+    let deltas = [
+        (
+            "delta_publish",
+            makes_deltas && !takes_deltas,
+            "allowed_delta_types",
+            "add \"fossil\" to allowed_delta_types",
+        ),
+        ("allowed_delta_types", takes_deltas && !makes_deltas, "delta_publish", "set delta_publish = true as well"),
+    ];
+    let without_user = |(key, idle, needs)| {
+        let hint = format!("set {needs} = true as well; it is for all clients, this one adds those without a user");
+        (key, idle, needs, hint)
+    };
+    let deltas = deltas.map(|(key, idle, needs, hint)| (key, idle, needs, hint.to_owned()));
+    for (key, idle, needs, hint) in table.map(without_user).into_iter().chain(deltas) {
         let place = if name.is_empty() { String::new() } else { format!("namespace {name:?}: ") };
         rules.holds(
             &[&format!("{section}.{key}"), &format!("{section}.{needs}"), &format!("namespaces.{name}")],
             !idle,
             || format!("{place}{key} does nothing without {needs}"),
-            &format!("set {needs} = true as well; it is for all clients, this one adds those without a user"),
+            &hint,
         );
     }
+    let place = if name.is_empty() { String::new() } else { format!("namespace {name:?}: ") };
+    rules.holds(
+        &[&format!("{section}.conflate_by_tag"), &format!("{section}.slow_client"), &format!("namespaces.{name}")],
+        options.conflate_by_tag.is_empty() || options.slow_client == SlowClient::Conflate,
+        || format!("{place}conflate_by_tag does nothing without slow_client = \"conflate\""),
+        "set both, or leave out conflate_by_tag",
+    );
     history_options(rules, section, name, options);
 }
 

@@ -257,11 +257,11 @@ impl Default for Http {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Outbox {
-    /// Bytes waiting for one client before it is closed as slow.
+    /// Bytes waiting for one client, above which its publications are skipped or it is closed as slow.
     pub bytes_max: Bytes,
-    /// Backlog from which the client's own input is not read any more.
+    /// Backlog from which the client counts as slow: its own input is not read any more, and values are conflated.
     pub high_water: Bytes,
-    /// Backlog at which it is read again.
+    /// Backlog at which it does not any more; also what skipping leaves.
     pub low_water: Bytes,
     /// Longest time without the client taking a byte while the backlog is above high water.
     pub write_timeout: Time,
@@ -269,6 +269,10 @@ pub struct Outbox {
     pub close_timeout: Time,
     /// Bytes of one reply.
     pub reply_bytes_max: Bytes,
+    /// Bytes that the kernel keeps for one client beside the outbox.
+    pub kernel_bytes_max: Bytes,
+    /// Longest time that the kernel waits for a client to acknowledge what it was sent.
+    pub ack_timeout: Time,
 }
 
 impl Default for Outbox {
@@ -280,6 +284,8 @@ impl Default for Outbox {
             write_timeout: Time::secs(20),
             close_timeout: Time::secs(5),
             reply_bytes_max: Bytes::kib(512),
+            kernel_bytes_max: Bytes::kib(192),
+            ack_timeout: Time::secs(40),
         }
     }
 }
@@ -308,6 +314,8 @@ pub struct Hub {
     pub held_publications_max: u32,
     /// Bytes of those.
     pub held_bytes_max: Bytes,
+    /// Bytes of publications that a worker keeps to make patches from.
+    pub delta_bytes_max: Bytes,
     /// Longest wait for another worker's answer.
     pub request_timeout: Time,
 }
@@ -323,6 +331,7 @@ impl Default for Hub {
             mailbox_bytes_max: Bytes::mib(16),
             held_publications_max: 128,
             held_bytes_max: Bytes::kib(256),
+            delta_bytes_max: Bytes::mib(16),
             request_timeout: Time::secs(5),
         }
     }
@@ -341,6 +350,15 @@ pub struct Drain {
 impl Default for Drain {
     fn default() -> Self {
         Self { notice: Time::secs(5), time: Time::secs(20) }
+    }
+}
+
+choice! {
+    /// A way to send what has changed instead of all.
+    DeltaType {
+        /// Fossil's.
+        #[default]
+        Fossil = "fossil",
     }
 }
 
@@ -393,6 +411,19 @@ choice! {
     }
 }
 
+choice! {
+    /// What happens to publications for a client that does not read as fast as they come.
+    SlowClient {
+        /// It is disconnected once its outbox is full.
+        #[default]
+        Disconnect = "disconnect",
+        /// Once its outbox is full the oldest waiting publications are left out.
+        DropOldest = "drop_oldest",
+        /// Once its outbox is above high water only the newest waiting publication of each channel is kept.
+        Conflate = "conflate",
+    }
+}
+
 /// What clients may do in a set of channels, and what is kept of these. Nothing by default.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -432,6 +463,14 @@ pub struct ChannelOptions {
     pub allow_history_for_subscriber: bool,
     /// Clients without a user may read the history where other clients may.
     pub allow_history_for_anonymous: bool,
+    /// What happens when a client reads too slowly.
+    pub slow_client: SlowClient,
+    /// The tag whose values are conflated each for itself; empty for none.
+    pub conflate_by_tag: String,
+    /// What subscribers may ask for instead of whole payloads.
+    pub allowed_delta_types: Vec<DeltaType>,
+    /// Publications are sent as patches to those who asked for it.
+    pub delta_publish: bool,
 }
 
 impl Default for ChannelOptions {
@@ -454,6 +493,10 @@ impl Default for ChannelOptions {
             allow_history_for_client: false,
             allow_history_for_subscriber: false,
             allow_history_for_anonymous: false,
+            slow_client: SlowClient::Disconnect,
+            conflate_by_tag: String::new(),
+            allowed_delta_types: Vec::new(),
+            delta_publish: false,
         }
     }
 }

@@ -182,6 +182,9 @@ impl Start<'_> {
             connections_max: self.layout.connections_per_worker,
             linger: self.config.outbox.close_timeout.get(),
             full_answer: FULL_ANSWER.as_bytes().to_vec(),
+            send_buffer_max: Some(self.config.outbox.kernel_bytes_max.get()),
+            // A client that takes nothing for a while has its write timeout first, which tells it why.
+            user_timeout: Some(self.config.outbox.ack_timeout.max(self.config.outbox.write_timeout).get()),
             spin: self.config.workers.spin.get(),
             ..Options::default()
         }

@@ -3,9 +3,9 @@
 use super::Worker;
 use crate::mailbox::Post;
 use conn::encoded::Encoding;
-use conn::outbox::BodyId;
-use conn::{Delivered, Disconnect};
-use hub::{LocalId, Publication, Step};
+use conn::outbox::{BodyId, Standing};
+use conn::{Delivered, Disconnect, Settings};
+use hub::{LocalId, MemberId, Publication, SlowClient, Step};
 use io::{Class, ConnId, Io};
 use std::sync::Arc;
 
@@ -15,14 +15,16 @@ pub(super) struct Fanout {
     scratch: Vec<u8>,
     /// Connections that could not simply be pushed to, and why. Handled after the walk over the members.
     aside: Vec<(ConnId, Aside)>,
+    /// Members that take deltas and got a publication for the first time: from now on they read patches.
+    begun: Vec<(MemberId, Encoding)>,
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Aside {
     /// The outbox is full.
-    Slow,
-    /// The push crossed high water.
-    HighWater,
+    Slow(Standing),
+    /// The push crossed high water, or publications were skipped.
+    Attend,
     /// The subscription is not announced yet.
     Held,
     /// Something is missing before the publication, and the subscription is one that is told so.
@@ -41,6 +43,13 @@ impl<P: Post> Worker<P> {
         };
         let mut bodies: [Option<BodyId>; Encoding::COUNT] = [None; Encoding::COUNT];
         let settings = Arc::clone(&self.shared.settings);
+        let standing = self.standing(&settings, publication);
+        let (stays, bytes_max) = (standing == Standing::Firm, settings.limits.delta_bytes_max);
+        let patch = self.shared.deltas.advance(channel, publication, stays, bytes_max);
+        let looks = Encoding::looks_like(patch.is_some());
+        // What a patch is made from may be dropped before it is sent: only who waits for nothing surely has it.
+        let is_for_empty = patch.is_some_and(|patch| !patch.base_stays);
+        let patch = patch.map(|patch| patch.text);
         let mut fanout = std::mem::take(&mut self.fanout);
         let (mut visited, mut delivered) = (0, 0);
         for member in self.shared.local.members(channel) {
@@ -56,26 +65,36 @@ impl<P: Post> Worker<P> {
             }
             let Some(connection) = self.table.find(id) else { continue };
             let outboxes = &mut self.shared.outboxes;
-            let body = *bodies[usize::from(member.encoding)].get_or_insert_with(|| {
-                let encoding = Encoding::from_number(member.encoding).expect("members carry numbers of encodings");
+            let is_whole = is_for_empty && connection.backlog() > 0;
+            let number = if is_whole { Encoding::set_back(member.encoding) } else { member.encoding };
+            let encoding = looks[usize::from(number)];
+            let body = *bodies[encoding as usize].get_or_insert_with(|| {
                 self.shared.counters.encodings += 1;
-                outboxes.shared(|out| encoding.publication(publication, &mut fanout.scratch, out))
+                outboxes.shared_as(standing, |out| encoding.publication(publication, patch, &mut fanout.scratch, out))
             });
-            match connection.deliver(body, outboxes, &settings.limits) {
+            let outcome = connection.deliver(body, outboxes, &settings.limits);
+            if matches!(outcome, Delivered::Queued | Delivered::First | Delivered::Attend)
+                && let Some(next) = Encoding::after_first(member.encoding)
+            {
+                fanout.begun.push((member.member, next));
+            }
+            match outcome {
                 Delivered::Queued => delivered += 1,
                 Delivered::First => {
                     delivered += 1;
                     io.dirty(id, Class::Broadcast);
                 }
-                Delivered::HighWater => {
+                Delivered::Attend => {
                     delivered += 1;
-                    fanout.aside.push((id, Aside::HighWater));
+                    fanout.aside.push((id, Aside::Attend));
                 }
-                Delivered::Slow => fanout.aside.push((id, Aside::Slow)),
+                Delivered::Skipped => fanout.aside.push((id, Aside::Attend)),
+                Delivered::Slow => fanout.aside.push((id, Aside::Slow(standing))),
                 Delivered::Gone => {}
             }
         }
         bodies.into_iter().flatten().for_each(|body| self.shared.outboxes.release(body));
+        fanout.begun.drain(..).for_each(|(member, next)| self.shared.local.set_encoding(member, next as u8));
         self.shared.counters.deliveries += delivered;
         self.shared.counters.messages_out += delivered;
         for (id, aside) in fanout.aside.drain(..) {
@@ -85,12 +104,35 @@ impl<P: Post> Worker<P> {
         visited
     }
 
+    /// What may be done with the publication where it waits for a client that reads too slowly.
+    fn standing(&self, settings: &Settings, publication: &Publication) -> Standing {
+        let Some((_, namespace)) = settings.namespaces.of(&publication.channel) else { return Standing::Firm };
+        let (ids, channel) = (&self.shared.ids, &publication.channel);
+        match (namespace.slow_client, &namespace.conflate_by_tag) {
+            (SlowClient::Disconnect, _) => Standing::Firm,
+            (SlowClient::DropOldest, _) => Standing::Oldest { channel: ids.channel_key(channel) },
+            (SlowClient::Conflate, None) => Standing::Latest { key: ids.channel_key(channel), in_place: true },
+            (SlowClient::Conflate, Some(tag)) => {
+                let value = publication.tags.as_ref().and_then(|tags| tags.get(&**tag)).map(String::as_str);
+                // Other values may wait between two of one, and what a client gets of a channel is in order.
+                Standing::Latest { key: ids.tag_key(channel, value), in_place: false }
+            }
+        }
+    }
+
     fn handle_aside(&mut self, io: &mut Io, id: ConnId, aside: Aside, publication: &Arc<Publication>) {
         let now = io.now();
         let Some(connection) = self.table.find(id) else { return };
         let directions = match aside {
-            Aside::Slow => connection.disconnect(now, Disconnect::SLOW, &mut self.shared),
-            Aside::HighWater => connection.crossed_high_water(now, &self.shared),
+            Aside::Slow(standing) => {
+                let counters = &mut self.shared.counters;
+                match standing {
+                    Standing::Latest { .. } => counters.slow_by_conflated += 1,
+                    Standing::Firm | Standing::Oldest { .. } => counters.slow_by_firm += 1,
+                }
+                connection.disconnect(now, Disconnect::SLOW, &mut self.shared)
+            }
+            Aside::Attend => connection.attend(now, &mut self.shared),
             Aside::Held => connection.hold(now, publication, &mut self.shared),
             Aside::Gap(channel) => connection.missed_something(now, channel, &mut self.shared),
         };

@@ -208,7 +208,7 @@ impl<P: Post> Worker<P> {
     }
 
     fn withdraw(&mut self, member: MemberId) {
-        let channel = self.shared.local.remove(member);
+        let channel = self.shared.remove(member);
         let home = self.home_of(&channel);
         self.post.withdraw(home, channel);
     }

@@ -140,6 +140,8 @@ impl<P: Post> Worker<P> {
             publications: self.publications,
             panics: self.panics,
             outbox_dropped: self.shared.outboxes.dropped(),
+            skipped: self.shared.outboxes.skipped(),
+            conflated: self.shared.outboxes.conflated(),
             connections_counters: self.shared.counters,
             recoveries: self.shared.recoveries.counts(),
             letters: self.post.counts(),

@@ -245,7 +245,7 @@ fn an_error_has_line_column_key_and_hint_and_its_twin_is_accepted() {
 }
 
 /// What must hold between values: the broken one, a word of the message or hint, and the twin.
-const RELATIONS: [(&str, &str, &str); 30] = [
+const RELATIONS: [(&str, &str, &str); 34] = [
     ("[outbox]\nlow_water = '256KiB'", "less than outbox.high_water", "[outbox]\nlow_water = '255KiB'"),
     ("[outbox]\nhigh_water = '1025KiB'", "than outbox.bytes_max", "[outbox]\nhigh_water = '1024KiB'"),
     ("[outbox]\nreply_bytes_max = '961KiB'", "than outbox.bytes_max", "[outbox]\nreply_bytes_max = '960KiB'"),
@@ -264,6 +264,17 @@ const RELATIONS: [(&str, &str, &str); 30] = [
     ("[workers]\ncpus = [1, 2, 1]", "twice", "[workers]\ncpus = [1, 2, 3]"),
     ("[server]\nname = \"a\\tb\"", "control characters", "[server]\nname = \"a\\\\tb\""),
     (
+        "[channels]\nallowed_delta_types = ['fossil']",
+        "nothing without delta_publish",
+        "[channels]\nallowed_delta_types = ['fossil']\ndelta_publish = true",
+    ),
+    (
+        "[channels]\ndelta_publish = true",
+        "nothing without allowed_delta_types",
+        "[channels]\ndelta_publish = true\nallowed_delta_types = ['fossil']",
+    ),
+    ("[hub]\ndelta_bytes_max = '63KiB'", "64KiB", "[hub]\ndelta_bytes_max = '64KiB'"),
+    (
         "[channels]\nallow_subscribe_for_anonymous = true",
         "allow_subscribe_for_client",
         "[channels]\nallow_subscribe_for_anonymous = true\nallow_subscribe_for_client = true",
@@ -272,6 +283,11 @@ const RELATIONS: [(&str, &str, &str); 30] = [
         "[channels]\nallow_publish_for_anonymous = true",
         "allow_publish_for_client",
         "[channels]\nallow_publish_for_anonymous = true\nallow_publish_for_subscriber = true",
+    ),
+    (
+        "[channels]\nconflate_by_tag = 'symbol'\nslow_client = 'drop_oldest'",
+        "does nothing without slow_client = \"conflate\"",
+        "[channels]\nconflate_by_tag = 'symbol'\nslow_client = 'conflate'",
     ),
     ("[hub]\nhistory_bytes_max = '511KiB'", "than hub.history_bytes_max", "[hub]\nhistory_bytes_max = '512KiB'"),
     (

@@ -1,6 +1,7 @@
 //! A client of the simulation: speaks one of the dialects, checks all it is sent.
 
-use crate::checker::Received;
+use crate::checker::{MayMiss, Received};
+use crate::fossil;
 use crate::planted::Log;
 use crate::recovering::{Place, View, is_kept, judge};
 use crate::schema;
@@ -48,6 +49,10 @@ pub struct Seen {
     pub left_while_pending: u64,
     pub publications: u64,
     pub publications_in_protobuf: u64,
+    pub patches: u64,
+    /// Missing between two that came, by what may be.
+    pub missed_oldest: u64,
+    pub missed_but_the_newest: u64,
     pub publishes_refused: u64,
     pub pings: u64,
     pub closed_slow: u64,
@@ -60,6 +65,9 @@ pub struct Seen {
     pub gaps_by_room: u64,
     /// Subscriptions that we ended because something was missing.
     pub told_of_gaps: u64,
+    /// Of these, because the client read too slowly; and how many of them recovered what was skipped.
+    pub told_of_skips: u64,
+    pub recovered_from_skips: u64,
 }
 
 #[derive(Debug)]
@@ -80,11 +88,24 @@ pub struct SimClient {
     publishing: BTreeSet<u32>,
     /// Where it is, or was, in channels with a history.
     places: BTreeMap<String, Place>,
+    /// Channels that it comes back to because something was skipped.
+    told_of_skips: BTreeSet<String>,
+    /// It asks for deltas; of each channel the payload that the next patch is for.
+    takes_deltas: bool,
+    payloads: BTreeMap<String, Vec<u8>>,
+    /// Some of what its channels' policy may drop does not reach it.
+    drops: Option<fastrand::Rng>,
 }
 
 impl SimClient {
     /// A client that has been in `places` before.
-    pub fn connect(socket: Client, dialect: Dialect, wanted: Vec<String>, places: BTreeMap<String, Place>) -> Self {
+    pub fn connect(
+        socket: Client,
+        dialect: Dialect,
+        wanted: Vec<String>,
+        places: BTreeMap<String, Place>,
+        takes_deltas: bool,
+    ) -> Self {
         let target = match dialect {
             Dialect::Centrifugo => "/connection/websocket".to_owned(),
             Dialect::CentrifugoProtobuf => "/connection/websocket?format=protobuf".to_owned(),
@@ -110,12 +131,25 @@ impl SimClient {
             memberships: BTreeMap::new(),
             publishing: BTreeSet::new(),
             places,
+            told_of_skips: BTreeSet::new(),
+            takes_deltas,
+            payloads: BTreeMap::new(),
+            drops: None,
         };
         if dialect.has_commands() {
             let id = client.command_id();
             client.send(&format!("{{\"id\":{id},\"connect\":{{}}}}"));
         }
         client
+    }
+
+    /// From now on some publications are lost on their way to it.
+    pub fn drop_some(&mut self, seed: u64) {
+        self.drops = Some(fastrand::Rng::with_seed(seed));
+    }
+
+    fn is_dropped(&mut self, channel: &str) -> bool {
+        MayMiss::of(channel).within() && self.drops.as_mut().is_some_and(|random| random.u32(..20) == 0)
     }
 
     /// What it would remember if it came back.
@@ -152,8 +186,13 @@ impl SimClient {
         let id = self.command_id();
         let next = match self.memberships.remove(channel) {
             None => {
+                // The first publication of a new subscription must be whole.
+                self.payloads.remove(channel);
                 let plain = serde_json::json!({ "channel": channel });
-                let request = self.places.get(channel).map_or(plain, |place| place.request(channel));
+                let mut request = self.places.get(channel).map_or(plain, |place| place.request(channel));
+                if self.takes_deltas {
+                    request["delta"] = "fossil".into();
+                }
                 self.send(&serde_json::json!({"id": id, "subscribe": request}).to_string());
                 Membership::Asked { command: id }
             }
@@ -177,7 +216,8 @@ impl SimClient {
         }
         let id = self.command_id();
         self.publishing.insert(id);
-        self.send(&format!("{{\"id\":{id},\"publish\":{{\"channel\":\"{channel}\",\"data\":{{\"n\":{payload}}}}}}}"));
+        let data = crate::world::payload(payload);
+        self.send(&format!("{{\"id\":{id},\"publish\":{{\"channel\":\"{channel}\",\"data\":{data}}}}}"));
         true
     }
 
@@ -280,16 +320,26 @@ impl SimClient {
         let push = if self.dialect == Dialect::Plain { tree } else { &tree["push"] };
         if let Some(publication) = push.get("pub") {
             let channel = push["channel"].as_str().ok_or("a publication without a channel")?;
-            let id = publication["data"]["n"].as_u64().ok_or("a publication that is not ours")?;
+            if self.is_dropped(channel) {
+                return Ok(());
+            }
+            let data = self.whole(channel, publication, seen)?;
+            let id = data["n"].as_u64().ok_or("a publication that is not ours")?;
             seen.publications += 1;
             seen.publications_in_protobuf += u64::from(self.dialect == Dialect::CentrifugoProtobuf);
             if self.dialect.has_commands() && is_kept(channel) {
                 let place = self.places.get_mut(channel).ok_or("a publication before the position")?;
-                place.step(view, channel, publication)?;
+                place.live(view, channel, publication, id)?;
             }
             return match self.memberships.get_mut(channel) {
                 Some(Membership::Subscribed(received) | Membership::Leaving { received, .. }) => {
-                    received.take(view.log, channel, id)
+                    let missed = received.take(view.log, channel, id)?;
+                    match MayMiss::of(channel) {
+                        MayMiss::Nothing | MayMiss::Announced => {}
+                        MayMiss::Oldest => seen.missed_oldest += missed,
+                        MayMiss::ButTheNewest => seen.missed_but_the_newest += missed,
+                    }
+                    Ok(())
                 }
                 other => Err(format!("{channel} brought {id} to a client that is not subscribed: {other:?}")),
             };
@@ -310,16 +360,51 @@ impl SimClient {
 
     /// The gateway noticed that something was missing: the client comes back at once with its position.
     fn told_of_gap(&mut self, channel: &str, why: &Value, view: &View<'_>, seen: &mut Seen) -> Result<(), String> {
-        if !view.rules.loses || why["code"] != 2500 {
+        let is_skipped = MayMiss::of(channel) == MayMiss::Announced;
+        if !view.rules.loses && !is_skipped || why["code"] != 2500 {
             return Err(format!("{channel}: told that something is missing for no reason: {why}"));
         }
         seen.told_of_gaps += 1;
+        if is_skipped && !view.rules.loses {
+            seen.told_of_skips += 1;
+            self.told_of_skips.insert(channel.to_owned());
+        }
         // Where it was about to leave it has left now, and the reply is still to come.
         if matches!(self.memberships.get(channel), Some(Membership::Subscribed(_))) {
             self.memberships.remove(channel);
             self.toggle(channel);
         }
         Ok(())
+    }
+
+    /// Whole payloads are strings, too.
+    fn takes_texts(&self) -> bool {
+        self.takes_deltas && self.dialect == Dialect::Centrifugo
+    }
+
+    /// The payload of a publication, made of the one before where it is a patch.
+    fn whole(&mut self, channel: &str, publication: &Value, seen: &mut Seen) -> Result<Value, String> {
+        let (data, is_patch) = (&publication["data"], publication.get("delta").is_some());
+        let bytes = match data.as_str() {
+            Some(text) => text.as_bytes().to_vec(),
+            None => data.to_string().into_bytes(),
+        };
+        let whole = match (is_patch, self.payloads.get(channel)) {
+            (false, _) if data.is_string() != self.takes_texts() => {
+                return Err(format!("{channel} brought {data} to a client with deltas: {}", self.takes_deltas));
+            }
+            (false, _) => bytes,
+            (true, None) => return Err(format!("{channel} brought a patch of nothing")),
+            (true, Some(before)) => {
+                seen.patches += 1;
+                fossil::apply(before, &bytes).ok_or_else(|| format!("{channel} brought a patch of something else"))?
+            }
+        };
+        let value = serde_json::from_slice(&whole).map_err(|error| format!("{channel}: not JSON: {error}"))?;
+        if self.takes_deltas {
+            self.payloads.insert(channel.to_owned(), whole);
+        }
+        Ok(value)
     }
 
     fn plain_connected(&mut self, connected: &Value, next_id: u64, seen: &mut Seen) -> Result<(), String> {
@@ -342,11 +427,18 @@ impl SimClient {
         view: &View<'_>,
         seen: &mut Seen,
     ) -> Result<Received, String> {
-        let mut received = Received::new(view.next_id);
+        let (mut received, mut result) = (Received::new(view.next_id), tree["subscribe"].clone());
+        if (result["delta"] == true) != self.takes_deltas {
+            return Err(format!("{channel}: {result} to a client with deltas: {}", self.takes_deltas));
+        }
+        for publication in result["publications"].as_array_mut().into_iter().flatten() {
+            publication["data"] = self.whole(channel, publication, seen)?;
+        }
         if is_kept(channel) {
-            let (place, ids) = judge(view, channel, self.places.get(channel), &tree["subscribe"], seen)?;
+            let (place, ids) = judge(view, channel, self.places.get(channel), &result, seen)?;
             self.places.insert(channel.to_owned(), place);
-            ids.into_iter().try_for_each(|id| received.take(view.log, channel, id))?;
+            seen.recovered_from_skips += u64::from(self.told_of_skips.remove(channel) && !ids.is_empty());
+            ids.into_iter().try_for_each(|id| received.take(view.log, channel, id).map(drop))?;
         }
         Ok(received)
     }
@@ -421,17 +513,23 @@ impl SimClient {
         }
         self.memberships.iter().try_for_each(|(channel, membership)| match (membership, sentinel(channel)) {
             // It came back with a gap behind the last one, and knows that.
-            (Membership::Subscribed(_), Some(sentinel)) if self.is_at(log, channel, sentinel) => Ok(()),
+            (Membership::Subscribed(received), Some(sentinel)) if self.is_at(log, channel, received, sentinel) => {
+                Ok(())
+            }
             (Membership::Subscribed(received), Some(sentinel)) => received.end_complete(log, channel, sentinel),
             (Membership::Subscribed(received), None) => received.end_early(log, channel),
             (other, _) => Err(format!("{channel}: a command that was never answered: {other:?}")),
         })
     }
 
-    /// Whether its position in a channel with a history is that of this publication.
-    fn is_at(&self, log: &Log, channel: &str, id: u64) -> bool {
-        let place = self.places.get(channel);
-        place.and_then(|place| log.at(channel, &place.epoch, place.offset)).is_some_and(|(at, _)| at == id)
+    /// Whether its position in a channel with a history is that of this publication, or the beginning of a numbering that
+    /// came after it: the channel was forgotten meanwhile, which was judged when the client came back.
+    fn is_at(&self, log: &Log, channel: &str, received: &Received, id: u64) -> bool {
+        let Some(place) = self.places.get(channel) else { return false };
+        match log.at(channel, &place.epoch, place.offset) {
+            Some((at, _)) => at == id,
+            None => received.is_after(id) && place.offset == 0 && log.at(channel, &place.epoch, 1).is_none(),
+        }
     }
 
     pub fn was_reset(&self) -> bool {

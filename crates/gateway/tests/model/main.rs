@@ -1,6 +1,8 @@
 //! Whole workers on a simulated network, checked against a model: whoever was told *subscribed* gets every publication of
 //! the channel once and in order until it leaves, and nobody gets anything else. Whoever comes back to a channel with a
-//! history within its size, times and limits is *recovered* with all it missed; a gap needs a reason.
+//! history within its size, times and limits is *recovered* with all it missed; a gap needs a reason. Where a namespace lets a
+//! slow client miss some, what it gets is in order all the same and ends with the newest, and what it misses is counted; with a
+//! history it is told of the gap and recovers.
 //!
 //! Each seed makes its own world: 1 to 4 workers with small mailboxes, three dialects, a hostile network, and some hundred
 //! random operations. `TIDEGATE_SEED=N` runs one seed; `TIDEGATE_SEEDS=N` that many instead of 1,000.
@@ -10,6 +12,8 @@
 
 mod checker;
 mod clients;
+#[path = "../support/fossil.rs"]
+mod fossil;
 mod planted;
 mod recovering;
 #[path = "../../../conn/tests/schema/mod.rs"]
@@ -105,6 +109,13 @@ fn an_epoch_that_is_not_renewed_is_found() {
 #[test]
 fn a_publication_left_out_of_a_recovery_is_found() {
     is_found(Plant::SkipRecovered);
+}
+
+#[test]
+fn a_patch_behind_a_dropped_publication_is_found() {
+    is_found(Plant::PatchBehindDrop);
+    let finding = (0..SEEDS).find_map(|seed| run(seed, Plant::PatchBehindDrop).err()).expect("just found");
+    assert!(finding.contains("brought a patch of"), "found by what the client makes of the patch: {finding}");
 }
 
 /// Where letters are lost, those who are positioned are told and recover: they end with the whole sequence all the same.

@@ -10,6 +10,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The tag whose values are conflated each for itself.
+pub const TAG: &str = "t";
+
 /// The bug to plant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plant {
@@ -28,6 +31,9 @@ pub enum Plant {
     EpochKept,
     /// One of the publications that a recovery should bring is left out.
     SkipRecovered,
+    /// A publication that the outbox of a slow client was free to drop gets lost on its way, and nobody notices: what comes
+    /// next may be a patch on it.
+    PatchBehindDrop,
     /// Deliveries are lost, in channels with a history only: no bug of the gateway, but something it has to notice.
     Lossy,
 }
@@ -38,6 +44,8 @@ pub struct Log {
     numbered: HashMap<(String, String), Vec<(u64, u64)>>,
     /// Payload id and time by channel, epoch and offset.
     places: HashMap<(String, String, u64), (u64, Duration)>,
+    /// Values of [`TAG`] by payload id.
+    tags: HashMap<u64, String>,
     /// The time, to within a step of the world; never late.
     pub now: Duration,
     /// Nothing is lost any more.
@@ -61,6 +69,11 @@ impl Log {
         if numbered.last().is_none_or(|(last, _)| *last < offset) {
             numbered.push((offset, id));
         }
+    }
+
+    /// The tag of a publication.
+    pub fn tag(&self, id: u64) -> Option<&str> {
+        self.tags.get(&id).map(String::as_str)
     }
 
     /// What was numbered at a place, and when.
@@ -227,7 +240,11 @@ impl Post for Planted {
     fn deliver(&mut self, to: Party, publication: Arc<Publication>) {
         let kept = is_kept(&publication.channel);
         let position = if kept { self.seen(publication.position) } else { publication.position };
-        self.log.borrow_mut().note(&publication.channel, position, payload_id(&publication.data));
+        let id = payload_id(&publication.data);
+        self.log.borrow_mut().note(&publication.channel, position, id);
+        if let Some(value) = publication.tags.as_ref().and_then(|tags| tags.get(TAG)) {
+            self.log.borrow_mut().tags.insert(id, value.clone());
+        }
         let seen = if position == publication.position {
             publication
         } else {

@@ -1,5 +1,6 @@
 //! Channels with a history: where a client is in each, and whether what it is told when it comes back had to be so.
 
+use crate::checker::MayMiss;
 use crate::clients::Seen;
 use crate::planted::Log;
 use serde_json::{Value, json};
@@ -37,7 +38,7 @@ pub struct View<'a> {
 
 /// The channels whose publications are kept.
 pub fn is_kept(channel: &str) -> bool {
-    channel.starts_with("kept:")
+    channel.starts_with("kept")
 }
 
 /// Where a client is in a channel: what it would remember to come back.
@@ -52,9 +53,17 @@ impl Place {
         json!({"channel": channel, "recover": true, "epoch": self.epoch, "offset": self.offset})
     }
 
+    /// One more publication, live: the next one, or a later one where some may be missing.
+    pub fn live(&mut self, view: &View<'_>, channel: &str, publication: &Value, id: u64) -> Result<(), String> {
+        let offset = publication["offset"].as_u64().unwrap_or(0);
+        if MayMiss::of(channel).within() && offset > self.offset {
+            self.offset = offset - 1;
+        }
+        self.step(view, channel, publication, id)
+    }
+
     /// One more publication: it must be the next one.
-    pub fn step(&mut self, view: &View<'_>, channel: &str, publication: &Value) -> Result<u64, String> {
-        let id = publication["data"]["n"].as_u64().ok_or("a publication that is not ours")?;
+    fn step(&mut self, view: &View<'_>, channel: &str, publication: &Value, id: u64) -> Result<(), String> {
         let offset =
             publication["offset"].as_u64().ok_or_else(|| format!("{channel} brought no offset: {publication}"))?;
         if offset != self.offset + 1 {
@@ -65,7 +74,7 @@ impl Place {
             other => return Err(format!("{channel} brought {id} at {offset}; numbered there was {other:?}")),
         }
         self.offset = offset;
-        Ok(id)
+        Ok(())
     }
 }
 
@@ -91,7 +100,10 @@ pub fn judge(
         }
         seen.recovered += 1;
         seen.recovered_publications += publications.len() as u64;
-        let ids = publications.iter().map(|publication| place.step(view, channel, publication));
+        let ids = publications.iter().map(|publication| {
+            let id = publication["data"]["n"].as_u64().ok_or("a publication that is not ours")?;
+            place.step(view, channel, publication, id).map(|()| id)
+        });
         let ids: Result<Vec<u64>, String> = ids.collect();
         return Ok((place, ids?));
     }

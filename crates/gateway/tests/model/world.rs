@@ -1,7 +1,7 @@
 //! One seed's world: workers, clients, publishers, a network, and what happens in it.
 
 use crate::clients::{Dialect, Seen, SimClient};
-use crate::planted::{Log, Plant, Planted};
+use crate::planted::{Log, Plant, Planted, TAG};
 use crate::recovering::{Place, Rules, View};
 use conn::Settings;
 use gateway::config::{Config, Inputs, load};
@@ -9,7 +9,7 @@ use gateway::letter::{Letter, Publish, Ticket};
 use gateway::mailbox::{self, Mailbox, Post, Sizes};
 use gateway::stats::WorkerStats;
 use gateway::worker::{Plan, Worker};
-use hub::{Channel, ChannelHash, Draft, HomeLimits, Namespace, Namespaces, Retention, WorkerId};
+use hub::{Channel, ChannelHash, Draft, HomeLimits, Namespace, Namespaces, Retention, SlowClient, Tags, WorkerId};
 use io::sim::{Counts, Faults, Net, Sim};
 use io::{Driver, Options, Wake};
 use std::cell::RefCell;
@@ -45,6 +45,15 @@ pub struct Coverage {
     pub recoveries_shared: u64,
     /// Only where they are lost on purpose.
     pub deliveries_lost: u64,
+    pub skipped: u64,
+    pub conflated: u64,
+    pub slow_by_firm: u64,
+    pub slow_by_conflated: u64,
+}
+
+/// What publication number `id` carries: enough for a patch to be shorter. Its text is that of `serde_json`.
+pub fn payload(id: u64) -> String {
+    serde_json::json!({"n": id, "same": "in every publication of this test"}).to_string()
 }
 
 type Simulated = (Sim, Worker<Planted>);
@@ -67,6 +76,7 @@ pub struct World {
     rules: Rules,
     /// What clients that are gone would remember.
     memories: Vec<BTreeMap<String, Place>>,
+    plant: Plant,
     coverage: Coverage,
 }
 
@@ -75,18 +85,43 @@ fn settings(random: &mut fastrand::Rng, rules: &Rules) -> Settings {
         load(Inputs { dev: true, ..Inputs::default() }).expect("the defaults of --dev are good").config;
     let mut settings = gateway::topology::settings(&config, true).expect("a checked config");
     let limits = &mut settings.limits;
+    limits.delta_bytes_max = [500, 1 << 20][random.usize(..2)];
     limits.outbox_bytes_max = [600, 4096, 1 << 20][random.usize(..3)];
     limits.outbox_high_water = limits.outbox_bytes_max / 2;
     limits.outbox_low_water = limits.outbox_bytes_max / 4;
     limits.held_publications_max = [3, 128][random.usize(..2)];
     limits.recovery_publications_max = rules.limit as usize;
     let retention = Retention { size: rules.size as u32, ttl: rules.ttl, meta_ttl: rules.meta_ttl };
-    let kept =
-        Namespace { name: "kept".into(), history: Some(retention), force_recovery: true, ..Namespace::default() };
-    let namespaces = Namespaces::new(Namespace::default(), vec![kept]).expect("good namespaces");
-    settings.namespaces = namespaces.accepting_unknown();
+    let plain = |name: &str, slow_client| Namespace {
+        name: name.into(),
+        slow_client,
+        allow_fossil_deltas: true,
+        delta_publish: true,
+        ..Namespace::default()
+    };
+    let kept = |name: &str, slow_client| Namespace {
+        history: Some(retention),
+        force_recovery: true,
+        ..plain(name, slow_client)
+    };
+    let by_tag = |namespace| Namespace { conflate_by_tag: Some(TAG.into()), ..namespace };
+    let named = vec![
+        plain("skip", SlowClient::DropOldest),
+        plain("newest", SlowClient::Conflate),
+        kept("kept", SlowClient::Disconnect),
+        kept("keptskip", SlowClient::DropOldest),
+        kept("keptnewest", SlowClient::Conflate),
+        by_tag(plain("tagged", SlowClient::Conflate)),
+        by_tag(kept("kepttagged", SlowClient::Conflate)),
+    ];
+    settings.namespaces =
+        Namespaces::new(plain("", SlowClient::Disconnect), named).expect("good namespaces").accepting_unknown();
     settings
 }
+
+/// Channels without and with a history, whose slow clients are disconnected, miss the oldest, or get the newest only, of the
+/// channel or of each tag.
+const NAMESPACES: [&str; 8] = ["", "skip:", "newest:", "tagged:", "kept:", "keptskip:", "keptnewest:", "kepttagged:"];
 
 /// What this world promises, and how small its homes are.
 fn rules(random: &mut fastrand::Rng) -> (Rules, HomeLimits) {
@@ -117,8 +152,9 @@ impl World {
         let mut random = fastrand::Rng::with_seed(seed);
         let net = Net::seeded(seed);
         let count = random.usize(1..=4);
-        let channels: Vec<Channel> =
-            (0..random.usize(2..=5)).map(|i| Channel::new(&format!("{}c{i}", ["", "kept:"][i % 2]))).collect();
+        let channels: Vec<Channel> = (0..random.usize(2..=5))
+            .map(|i| Channel::new(&format!("{}c{i}", NAMESPACES[random.usize(..NAMESPACES.len())])))
+            .collect();
         let sizes =
             Sizes { letters: [2, 8, 64][random.usize(..3)], answers: [2, 64][random.usize(..2)], bytes: 1 << 16 };
         let wakes: Vec<Wake> = (0..=count).map(|_| Wake::new().expect("an eventfd")).collect();
@@ -157,6 +193,7 @@ impl World {
             last_published,
             rules,
             memories: Vec::new(),
+            plant,
             coverage,
         }
     }
@@ -210,7 +247,10 @@ impl World {
         let places =
             if back { self.memories.swap_remove(self.random.usize(..self.memories.len())) } else { <_>::default() };
         let was_in: Vec<String> = places.keys().cloned().collect();
-        let mut client = SimClient::connect(socket, dialect, wanted, places);
+        let mut client = SimClient::connect(socket, dialect, wanted, places, self.random.bool());
+        if self.plant == Plant::PatchBehindDrop {
+            client.drop_some(self.random.u64(..));
+        }
         // Pipelined behind connect, as SDKs do.
         let channel = self.channels[self.random.usize(..self.channels.len())].clone();
         client.toggle(&channel);
@@ -235,7 +275,10 @@ impl World {
     fn publish(&mut self, channel: &Channel) {
         let id = self.next_id;
         self.next_id += 1;
-        let draft = Draft::new(channel.clone(), format!("{{\"n\":{id}}}").into_bytes());
+        // One of four has none.
+        let value = ["a", "b", "c"].get(id as usize % 4);
+        let tags = value.map(|value| Box::new(Tags::from([(TAG.to_owned(), (*value).to_owned())])));
+        let draft = Draft { tags, ..Draft::new(channel.clone(), payload(id).into_bytes()) };
         let expires = self.net.now() + Duration::from_secs(60);
         let publish = Publish { ticket: Ticket::Control(id), draft, expires };
         let home = usize::from(self.hash.home(channel, self.workers.len() as u16).0);
@@ -288,6 +331,21 @@ impl World {
         Ok(())
     }
 
+    /// What clients miss was left out on purpose and is counted. More is counted than they can see: what their connections
+    /// took with them, and what was missing at an end.
+    fn account(&self) -> Result<(), String> {
+        let Coverage { seen, skipped, conflated, .. } = &self.coverage;
+        for (missed, counted, what) in [
+            (seen.missed_oldest + seen.told_of_skips, skipped, "skipped"),
+            (seen.missed_but_the_newest, conflated, "conflated"),
+        ] {
+            if missed > *counted {
+                return Err(format!("clients miss {missed} publications, and {counted} were {what}"));
+            }
+        }
+        Ok(())
+    }
+
     /// The network calms down, everybody reads, a last publication goes to each channel; then nothing may be missing, and
     /// when everybody has left nothing may be left.
     fn end(mut self) -> Result<Coverage, String> {
@@ -331,10 +389,17 @@ impl World {
                 ("local channels", shared.local.channels()),
                 ("home channels", worker.home().channels() - worker.home().stock().idle),
                 ("bodies", shared.outboxes.bodies_in_use() - shared.recoveries.len()),
+                ("channels with deltas", shared.deltas.channels()),
+                ("bytes for deltas", shared.deltas.bytes()),
             ];
             if let Some((what, count)) = left.iter().find(|(_, count)| *count > 0) {
                 return Err(format!("worker {number}: everybody has left, and {count} {what} are still there"));
             }
+            let counters = shared.counters;
+            self.coverage.skipped += shared.outboxes.skipped();
+            self.coverage.conflated += shared.outboxes.conflated();
+            self.coverage.slow_by_firm += counters.slow_by_firm;
+            self.coverage.slow_by_conflated += counters.slow_by_conflated;
             let io = driver.io().counters();
             let home = worker.home().counts();
             self.coverage.channels_evicted += home.evicted;
@@ -348,6 +413,7 @@ impl World {
         }
         self.coverage.net = self.net.counts();
         self.coverage.deliveries_lost = self.log.borrow().lost;
+        self.account()?;
         Ok(self.coverage)
     }
 }
@@ -395,6 +461,11 @@ counters!(
     seen.left_while_pending,
     seen.publications,
     seen.publications_in_protobuf,
+    seen.patches,
+    seen.missed_oldest,
+    seen.missed_but_the_newest,
+    seen.told_of_skips,
+    seen.recovered_from_skips,
     seen.publishes_refused,
     seen.pings,
     seen.closed_slow,
@@ -429,6 +500,10 @@ counters!(
     clock_jumps,
     slow_readers,
     complete_subscriptions,
-    resets_by_us;
+    resets_by_us,
+    skipped,
+    conflated,
+    slow_by_firm,
+    slow_by_conflated;
     only summed: seen.told_of_gaps, deliveries_lost,
 );

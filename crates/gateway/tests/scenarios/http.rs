@@ -1,11 +1,15 @@
 //! HTTP on the public listener: answers, keep-alive and pipelining, and clients that are slow.
 
 use crate::support::client::{Client, request, upgrade_request};
-use crate::support::{Ended, Gateway, Setup, on_every_driver};
+use crate::support::{Ended, Gateway, Setup, on_every_driver, on_the_simulator};
 use conn::settings::StaticPage;
 use gateway::letter::Order;
 use gateway::stats::Number;
 use std::time::Duration;
+
+on_the_simulator! {
+    who_reads_an_answer_slowly_may_ask_again: in_a_hurry_with_a_huge_page(),
+}
 
 on_every_driver! {
     health_is_an_empty_object: Setup::dev(),
@@ -148,6 +152,28 @@ fn pipelined_requests_wait_for_a_slow_reader(gateway: &Gateway) {
         let answer = client.response();
         assert_eq!((answer.status, answer.body.len()), (200, if i % 2 == 0 { PAGE.len() } else { 2 }), "answer {i}");
     }
+    assert_eq!(client.end(), Ended::Fin);
+}
+
+static HUGE: [u8; 1 << 20] = [b'.'; 1 << 20];
+
+/// A page that is over high water by itself, and little time between requests.
+fn in_a_hurry_with_a_huge_page() -> Setup {
+    Setup::dev().with(|s| {
+        s.pages = vec![StaticPage { path: "/page", content_type: "text/plain", body: &HUGE }];
+        s.times.keep_alive_timeout = SHORT;
+    })
+}
+
+fn who_reads_an_answer_slowly_may_ask_again(gateway: &Gateway) {
+    let mut client = gateway.client();
+    client.set_reading(false);
+    client.write(request("GET", "/page"));
+    gateway.until("the answer is under way", || gateway.count(|c| &c.short_sends) > 0);
+    gateway.pass(SHORT * 4);
+    client.set_reading(true);
+    assert_eq!(client.response().body.len(), HUGE.len());
+    assert_eq!(get(&mut client, "/health").status, 200);
     assert_eq!(client.end(), Ended::Fin);
 }
 

@@ -1,6 +1,6 @@
 //! Clients that do not take what they are sent: what becomes of them, and that nobody else notices.
 
-use crate::support::client::frame;
+use crate::support::client::{frame, request};
 use crate::support::{Client, Ended, Gateway, Seen, Setup, on_every_driver, on_the_simulator};
 use conn::Side;
 use gateway::stats::Number;
@@ -14,6 +14,10 @@ on_every_driver! {
     input_rests_while_its_answers_wait_and_goes_on_afterwards: small_outboxes(),
     a_client_that_takes_nothing_in_time_is_reset: small_outboxes().with(|s| s.times.write_timeout = SHORT),
     a_client_whose_input_rests_is_not_asked_for_pongs: impatient(),
+    requests_that_wait_for_a_slow_reader_are_not_late: small_outboxes().with(|s| {
+        s.times.keep_alive_timeout = SHORT;
+        s.times.head_timeout = SHORT;
+    }),
     a_client_that_leaves_with_a_full_outbox_leaves_nothing: small_outboxes(),
 }
 
@@ -212,6 +216,26 @@ fn a_client_whose_input_rests_is_not_asked_for_pongs(gateway: &Gateway) {
     }
     // Afterwards it is asked again.
     assert_eq!(client.next(), Seen::Ping(Vec::new()));
+}
+
+/// So many that their answers fill every buffer on the way.
+const REQUESTS: usize = 6_000;
+
+fn requests_that_wait_for_a_slow_reader_are_not_late(gateway: &Gateway) {
+    let mut client = gateway.client();
+    client.set_reading(false);
+    for _ in 0..REQUESTS {
+        client.write(request("GET", "/health"));
+    }
+    until_input_rests(gateway);
+    assert!(gateway.sum(Number::HttpRequests) < REQUESTS as u64, "some wait");
+    gateway.pass(SHORT * 4);
+    client.set_reading(true);
+    for number in 0..REQUESTS {
+        assert_eq!(client.response().status, 200, "request {number}");
+    }
+    // With nothing left to ask it is closed as any other.
+    assert_eq!(client.end(), Ended::Fin);
 }
 
 fn a_client_that_leaves_with_a_full_outbox_leaves_nothing(gateway: &Gateway) {

@@ -6,6 +6,7 @@
 //! reaches.
 
 pub(crate) mod client;
+pub(crate) mod fossil;
 mod gateway;
 mod machine;
 mod real;

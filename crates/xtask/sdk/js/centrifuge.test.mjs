@@ -187,6 +187,35 @@ for (const format of FORMATS) {
     assert.deepEqual((await fence(at, members))[0], ['x']);
   });
 
+  test(`${format}: a subscription with deltas is sent what has changed and has the whole payloads`, async (t) => {
+    const at = gateway('strict', format);
+    const client = await connect(t, at);
+    const other = await connect(t, at);
+    const lengths = new Inbox();
+    client._transport._transport.addEventListener('message', (event) => lengths.push(Buffer.from(event.data).length));
+    const channel = fresh('delta:');
+    const weather = await subscribe(client, channel, { delta: 'fossil' });
+    const whole = await subscribe(other, channel);
+    lengths.all.length = 0;
+    const report = (n) => ({ place: 'Übersee 🌊', text: `só um texto — 文字 `.repeat(20), n, odd: 'é'.repeat(n % 5) });
+    const published = Array.from({ length: 50 }, (_, n) => report(n));
+    // One that has nothing in common with its neighbours, and is sent whole.
+    published.splice(25, 0, 'x'.repeat(300), { y: Array.from({ length: 50 }, (_, n) => n * n) });
+    for (const item of published) await at.publish(channel, item);
+    await weather.inbox.count(published.length, 'publications');
+    await whole.inbox.count(published.length, 'publications');
+    assert.deepEqual(data(weather.inbox), published);
+    assert.deepEqual(data(whole.inbox), published);
+    const length = Buffer.byteLength(JSON.stringify(report(0)));
+    const short = lengths.all.filter((bytes) => bytes < length / 2).length;
+    assert.ok(short >= published.length - 5, `${short} of ${lengths.all} are patches; ${length} is a whole one`);
+    // Whoever comes later begins with a whole one.
+    const late = await subscribe(await connect(t, at), channel, { delta: 'fossil' });
+    for (const item of published.slice(0, 3)) await at.publish(channel, item);
+    await late.inbox.count(3, 'publications');
+    assert.deepEqual(data(late.inbox), published.slice(0, 3));
+  });
+
   test(`${format}: what the gateway does not have yet is answered with 108, not with silence`, async (t) => {
     const client = await connect(t, gateway('strict', format));
     const news = await subscribe(client, fresh('news:'));

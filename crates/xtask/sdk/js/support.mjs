@@ -51,7 +51,7 @@ export function pack(at, value) {
   return at.format === 'protobuf' ? new TextEncoder().encode(JSON.stringify(value)) : value;
 }
 
-function unpack(at, payload) {
+export function unpack(at, payload) {
   return at.format === 'protobuf' ? JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(payload)) : payload;
 }
 
@@ -139,8 +139,8 @@ export async function connect(t, at, options = {}) {
 }
 
 // Subscribes and waits until the server has said yes; `inbox` keeps every publication from then on.
-export async function subscribe(client, channel) {
-  const subscription = client.newSubscription(channel);
+export async function subscribe(client, channel, options = {}) {
+  const subscription = client.newSubscription(channel, options);
   subscription.inbox = new Inbox();
   subscription.on('publication', (publication) => {
     subscription.inbox.push({ ...publication, data: unpack(client.at, publication.data) });

@@ -168,10 +168,10 @@ async def connected(gateway):
         await client.disconnect()
 
 
-async def subscribe(client, channel):
+async def subscribe(client, channel, **options):
     """A subscription that the server has said yes to; `.seen` keeps every publication from then on."""
     events = Publications()
-    subscription = client.new_subscription(channel, events=events)
+    subscription = client.new_subscription(channel, events=events, **options)
     subscription.seen, subscription.ended = events.inbox, events.ended
     await subscription.subscribe()
     await subscription.ready(timeout=DEADLINE)

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from centrifuge import ReplyError
+from centrifuge import DeltaType, ReplyError
 from centrifuge.protocol import client_pb2
 
 from support import API_KEY, Gateway, Inbox, connected, data, fence, fresh, payload, refusal, scenario, subscribe
@@ -156,6 +156,30 @@ async def test_refusals_reach_the_client_with_their_codes(form):
                 await call
             assert refused.value.code == 108
         assert await fence(at, news) == [[]]
+
+
+@either_format
+@scenario
+async def test_a_subscription_with_deltas_is_sent_what_has_changed_and_has_the_whole_payloads(form):
+    at = Gateway("strict", form)
+    published = [{"place": "Übersee 🌊", "text": "só um texto — 文字 " * 20, "n": n, "odd": "é" * (n % 5)} for n in range(50)]
+    # One that has nothing in common with its neighbours, and is sent whole.
+    published[25:25] = [[n * n for n in range(50)]]
+    async with connected(at) as client, connected(at) as latecomer:
+        weather = await subscribe(client, fresh("delta:"), delta=DeltaType.FOSSIL)
+        for item in published:
+            await at.publish(weather.channel, item)
+        await weather.seen.count(len(published), "publications")
+        assert data(weather.seen) == published
+        patches = [publication.delta for publication in weather.seen.all]
+        assert patches == [n not in (0, 25, 26) for n in range(len(published))]
+        # Whoever comes later begins with a whole one.
+        late = await subscribe(latecomer, weather.channel, delta=DeltaType.FOSSIL)
+        for item in published[:3]:
+            await at.publish(weather.channel, item)
+        await late.seen.count(3, "publications")
+        assert data(late.seen) == published[:3]
+        assert [publication.delta for publication in late.seen.all] == [False, True, True]
 
 
 @either_format

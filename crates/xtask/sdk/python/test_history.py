@@ -1,9 +1,11 @@
 """What the gateway keeps, as the unmodified Python client `centrifuge-python` sees it."""
 
 import pytest
-from centrifuge import ReplyError, StreamPosition
+from centrifuge import DeltaType, ReplyError, StreamPosition
 
-from support import DEADLINE, Gateway, Inbox, Publications, connected, data, fence, fresh, scenario
+from support import DEADLINE, Gateway, Inbox, Publications, connected, data, fence, fresh, payload, scenario
+
+either_format = pytest.mark.parametrize("form", ["json", "protobuf"])
 
 
 class Followed(Publications):
@@ -34,9 +36,10 @@ async def away(client, meanwhile):
     await client.ready(timeout=DEADLINE)
 
 
+@either_format
 @scenario
-async def test_a_client_that_was_away_gets_what_it_missed_in_order_and_once():
-    at = Gateway("strict")
+async def test_a_client_that_was_away_gets_what_it_missed_in_order_and_once(form):
+    at = Gateway("strict", form)
     async with connected(at) as client:
         kept = await follow(client, fresh("kept:"))
         await at.publish(kept.channel, 1)
@@ -55,9 +58,10 @@ async def test_a_client_that_was_away_gets_what_it_missed_in_order_and_once():
         assert await fence(at, kept) == [list(range(1, 42))]
 
 
+@either_format
 @scenario
-async def test_a_client_that_was_away_for_too_long_is_told_so():
-    at = Gateway("strict")
+async def test_a_client_that_was_away_for_too_long_is_told_so(form):
+    at = Gateway("strict", form)
     async with connected(at) as client:
         few = await follow(client, fresh("few:"))
 
@@ -70,9 +74,10 @@ async def test_a_client_that_was_away_for_too_long_is_told_so():
         assert await fence(at, few) == [[]]
 
 
+@either_format
 @scenario
-async def test_a_killed_connection_costs_nothing():
-    at = Gateway("strict")
+async def test_a_killed_connection_costs_nothing(form):
+    at = Gateway("strict", form)
     async with connected(at) as client:
         kept = await follow(client, fresh("kept:"))
         for n in range(1, 61):
@@ -81,22 +86,48 @@ async def test_a_killed_connection_costs_nothing():
                 # The transport under the client's feet, without a close frame, once the last one is replaced.
                 await client.ready(timeout=DEADLINE)
                 client._conn.transport.abort()
-        await kept.seen.find(lambda publication: publication.data == 60, "the last publication")
+        await kept.seen.find(lambda publication: payload(publication) == 60, "the last publication")
         assert data(kept.seen) == list(range(1, 61))
         assert all(began == (True, True) for began in kept.began.all[1:]) and len(kept.began.all) > 1
 
 
+@either_format
 @scenario
-async def test_a_subscriber_reads_the_history():
-    at = Gateway("strict")
+async def test_a_subscriber_reads_the_history(form):
+    at = Gateway("strict", form)
     async with connected(at) as client:
         kept = await follow(client, fresh("kept:"))
         places = [await at.publish(kept.channel, n) for n in range(1, 5)]
         epoch = places[0]["epoch"]
         page = await kept.history(limit=2, since=StreamPosition(offset=1, epoch=epoch))
-        assert ([item.data for item in page.publications], page.offset, page.epoch) == ([2, 3], 4, epoch)
+        assert ([payload(item) for item in page.publications], page.offset, page.epoch) == ([2, 3], 4, epoch)
         newest = await kept.history(limit=2, reverse=True)
-        assert [item.data for item in newest.publications] == [4, 3]
+        assert [payload(item) for item in newest.publications] == [4, 3]
         with pytest.raises(ReplyError) as refused:
             await kept.history(limit=1, since=StreamPosition(offset=1, epoch="abcdefgh"))
         assert refused.value.code == 112
+
+
+@either_format
+@scenario
+async def test_with_deltas_nothing_is_lost_or_mixed_up_by_killed_connections(form):
+    at = Gateway("strict", form)
+    published = [
+        {"place": "Übersee 🌊", "text": "só um texto — 文字 " * 20, "n": n, "odd": "é" * (n % 5)} for n in range(1, 61)
+    ]
+    async with connected(at) as client:
+        kept = await follow(client, fresh("kept:"), delta=DeltaType.FOSSIL)
+        for item in published:
+            await at.publish(kept.channel, item)
+            if item["n"] in (20, 40):
+                # The transport under the client's feet, without a close frame, once the last one is replaced.
+                await client.ready(timeout=DEADLINE)
+                await kept.seen.count(item["n"] - 5, "publications")
+                client._conn.transport.abort()
+        await kept.seen.find(lambda publication: payload(publication)["n"] == 60, "the last publication")
+        assert data(kept.seen) == published
+        assert all(began == (True, True) for began in kept.began.all[1:]) and len(kept.began.all) > 1
+        assert sum(publication.delta for publication in kept.seen.all) > 10, "some came as patches"
+        # What is read of the history is whole.
+        page = await kept.history(limit=2, reverse=True)
+        assert [payload(item) for item in page.publications] == published[:-3:-1]

@@ -4,15 +4,17 @@
 //! end to end: they are borrowed from the message as they stand and never become a tree.
 
 use super::super::{
-    REJECT_UNRECOVERED, SubscribeResult, json_publication, json_publications, json_string, json_subscribe_result, put,
+    REJECT_UNRECOVERED, SubscribeResult, json_about_publication, json_publication, json_publications, json_string,
+    json_subscribe_result, put,
 };
-use super::{Done, Malformed};
+use super::{Done, Malformed, Payload};
 use crate::command::{Command, Connect, History, Position, Request, Subscribe};
 use crate::disconnect::{ClientError, Unsubscribed};
 use crate::ids::ClientId;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// Takes the next command off the front of a message. `None` at its end.
 pub(super) fn next_command<'a>(message: &mut &'a [u8]) -> Option<Result<Command<'a>, Malformed>> {
@@ -253,13 +255,38 @@ pub(super) fn error(out: &mut Vec<u8>, id: u32, error: ClientError) {
     out.extend_from_slice(b"}}");
 }
 
-/// `{"push":{"channel":"c","pub":{"data":…}}}`
-pub(super) fn publication(out: &mut Vec<u8>, publication: &hub::Publication) {
+/// `{"push":{"channel":"c","pub":{"data":…}}}`, and `{"data":"…","delta":true}` of a patch.
+pub(super) fn publication(out: &mut Vec<u8>, publication: &hub::Publication, payload: Payload<'_>) {
     out.extend_from_slice(b"{\"push\":{\"channel\":");
     json_string(out, &publication.channel);
     out.extend_from_slice(b",\"pub\":{");
-    json_publication(out, publication);
+    match payload {
+        Payload::Whole => json_publication(out, publication),
+        Payload::Text => text_publication(out, publication),
+        Payload::Patch(patch) => {
+            out.extend_from_slice(b"\"data\":");
+            json_string(out, patch);
+            json_about_publication(out, publication);
+            out.extend_from_slice(b",\"delta\":true");
+        }
+    }
     out.extend_from_slice(b"}}}");
+}
+
+/// A publication for a subscription that takes deltas, whole: the text of its payload as a string.
+fn text_publication(out: &mut Vec<u8>, publication: &hub::Publication) {
+    out.extend_from_slice(b"\"data\":");
+    json_string(out, &String::from_utf8_lossy(&publication.data));
+    json_about_publication(out, publication);
+}
+
+/// Publications as they stand in the reply to a subscribe that takes deltas.
+pub(super) fn missed_texts(out: &mut Vec<u8>, publications: &[Arc<hub::Publication>]) {
+    for (i, publication) in publications.iter().enumerate() {
+        out.extend_from_slice(if i == 0 { b"{" } else { b",{" });
+        text_publication(out, publication);
+        out.push(b'}');
+    }
 }
 
 #[cfg(test)]
@@ -332,5 +359,8 @@ mod tests {
         out.clear();
         subscribed(&mut out, 2, &SubscribeResult::default());
         assert_eq!(out, br#"{"id":2,"subscribe":{}}"#);
+        out.clear();
+        subscribed(&mut out, 2, &SubscribeResult { delta: true, ..SubscribeResult::default() });
+        assert_eq!(out, br#"{"id":2,"subscribe":{"delta":true}}"#);
     }
 }

@@ -1,6 +1,7 @@
 //! Centrifugo's bidirectional client protocol, version 2, in its two formats: JSON in text messages, Protobuf in binary
 //! ones. Sessions do not know which; they ask their [`Format`].
 
+pub(crate) mod fossil;
 mod json;
 mod protobuf;
 
@@ -15,6 +16,17 @@ use wire::ws::OpCode;
 /// The message is not a list of commands: disconnect 3501.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
+
+/// What a push says of a publication's payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Payload<'a> {
+    /// All of it.
+    Whole,
+    /// All of it, to a subscription that takes deltas: in JSON a string, because a patch is none of JSON's values.
+    Text,
+    /// What makes it of the payload before.
+    Patch(&'a str),
+}
 
 /// A command whose result has nothing to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,9 +108,10 @@ impl Format {
         }
     }
 
-    /// Publications as they stand in the reply to a subscribe.
-    pub(crate) fn missed(self, out: &mut Vec<u8>, publications: &[Arc<Publication>]) {
+    /// Publications as they stand in the reply to a subscribe; whole, also to one that takes deltas.
+    pub(crate) fn missed(self, out: &mut Vec<u8>, publications: &[Arc<Publication>], takes_deltas: bool) {
         match self {
+            Self::Json if takes_deltas => json::missed_texts(out, publications),
             Self::Json => super::json_publications(out, publications),
             Self::Protobuf => protobuf::missed(out, publications),
         }
@@ -129,10 +142,10 @@ impl Format {
     }
 
     /// The push of a publication. Nothing in it may differ between two subscribers.
-    pub(crate) fn publication(self, out: &mut Vec<u8>, publication: &Publication) {
+    pub(crate) fn publication(self, out: &mut Vec<u8>, publication: &Publication, payload: Payload<'_>) {
         match self {
-            Self::Json => json::publication(out, publication),
-            Self::Protobuf => protobuf::publication(out, publication),
+            Self::Json => json::publication(out, publication, payload),
+            Self::Protobuf => protobuf::publication(out, publication, payload),
         }
     }
 }

@@ -25,7 +25,7 @@ fields! {
     push { CHANNEL = 2, PUB = 4, UNSUBSCRIBE = 7 }
     unsubscribe { CODE = 2, REASON = 3 }
     client_info { USER = 1, CLIENT = 2, CONN_INFO = 3, CHAN_INFO = 4 }
-    publication { DATA = 4, INFO = 5, OFFSET = 6, TAGS = 7, TIME = 9 }
+    publication { DATA = 4, INFO = 5, OFFSET = 6, TAGS = 7, DELTA = 8, TIME = 9 }
     connect_request { TOKEN = 1 }
     connect_result { CLIENT = 1, VERSION = 2, PING = 7, PONG = 8 }
     subscribe_request {
@@ -34,6 +34,7 @@ fields! {
     }
     subscribe_result {
         RECOVERABLE = 3, EPOCH = 6, PUBLICATIONS = 7, RECOVERED = 8, OFFSET = 9, POSITIONED = 10, WAS_RECOVERING = 12,
+        DELTA = 13,
     }
     stream_position { OFFSET = 1, EPOCH = 2 }
     history_request { CHANNEL = 1, LIMIT = 7, SINCE = 8, REVERSE = 9 }

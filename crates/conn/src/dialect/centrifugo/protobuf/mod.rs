@@ -20,7 +20,7 @@ mod tests;
 mod wire;
 
 use super::super::{REJECT_UNRECOVERED, SubscribeResult};
-use super::{Done, Malformed};
+use super::{Done, Malformed, Payload};
 use crate::command::{Command, Connect, History, Position, Request, Subscribe};
 use crate::disconnect::{ClientError, Unsubscribed};
 use crate::ids::ClientId;
@@ -249,17 +249,21 @@ pub(super) fn missed(out: &mut Vec<u8>, publications: &[Arc<Publication>]) {
 fn put_publications(out: &mut Vec<u8>, field: u32, publications: &[Arc<Publication>]) {
     for publication in publications {
         let expected = publication.data.len() + ENVELOPE_BYTES;
-        put_message(out, field, expected, |out| put_publication(out, publication));
+        put_message(out, field, expected, |out| {
+            put_bytes(out, field::publication::DATA, &publication.data);
+            put_about_publication(out, publication);
+        });
     }
 }
 
 /// All but the publications.
 fn put_subscribe_result(out: &mut Vec<u8>, result: &SubscribeResult) {
-    use field::subscribe_result::{EPOCH, OFFSET, POSITIONED, RECOVERABLE, RECOVERED, WAS_RECOVERING};
+    use field::subscribe_result::{DELTA, EPOCH, OFFSET, POSITIONED, RECOVERABLE, RECOVERED, WAS_RECOVERING};
     put_number(out, RECOVERABLE, u64::from(result.recoverable));
     put_number(out, RECOVERED, u64::from(result.recovered));
     put_number(out, POSITIONED, u64::from(result.positioned));
     put_number(out, WAS_RECOVERING, u64::from(result.was_recovering));
+    put_number(out, DELTA, u64::from(result.delta));
     if let Some(hub::Position { offset, epoch }) = result.position {
         put_bytes(out, EPOCH, epoch.to_string().as_bytes());
         put_number(out, OFFSET, offset.0);
@@ -299,20 +303,27 @@ pub(super) fn error(out: &mut Vec<u8>, id: u32, error: ClientError) {
     });
 }
 
-pub(super) fn publication(out: &mut Vec<u8>, publication: &Publication) {
-    let (channel, expected) = (publication.channel.as_bytes(), publication.data.len() + ENVELOPE_BYTES);
+pub(super) fn publication(out: &mut Vec<u8>, publication: &Publication, payload: Payload<'_>) {
+    let (data, is_patch) = match payload {
+        Payload::Whole | Payload::Text => (&*publication.data, false),
+        Payload::Patch(patch) => (patch.as_bytes(), true),
+    };
+    let (channel, expected) = (publication.channel.as_bytes(), data.len() + ENVELOPE_BYTES);
     put_delimited(out, expected + channel.len(), |out| {
         put_message(out, field::reply::PUSH, expected + channel.len(), |out| {
             put_bytes(out, field::push::CHANNEL, channel);
-            put_message(out, field::push::PUB, expected, |out| put_publication(out, publication));
+            put_message(out, field::push::PUB, expected, |out| {
+                put_bytes(out, field::publication::DATA, data);
+                put_about_publication(out, publication);
+                put_number(out, field::publication::DELTA, u64::from(is_patch));
+            });
         });
     });
 }
 
-/// The fields of a publication.
-fn put_publication(out: &mut Vec<u8>, publication: &Publication) {
-    use field::publication::{DATA, INFO, OFFSET, TAGS, TIME};
-    put_bytes(out, DATA, &publication.data);
+/// The fields of a publication but its payload.
+fn put_about_publication(out: &mut Vec<u8>, publication: &Publication) {
+    use field::publication::{INFO, OFFSET, TAGS, TIME};
     if let Some(info) = &publication.info {
         put_message(out, INFO, 0, |out| {
             put_bytes(out, field::client_info::USER, info.user.as_bytes());

@@ -211,8 +211,15 @@ proptest! {
             draft.tags = Some(Box::new(tags));
         }
         let mut out = Vec::new();
-        publication(&mut out, &numbered(draft));
-        prop_assert_eq!(schema::replies(&out).expect("Protobuf"), [json!({"push": push})]);
+        let publication = numbered(draft);
+        super::publication(&mut out, &publication, Payload::Whole);
+        super::publication(&mut out, &publication, Payload::Text);
+        // A patch is no JSON; this one is, for what reads it.
+        super::publication(&mut out, &publication, Payload::Patch("\"patch\""));
+        let mut patched = push.clone();
+        (patched["pub"]["data"], patched["pub"]["delta"]) = (json!("patch"), json!(true));
+        let expected = [json!({"push": &push}), json!({"push": &push}), json!({"push": patched})];
+        prop_assert_eq!(schema::replies(&out).expect("Protobuf"), expected);
     }
 }
 
