@@ -8,6 +8,7 @@ use crate::handler::ConnId;
 /// Free -> Connecting -> Open -> Flushing -> Lingering -> Ending -> Free
 ///   \---(accepted)------^ |        |            |        ^  \-> Zombie -> Free
 ///                         \--------+------------+--------/
+/// Free -> Refusing -> Lingering
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum State {
@@ -21,6 +22,8 @@ pub(crate) enum State {
     Flushing,
     /// Our FIN is sent; input is discarded until the peer's.
     Lingering,
+    /// Over the limit: is answered when the first of its request comes, or some time later without it.
+    Refusing,
     /// To be closed and reported at the end of this phase.
     Ending,
     /// Closed and reported, but the kernel still holds an operation; the slot must not be reused before it completes.

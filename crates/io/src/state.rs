@@ -10,9 +10,9 @@ use crate::handler::{Class, Closed, ConnId, How, Target};
 use crate::options::Options;
 use crate::slots::{Slots, State, flag};
 
-/// Connections over the limit that may at one time wait for the peer to read its answer. More than these are closed
-/// right after it was sent, so that their answer may be lost to an RST.
-pub(crate) const REFUSED_MAX: usize = 64;
+/// Connections over the limit that one driver keeps at a time until their request has come and their answer was read, each
+/// with a descriptor. More than these are answered and closed at once, so that their answer may be lost to an RST.
+pub const REFUSED_MAX: usize = 64;
 
 /// The most connections of one driver; indices above it name listeners and the like.
 pub(crate) const CONNECTIONS_MAX: usize = 0xFFF0_0000;
@@ -162,7 +162,7 @@ impl Io {
                 self.queue_send(id.index(), Class::Reply);
                 self.queue_read(id.index()); // discards what waits, also when it was paused
             }
-            (State::Flushing | State::Lingering, How::Flush) => {}
+            (State::Flushing | State::Lingering | State::Refusing, How::Flush) => {}
             (_, How::Now | How::Reset) | (State::Connecting, How::Flush) => {
                 if how == How::Reset {
                     slot.set(flag::RESET);

@@ -87,6 +87,8 @@ macro_rules! claims {
                 an_alarm_wakes_the_driver_and_again_does_not_wait
                 a_full_worker_answers_and_closes
                 refused_connections_do_not_linger_for_ever
+                a_refused_client_is_answered_behind_the_first_of_its_request
+                a_refused_client_that_has_nothing_to_ask_is_answered_at_once
                 stop_accepting_serves_the_queue_first
                 replies_flush_before_broadcasts_and_both_in_order
                 the_smallest_budgets_starve_nobody
