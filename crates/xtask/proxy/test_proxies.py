@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from support import DEADLINE, DEPLOY, FACTOR, FILES, PROXIES, SILENCE, scenario, until
+from support import DEADLINE, DEPLOY, FACTOR, FILES, HOST, PROXIES, SILENCE, scenario, until
 from support import client, gateway, handshake, proxy, request, upstream
 from websockets.exceptions import InvalidStatus
 
@@ -121,7 +121,19 @@ async def test_a_page_of_the_same_host_and_port_may_connect_and_one_of_the_next_
         async with handshake(through, origin=f"https://{through.host}"):
             pass
         with pytest.raises(InvalidStatus) as refused:
-            async with handshake(through, origin=f"https://localhost:{through.port ^ 1}"):
+            async with handshake(through, origin=f"https://{HOST}:{through.port ^ 1}"):
+                pass
+        assert refused.value.response.status_code == 403
+
+
+@each
+@scenario
+async def test_a_host_that_the_gateway_was_not_told_is_refused(name):
+    async with gateway() as at, proxy(name, at.public) as through:
+        async with handshake(through, host=through.host):
+            pass
+        with pytest.raises(InvalidStatus) as refused:
+            async with handshake(through, host=f"other.example.com:{through.port}"):
                 pass
         assert refused.value.response.status_code == 403
 
