@@ -67,7 +67,7 @@ pub enum Note {
         /// The Origin header.
         origin: String,
     },
-    /// Status 403: a name that is not this machine's, on a listener that is for this machine only.
+    /// Status 403: a name that is neither this machine's nor listed, where only such are answered.
     HostRefused {
         /// The Host header.
         host: String,
@@ -97,7 +97,7 @@ impl fmt::Display for Note {
                 write!(f, "403: a page from origin {origin:?}: add it to `public.origins` to let it in")
             }
             Self::HostRefused { host } => {
-                write!(f, "403: Host {host:?} on a listener for this machine only (localhost, 127.0.0.1, [::1])")
+                write!(f, "403: Host {host:?} is no name of this machine: add it to `public.hosts` to answer to it")
             }
         }
     }

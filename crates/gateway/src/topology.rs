@@ -134,6 +134,7 @@ pub fn settings(config: &Config, dev: bool) -> Result<Settings, String> {
     let namespaces = if config.client.insecure { namespaces.accepting_unknown() } else { namespaces };
     let pages = if config.demo.enabled { crate::demo::pages() } else { Vec::new() };
     let only_this_machine = dev || config.public.listen.iter().all(|address| address.is_loopback());
+    let names: Vec<_> = config.public.hosts.iter().map(|name| (**name).clone()).collect();
     Ok(Settings {
         version: format!("tidegate {}", env!("CARGO_PKG_VERSION")),
         endpoints: Endpoints {
@@ -142,7 +143,7 @@ pub fn settings(config: &Config, dev: bool) -> Result<Settings, String> {
             echo: config.public.echo,
         },
         origins: OriginPolicy::new(config.public.origins.iter().map(|origin| (**origin).clone()).collect()),
-        hosts: if only_this_machine { HostPolicy::Loopback } else { HostPolicy::Any },
+        hosts: if only_this_machine || !names.is_empty() { HostPolicy::OwnAnd(names) } else { HostPolicy::Any },
         anonymous: config.client.anonymous,
         insecure: config.client.insecure,
         namespaces,

@@ -125,6 +125,31 @@ fn sighup_brings_new_keys_and_a_bad_file_keeps_the_old_ones() {
 }
 
 #[test]
+fn a_reload_takes_new_hosts() {
+    let text = |hosts: &str| format!("[public]\nhosts = {hosts}\n[client]\nanonymous = true\n");
+    let file = config(&text("[]"));
+    let mut gateway = start(&["serve", "--config", path(&file)]);
+    let status = |gateway: &Running, host: &str| {
+        let head = format!("GET /health HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        ask(&gateway.public, &head).lines().next().unwrap_or_default().to_owned()
+    };
+    assert_eq!(status(&gateway, "push.example.com"), "HTTP/1.1 403 Forbidden");
+    assert_eq!(status(&gateway, "localhost"), "HTTP/1.1 200 OK");
+    std::fs::write(file.path(), text("['push.example.com']")).expect("writable");
+    gateway.signal("HUP");
+    gateway.read_until("the new configuration is in force");
+    // By letter to each worker, as with origins below.
+    while status(&gateway, "push.example.com") != "HTTP/1.1 200 OK" {}
+    assert_eq!(status(&gateway, "pull.example.com"), "HTTP/1.1 403 Forbidden");
+    std::fs::write(file.path(), text("['push.example.com:443']")).expect("writable");
+    gateway.signal("HUP");
+    let why = gateway.read_until("reload: ");
+    assert!(why.contains(":2:10") && why.contains("public.hosts"), "{why}");
+    gateway.read_until("the old configuration stays in force");
+    assert_eq!(status(&gateway, "push.example.com"), "HTTP/1.1 200 OK");
+}
+
+#[test]
 fn a_reload_lets_new_origins_in() {
     let text = |origins: &str| format!("[public]\norigins = {origins}\n");
     let file = config(&text("[]"));

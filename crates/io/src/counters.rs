@@ -44,6 +44,8 @@ pub struct Counters {
     pub tick_nanoseconds: Counter,
     /// Times the kernel was entered for completions or to submit operations; io_uring only.
     pub enters: Counter,
+    /// Operations given to the kernel; io_uring only.
+    pub operations: Counter,
     /// Times the wait was ended by another thread's wake.
     pub wakes: Counter,
     /// Times the clock jumped and deadlines were moved.

@@ -100,5 +100,5 @@ pub use counters::Counters;
 pub use handler::{Class, Closed, ConnId, Driver, Flow, Handler, How, Kind, Peer, PeerAddress, Target};
 pub use listener::{Address, Listener};
 pub use options::{Budgets, Options};
-pub use state::Io;
+pub use state::{Io, REFUSED_MAX};
 pub use wake::{Wake, WakeReceiver};

@@ -5,7 +5,8 @@ use std::time::Duration;
 /// Settings of one driver.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Connections open at the same time. One more is accepted, gets `full_answer` and is closed.
+    /// Connections open at the same time. One more is accepted, gets `full_answer` when it has begun to send, or after a
+    /// second, and is closed. Up to [`REFUSED_MAX`](crate::REFUSED_MAX) descriptors beside these are used for that.
     pub connections_max: usize,
     /// How long [`How::Flush`](crate::How::Flush) may take to send, and then again to wait for the peer's FIN.
     pub linger: Duration,

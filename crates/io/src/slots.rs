@@ -8,6 +8,7 @@ use crate::handler::ConnId;
 /// Free -> Connecting -> Open -> Flushing -> Lingering -> Ending -> Free
 ///   \---(accepted)------^ |        |            |        ^  \-> Zombie -> Free
 ///                         \--------+------------+--------/
+/// Free -> Refusing -> Lingering
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum State {
@@ -21,6 +22,8 @@ pub(crate) enum State {
     Flushing,
     /// Our FIN is sent; input is discarded until the peer's.
     Lingering,
+    /// Over the limit: is answered when the first of its request comes, or some time later without it.
+    Refusing,
     /// To be closed and reported at the end of this phase.
     Ending,
     /// Closed and reported, but the kernel still holds an operation; the slot must not be reused before it completes.
@@ -57,6 +60,8 @@ pub(crate) mod flag {
     pub(crate) const WRITE_ARMED: u16 = 1 << 13;
     /// Close with RST.
     pub(crate) const RESET: u16 = 1 << 14;
+    /// Close without waiting for the peer's FIN.
+    pub(crate) const FINISH: u16 = 1 << 15;
 
     pub(crate) const OF_THE_SLOT: u16 = QUEUED_READ | QUEUED_REPLY | QUEUED_BROADCAST;
 }

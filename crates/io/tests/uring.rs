@@ -15,6 +15,9 @@ struct Echo {
     closed: usize,
     /// Closed as soon as anything is received, by each other.
     pairs: bool,
+    /// A connection stays when its client has gone.
+    keeps_ended: bool,
+    ends: usize,
 }
 
 impl Handler for Echo {
@@ -25,7 +28,10 @@ impl Handler for Echo {
     fn received(&mut self, io: &mut Io, id: ConnId, bytes: &mut [u8]) -> Flow {
         assert!(self.outboxes.contains_key(&id), "received after its close was reported");
         if bytes.is_empty() {
-            io.close(id, How::Now);
+            self.ends += 1;
+            if !self.keeps_ended {
+                io.close(id, How::Now);
+            }
             return Flow::Continue;
         }
         self.received += bytes.len();
@@ -151,6 +157,39 @@ fn closing_more_connections_in_a_tick_than_the_submission_queue_holds_closes_the
         assert_eq!(client.read(&mut [0; 1]).unwrap(), 0, "FIN, at once");
     }
     assert_eq!(TcpStream::connect(address).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
+/// How many operations and calls it takes to close each of ten of so many connections, one by one.
+fn cost_of_ten_closes(connections: usize) -> (Vec<u64>, u64) {
+    let (mut driver, address) = driver(Options { connections_max: connections, ..Options::default() });
+    let mut echo = Echo { keeps_ended: true, ..Echo::default() };
+    for chunk in (0..connections).collect::<Vec<_>>().chunks(500) {
+        // Their clients leave at once, since a process has descriptors for one end of so many only; the poll stays armed.
+        chunk.iter().for_each(|_| drop(TcpStream::connect(address).unwrap()));
+        until(&mut driver, &mut echo, "all open", |echo, _| echo.opened.len() == chunk[chunk.len() - 1] + 1);
+    }
+    until(&mut driver, &mut echo, "every end is seen", |echo, _| echo.ends == connections);
+    let counters = driver.io().counters();
+    let mut operations = Vec::new();
+    let enters = counters.enters.load();
+    for number in 0..10 {
+        let (before, id) = (counters.operations.load(), echo.opened[number * connections / 10]);
+        driver.io().close(id, How::Now);
+        until(&mut driver, &mut echo, "it is closed", |echo, _| echo.closed > number);
+        // Its slot is given to the next one when the kernel is done with it.
+        driver.tick(&mut echo, Some(Duration::ZERO)).unwrap();
+        operations.push(counters.operations.load() - before);
+    }
+    (operations, counters.enters.load() - enters)
+}
+
+#[test]
+fn closing_one_of_ten_thousand_connections_asks_the_kernel_for_no_more_than_one_of_ten() {
+    let few = cost_of_ten_closes(10);
+    let many = cost_of_ten_closes(10_000);
+    assert_eq!(many.0, [2; 10], "one poll taken off by its tag, one socket closed");
+    assert_eq!(few.0, many.0);
+    assert!(many.1 <= few.1.max(20) + 10, "{} calls, {} with ten", many.1, few.1);
 }
 
 #[test]

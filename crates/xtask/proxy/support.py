@@ -97,13 +97,17 @@ class Process:
 
 # --- the gateway
 
-GATEWAY = """
+# On 127.0.0.1, behind a proxy that passes on the Host of its clients.
+HOST = "push.example.com"
+GATEWAY = f"""
+[public]
+hosts = ["{HOST}"]
 [api]
 insecure = true
 [client]
 anonymous = true
 insecure = true
-ping_interval = "{ping_s}s"
+ping_interval = "{int(25 / FACTOR)}s"
 pong_timeout = "1500ms"
 [drain]
 time = "1s"
@@ -115,7 +119,7 @@ class Gateway:
 
     def __init__(self, folder, extra):
         config = folder / "tidegate.toml"
-        config.write_text(GATEWAY.format(ping_s=int(25 / FACTOR)))
+        config.write_text(GATEWAY)
         listen = ["--listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0"]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("TIDEGATE_")}
         self.process = Process(
@@ -241,7 +245,7 @@ class Proxy:
         upstreams = (upstreams * 2)[:2]
         listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port, fd = listener.getsockname()[1], listener.fileno()
-        self.host = f"localhost:{self.port}"
+        self.host = f"{HOST}:{self.port}"
         certify(folder)
         shipped = with_silence((DEPLOY / FILES[name]).read_text(), name, milliseconds)
         file, program, environment = folder / "proxy.conf", told(f"TIDEGATE_TEST_{name.upper()}"), dict(os.environ)
@@ -307,12 +311,12 @@ async def proxy(name, *upstreams, milliseconds=lambda seconds: int(1000 * second
 
 @functools.cache
 def certificate():
-    """(key, certificate) for localhost, made once."""
+    """(key, certificate) for HOST, made once."""
     with temporary_folder() as folder:
         key, certificate = folder / "key.pem", folder / "certificate.pem"
         subprocess.run(
             [told("TIDEGATE_TEST_OPENSSL"), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"]
-            + ["-nodes", "-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+            + ["-nodes", "-days", "1", "-subj", f"/CN={HOST}", "-addext", f"subjectAltName=DNS:{HOST}"]
             + ["-keyout", key, "-out", certificate],
             check=True,
             capture_output=True,
@@ -379,7 +383,7 @@ class Client:
 @contextlib.asynccontextmanager
 async def handshake(proxy, host=None, origin=None):
     uri = f"wss://{host or proxy.host}/connection/websocket"
-    options = {"ssl": trust(), "host": "127.0.0.1", "port": proxy.port, "server_hostname": "localhost", "proxy": None}
+    options = {"ssl": trust(), "host": "127.0.0.1", "port": proxy.port, "server_hostname": HOST, "proxy": None}
     async with connect(uri, origin=origin, ping_interval=None, open_timeout=DEADLINE, **options) as connection:
         yield connection
 
@@ -450,7 +454,7 @@ async def upstream():
 
 async def request(proxy, path, *lines):
     """The connection after a request by hand: (reader, writer)."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port, ssl=trust(), server_hostname="localhost")
+    reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port, ssl=trust(), server_hostname=HOST)
     head = [f"GET {path} HTTP/1.1", f"Host: {proxy.host}", *lines]
     writer.write("".join(f"{line}\r\n" for line in [*head, ""]).encode())
     return reader, writer

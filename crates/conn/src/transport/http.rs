@@ -151,7 +151,8 @@ impl Cx<'_> {
     fn try_answer(&mut self, request: &Request<'_>, keep_alive: bool) -> Result<Answer, Refusal> {
         if !self.shared.settings.hosts.allows(request.host()) {
             self.note(Note::HostRefused { host: request.host().unwrap_or_default().to_owned() });
-            return Err(Refusal::forbidden("this listener answers only to localhost, 127.0.0.1 and [::1]"));
+            let text = "this gateway answers only to localhost, 127.0.0.1, [::1] and the names in public.hosts";
+            return Err(Refusal::forbidden(text));
         }
         let found = route(request.path(), &self.shared.settings);
         match found {

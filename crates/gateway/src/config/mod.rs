@@ -17,6 +17,7 @@
 //! ```
 
 mod address;
+mod hosts;
 mod layers;
 mod levels;
 mod origins;
@@ -26,6 +27,7 @@ mod sections;
 mod values;
 
 pub use address::Address;
+pub use hosts::HostPattern;
 pub use levels::Levels;
 pub use origins::OriginPattern;
 pub use problem::{Problem, Source};

@@ -134,6 +134,12 @@ fn listeners(rules: &mut Rules, config: &Config, dev: bool) {
             "listen on 127.0.0.1, [::1] or a Unix socket; or leave out --dev and use `tidegate serve --config FILE`",
         );
     }
+    rules.holds(
+        &["public.hosts"],
+        !dev || public.hosts.is_empty(),
+        || "a name is for clients of other machines, and --dev lets everybody do everything".into(),
+        "leave it out; or leave out --dev and use `tidegate serve --config FILE`",
+    );
     if dev {
         return; // Said already, and the hints below would lead astray.
     }
@@ -144,6 +150,14 @@ fn listeners(rules: &mut Rules, config: &Config, dev: bool) {
             config.client.anonymous,
             || format!("{address} can be reached from other machines, and this version knows no tokens to tell clients apart"),
             "set client.anonymous = true to let everybody in on purpose, or listen on 127.0.0.1",
+        );
+    }
+    if remote(&public.listen).is_none() {
+        rules.holds(
+            &["public.hosts", "client.anonymous"],
+            public.hosts.is_empty() || config.client.anonymous,
+            || "a name is for clients of other machines, and this version knows no tokens to tell clients apart".into(),
+            "set client.anonymous = true to let everybody in on purpose, or leave out the names",
         );
     }
     if let Some(address) = remote(&api.listen) {

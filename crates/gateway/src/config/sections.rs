@@ -1,6 +1,7 @@
 //! The sections of the config file with their defaults. `deploy/tidegate.toml` gives the reasons.
 
 use super::address::Address;
+use super::hosts::HostPattern;
 use super::levels::Levels;
 use super::origins::OriginPattern;
 use super::values::{Bytes, Count, Secret, Time, choice, whole};
@@ -127,6 +128,8 @@ impl Default for Workers {
 pub struct Public {
     /// Where they listen.
     pub listen: Vec<Address>,
+    /// Names under which clients reach it.
+    pub hosts: Vec<HostPattern>,
     /// Pages of other hosts that may connect.
     pub origins: Vec<OriginPattern>,
     /// `/connection/websocket` answers.
@@ -141,6 +144,7 @@ impl Default for Public {
     fn default() -> Self {
         Self {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 8000)).into()],
+            hosts: Vec::new(),
             origins: Vec::new(),
             websocket: true,
             uni_websocket: false,

@@ -7,8 +7,8 @@ use crate::config::{Config, Count, Pin, PrivateTables, WORKERS_MAX};
 /// connections, /proc readings.
 const FILES_RESERVED: u64 = 512;
 
-/// Files of each worker that are not client connections: epoll or ring, listeners, spare ones for refusals.
-const FILES_PER_WORKER: u64 = 32;
+/// Files of each worker that are not clients it serves: epoll or ring, listeners, and clients that are being refused.
+const FILES_PER_WORKER: u64 = 32 + io::REFUSED_MAX as u64;
 
 /// How the machine is used, for the start message and the metrics.
 #[derive(Debug, Clone)]
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn auto_takes_private_tables_only_where_one_table_is_too_small() {
-        let (small, machine) = (20_000 - 512 - 320, machine(2, 20_000));
+        let (small, machine) = (20_000 - 512 - 960, machine(2, 20_000));
         let layout = decide(wanting(small), &machine).unwrap();
         assert!(!layout.private_tables);
         let layout = decide(wanting(small + 1), &machine).unwrap();
@@ -194,7 +194,7 @@ mod tests {
         assert_eq!(layout.connections_max, u64::from(small + 1));
         let off = Workers { private_fd_tables: PrivateTables::Off, ..wanting(small + 1) };
         let error = decide(off, &machine).unwrap_err();
-        assert!(error.contains("serves 19168 connections"), "{error}");
+        assert!(error.contains("serves 18528 connections"), "{error}");
         let on = Workers { private_fd_tables: PrivateTables::On, ..wanting(1) };
         assert!(decide(on, &machine).unwrap().private_tables);
     }
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_told_the_number_of_workers_that_it_takes() {
-        let each = 20_000 - 32 - 11;
+        let each = 20_000 - 96 - 11;
         assert_eq!(decide(wanting(each * 10), &machine(2, 20_000)).unwrap().connections_max, u64::from(each * 10));
         let error = decide(wanting(each * 10 + 1), &machine(2, 20_000)).unwrap_err();
         assert!(error.contains("workers.count = 11 and workers.private_fd_tables"), "{error}");

@@ -13,7 +13,7 @@ struct Refused {
     hint: &'static str,
 }
 
-const REFUSED: [Refused; 26] = [
+const REFUSED: [Refused; 29] = [
     Refused {
         text: "[outbox]\nhigh_watre = '1KiB'\nlow_water = 1",
         twin: ("watre", "water"),
@@ -133,6 +133,30 @@ const REFUSED: [Refused; 26] = [
         key: "public.origins",
         message: "not an origin",
         hint: "write \"*\"",
+    },
+    Refused {
+        text: "[public]\nhosts = ['*']\n[client]\nanonymous = true",
+        twin: ("'*'", "'*.example.com'"),
+        at: (2, 10),
+        key: "public.hosts",
+        message: "\"*\" is not a host name",
+        hint: "none for every name",
+    },
+    Refused {
+        text: "[client]\nanonymous = true\n[public]\nhosts = ['push.example.com', 'a.example.com:443']",
+        twin: (":443", ""),
+        at: (4, 30),
+        key: "public.hosts",
+        message: "not a host name",
+        hint: "leave out the port",
+    },
+    Refused {
+        text: "[public]\nhosts = 'push.example.com'\n[client]\nanonymous = true",
+        twin: ("'push.example.com'", "['push.example.com']"),
+        at: (2, 9),
+        key: "public.hosts",
+        message: "expected a sequence",
+        hint: "",
     },
     Refused {
         text: "[client]\nping_interval = 25",

@@ -18,6 +18,7 @@ fn dev_refuses_an_address_that_other_machines_reach() {
     for (text, twin) in [
         ("[api]\nlisten = ['[::]:9000']", "[api]\nlisten = ['[::1]:9000']"),
         ("[public]\nlisten = ['127.0.0.1:1', '10.0.0.1:1']", "[public]\nlisten = ['127.0.0.1:1', 'unix:/a']"),
+        ("[public]\nhosts = ['push.example.com']", "[public]\nhosts = []"),
     ] {
         let problems = bad(load_text(text, true, &[], Flags::default()), text);
         assert!(problems.len() == 1 && matches!(problems[0].source, Source::File { line: 2, .. }), "{problems:#?}");
@@ -54,6 +55,18 @@ fn listening_to_the_world_has_to_be_asked_for_by_name() {
     good(from_text(&format!("{public}[client]\nanonymous = true")), "asked for");
     // What lets clients do everything does not let everybody in.
     bad(from_text(&format!("{public}[client]\ninsecure = true")), "asked for something else");
+
+    let hosts = "[public]\nhosts = ['push.example.com']\n";
+    let problems = bad(from_text(hosts), hosts);
+    assert!(
+        problems.len() == 1
+            && matches!(problems[0].source, Source::File { line: 2, .. })
+            && problems[0].hint.as_ref().unwrap().contains("client.anonymous = true"),
+        "{problems:#?}"
+    );
+    good(from_text(&format!("{hosts}[client]\nanonymous = true")), "asked for");
+    let both = "[public]\nlisten = ['0.0.0.0:8000']\nhosts = ['push.example.com']\n";
+    assert_eq!(bad(from_text(both), both).len(), 1, "said once");
 
     let api = "[api]\nlisten = ['0.0.0.0:9000']\n";
     let problems = bad(from_text(api), api);

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 on_every_driver! {
     a_rebinding_host_is_refused_on_every_path: Setup::dev(),
     any_host_is_answered_on_a_public_listener: Setup::dev().with(|s| s.hosts = HostPolicy::Any),
+    a_listed_host_is_answered_and_others_are_not: Setup::dev().with(|s| s.hosts = hosts(&["*.push.example"])),
     a_page_of_another_site_is_refused: Setup::dev(),
     a_listed_page_is_let_in: Setup::dev().with(|s| s.origins = origins(&["https://app.example"])),
     a_token_is_refused_because_it_cannot_be_checked: Setup::dev(),
@@ -23,6 +24,10 @@ on_every_driver! {
     channel_names_are_limited: Setup::dev(),
     subscribing_twice_is_an_error: Setup::dev(),
     subscriptions_of_other_kinds_are_refused: Setup::dev(),
+}
+
+fn hosts(list: &[&str]) -> HostPolicy {
+    HostPolicy::OwnAnd(list.iter().map(|host| host.parse().expect("a host")).collect())
 }
 
 fn origins(list: &[&str]) -> OriginPolicy {
@@ -69,6 +74,21 @@ fn any_host_is_answered_on_a_public_listener(gateway: &Gateway) {
         let mut client = gateway.client();
         client.write(handshake(target, "push.example", Some("https://push.example")));
         client.await_upgrade(None);
+    }
+}
+
+fn a_listed_host_is_answered_and_others_are_not(gateway: &Gateway) {
+    for target in ENDPOINTS {
+        for host in ["eu.push.example", "eu.push.example:8443", "localhost:8000"] {
+            let mut client = gateway.client();
+            client.write(handshake(target, host, Some(&format!("https://{host}"))));
+            client.await_upgrade(None);
+        }
+        for host in ["push.example", "eu.push.example.evil.example", "evil.example:8443"] {
+            let mut client = gateway.client();
+            client.write(handshake(target, host, Some(&format!("https://{host}"))));
+            assert_eq!(client.response().status, 403, "{host} {target}");
+        }
     }
 }
 

@@ -11,6 +11,9 @@ use crate::state::{Accepting, REFUSED_MAX};
 /// How long accepting pauses when the kernel has no memory for another connection.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How long a refused peer may take to send the first of its request; then it is answered without.
+pub(super) const REFUSED_WAIT: Duration = Duration::from_secs(1);
+
 /// How long a refused peer may take to read its answer and close.
 const REFUSED_LINGER: Duration = Duration::from_secs(1);
 
@@ -108,19 +111,27 @@ impl<S: Sockets> Core<S> {
         handler.opened(&mut self.io, id, Peer { address, listener: listener as u16, outbound: false });
     }
 
-    /// Over the limit. A close with the peer's request unread would send RST, which can destroy the answer on its way;
-    /// so up to [`REFUSED_MAX`] of these wait for the peer's FIN in slots of their own, unknown to the handler.
+    /// Over the limit. An answer that comes before the request is no answer to some proxies: nginx 1.22 takes the
+    /// connection for broken and blames the next server for it. And a close with the request unread would send RST, which
+    /// can destroy the answer on its way. So up to [`REFUSED_MAX`] of these wait in slots of their own, unknown to the
+    /// handler, for the first bytes of the request, and then for the peer's FIN, each for a bounded time.
     fn admit_refused(&mut self, socket: S::Accepted) {
         self.io.counters.refused_full.add(1);
         let slot =
-            if self.io.refused < REFUSED_MAX { self.io.slots.allocate(State::Lingering, flag::REFUSED) } else { None };
+            if self.io.refused < REFUSED_MAX { self.io.slots.allocate(State::Refusing, flag::REFUSED) } else { None };
         let Some(id) = slot else { return self.sockets.refuse(socket, &self.full_answer) };
         if self.sockets.adopt(id, socket).is_err() {
             self.io.slots.release(id.index());
             return;
         }
         self.io.refused += 1;
-        self.sockets.answer(id.index(), &self.full_answer);
-        self.io.deadlines.set(id.index(), self.io.now + REFUSED_LINGER);
+        self.io.deadlines.set(id.index(), self.io.now + REFUSED_WAIT);
+    }
+
+    /// The refused peer has sent some of its request, or will not.
+    pub(super) fn answer_refused(&mut self, index: u32) {
+        self.sockets.answer(index, &self.full_answer);
+        self.io.slots.at(index).state = State::Lingering;
+        self.io.deadlines.set(index, self.io.now + REFUSED_LINGER);
     }
 }

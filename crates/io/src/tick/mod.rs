@@ -108,7 +108,7 @@ impl<S: Sockets> Core<S> {
         }
         match slot.state {
             State::Connecting => self.io.queue_read(id.index()),
-            State::Open | State::Flushing | State::Lingering => {
+            State::Open | State::Flushing | State::Lingering | State::Refusing => {
                 if what.writable && slot.has(flag::BLOCKED) {
                     slot.clear(flag::BLOCKED);
                     slot.set(flag::DIRTY);
@@ -193,7 +193,7 @@ impl<S: Sockets> Core<S> {
             slot.clear(flag::QUEUED_READ | flag::READABLE);
             match slot.state {
                 _ if !readable => {}
-                State::Open | State::Flushing | State::Lingering => {
+                State::Open | State::Flushing | State::Lingering | State::Refusing => {
                     reads += 1;
                     if slot.has(flag::FIN) || (slot.has(flag::PAUSED) && slot.state == State::Open) {
                         // Nothing to receive, or nobody to receive it; but a broken connection is given up at once.
@@ -231,7 +231,7 @@ impl<S: Sockets> Core<S> {
         let index = self.turns[turn];
         self.io.counters.reads.add(1);
         // An earlier turn's handler may have closed this connection; what was received ahead goes with it.
-        if !matches!(self.io.slots.at(index).state, State::Open | State::Flushing | State::Lingering) {
+        if matches!(self.io.slots.at(index).state, State::Free | State::Ending | State::Zombie) {
             return 0;
         }
         let full = self.sockets.recv_bytes(&self.pool);
@@ -243,6 +243,9 @@ impl<S: Sockets> Core<S> {
                 received(&mut self.io, handler, index, bytes, n == full);
                 if let Some(bytes) = self.pool.get_mut(..n) {
                     self.sockets.consumed(bytes);
+                }
+                if self.io.slots.at(index).state == State::Refusing {
+                    self.answer_refused(index);
                 }
                 return n;
             }
@@ -265,6 +268,11 @@ impl<S: Sockets> Core<S> {
                 handler.received(&mut self.io, id, &mut []);
             }
             State::Lingering => self.io.end(index, Closed::ByUs),
+            State::Refusing => {
+                // It sends no request, and may still read.
+                self.answer_refused(index);
+                self.io.end(index, Closed::ByUs);
+            }
             _ => {}
         }
     }
@@ -298,6 +306,7 @@ impl<S: Sockets> Core<S> {
                     self.io.end(index, Closed::LingerExpired);
                 }
                 State::Lingering => self.io.end(index, Closed::LingerExpired),
+                State::Refusing => self.answer_refused(index),
                 State::Free | State::Ending | State::Zombie => {}
             }
         }
@@ -383,7 +392,7 @@ impl<S: Sockets> Core<S> {
         match slot.state {
             State::Zombie => self.io.slots.release(id.index()),
             State::Open | State::Flushing => self.finish_send(handler, id, result, gathered),
-            State::Free | State::Connecting | State::Lingering | State::Ending => {}
+            State::Free | State::Connecting | State::Lingering | State::Refusing | State::Ending => {}
         }
     }
 
@@ -446,6 +455,9 @@ impl<S: Sockets> Core<S> {
             let why = if slot.has(flag::PEER_FIRST) { Closed::ByPeer } else { Closed::ByUs };
             return self.io.end(index, why);
         }
+        if slot.has(flag::FINISH) && !slot.has(flag::READABLE) {
+            return self.io.end(index, Closed::ByUs);
+        }
         slot.state = State::Lingering;
         self.sockets.shutdown(index);
         self.io.deadlines.set(index, self.io.now + self.io.linger);
@@ -487,7 +499,7 @@ impl<S: Sockets> Core<S> {
     /// The kernel no longer watches the connection, which is of no use then.
     pub(crate) fn fail(&mut self, id: ConnId, errno: i32) {
         if let Some(slot) = self.io.slots.find(id)
-            && matches!(slot.state, State::Connecting | State::Open | State::Flushing | State::Lingering)
+            && !matches!(slot.state, State::Free | State::Ending | State::Zombie)
         {
             self.io.end(id.index(), Closed::Error(errno));
         }

@@ -297,6 +297,9 @@ impl Ring {
     /// The memory that the entry points to stays valid until its completion was reaped.
     unsafe fn push(&mut self, entry: Entry, tag: Tag) {
         self.reserve(1);
+        if let Some(counters) = &self.counters {
+            counters.operations.add(1);
+        }
         // SAFETY: the memory is the caller's promise. There is room, so this does not fail.
         let pushed = unsafe { self.ring.submission().push(&entry.user_data(tag.0)) };
         assert!(pushed.is_ok(), "room was made");
@@ -435,6 +438,27 @@ mod tests {
         ring.send([(near.as_fd(), &bytes[..]), (near.as_fd(), &bytes[..])].into_iter());
         assert!(ring.result(0).unwrap() < bytes.len());
         assert_eq!(ring.result(1).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn a_close_takes_off_the_polls_that_it_names_and_looks_for_no_others() {
+        let mut ring = Ring::open().unwrap();
+        let (near, _far) = UnixStream::pair().unwrap();
+        let [named, other] = [1, 2].map(|index| Tag::new(Kind::Poll, index));
+        [named, other].iter().for_each(|tag| ring.poll_input(near.as_fd(), *tag));
+        ring.cancel_and_close(near.into(), &[named], 7);
+        ring.enter(ring.closes() + 1, Some(Duration::from_secs(10))).unwrap();
+        let mut told = std::iter::from_fn(|| ring.next_news()).map(|news| (news.tag, news.result)).collect::<Vec<_>>();
+        told.retain(|(tag, _)| tag.kind() != Some(Kind::Cancel));
+        told.sort_by_key(|(tag, _)| tag.index());
+        // Who cancels by descriptor has the kernel look at all that is armed, and takes the other one off too.
+        assert_eq!(told.len(), 2, "{told:?}");
+        assert_eq!(told[0], (named, -libc::ECANCELED));
+        assert_eq!((told[1].0.kind(), told[1].1), (Some(Kind::Close), 0));
+        ring.cancel(other);
+        while ring.take_news_of(other).is_empty() {
+            ring.enter(1, Some(Duration::from_secs(10))).unwrap();
+        }
     }
 
     #[test]

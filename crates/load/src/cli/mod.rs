@@ -163,6 +163,9 @@ pub(crate) struct FanoutArgs {
     /// Publications per second, all publishers together; the channels take turns
     #[arg(long, value_name = "RATE", default_value = "10", value_parser = rate)]
     pub(crate) rate: f64,
+    /// Publications that are due at one moment; the rate stays the same, so the bursts come that much more seldom
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub(crate) burst: u32,
     /// Time to publish
     #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub(crate) duration: Duration,

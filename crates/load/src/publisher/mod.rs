@@ -97,12 +97,22 @@ pub(crate) struct Publishing {
     pub(crate) publishers: u32,
     /// Per second, all publishers together.
     pub(crate) rate: f64,
+    /// How many are due at one moment.
+    pub(crate) burst: u32,
     /// All publishers together.
     pub(crate) publications: u64,
     /// Bytes of data.
     pub(crate) size: usize,
     /// See [`Origin::run`].
     pub(crate) run: u32,
+}
+
+impl Publishing {
+    /// When a publication is due, all publishers' numbered together, after the first.
+    fn due(&self, turn: u64) -> Duration {
+        let burst = u64::from(self.burst);
+        Duration::from_secs_f64((turn / burst * burst) as f64 / self.rate)
+    }
 }
 
 /// A publication of which nobody told us whether it was accepted: the connection broke, or no answer came.
@@ -212,7 +222,7 @@ impl<'p> Publisher<'p> {
         let step = u64::from(self.plan.publishers);
         let mut turn = u64::from(self.number);
         while turn < self.plan.publications && !stop.load(Relaxed) {
-            let at = start + Duration::from_secs_f64(turn as f64 / self.plan.rate);
+            let at = start + self.plan.due(turn);
             std::thread::sleep(at.saturating_sub(clock.now()));
             // Each publisher visits all channels.
             self.publish((turn / step % self.plan.channels.len() as u64) as u32, at);
@@ -295,6 +305,19 @@ mod tests {
         assert!(api(Dialect::None, http, 1).is_err());
         assert!(api(Dialect::Raw, "http://127.0.0.1:1/all", 2).is_err());
         assert!(api(Dialect::Raw, "http://127.0.0.1:1/all", 1).is_ok());
+    }
+
+    #[test]
+    fn publications_of_a_burst_are_due_together_and_the_rate_stays_the_same() {
+        let due = |burst, turns: std::ops::Range<u64>| {
+            let api = Api::new(Dialect::Plain, of_api("http://127.0.0.1:1").unwrap(), None, 1).unwrap();
+            let (channels, rate) = (vec!["load".to_owned()], 10.0);
+            let plan = Publishing { api, channels, publishers: 3, rate, burst, publications: 100, size: 40, run: 0 };
+            turns.map(|turn| plan.due(turn).as_millis()).collect::<Vec<_>>()
+        };
+        assert_eq!(due(1, 0..4), [0, 100, 200, 300]);
+        assert_eq!(due(4, 0..9), [0, 0, 0, 0, 400, 400, 400, 400, 800]);
+        assert_eq!(due(16, 15..17), [0, 1600]);
     }
 
     #[test]

@@ -70,6 +70,7 @@ fn publishing(args: &FanoutArgs, subscriptions: &Subscriptions) -> Result<Publis
         channels: subscriptions.all_shared(),
         publishers: args.publishers,
         rate: args.rate,
+        burst: args.burst,
         publications: wanted,
         size: args.size,
         run: fastrand::u32(..),

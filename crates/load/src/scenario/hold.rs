@@ -130,6 +130,7 @@ fn broadcast(args: &HoldArgs, api: &Endpoint, subscriptions: &Subscriptions) -> 
         channels: subscriptions.all_shared(),
         publishers: 1,
         rate: args.open.open_rate,
+        burst: 1,
         publications: u64::from(subscriptions.channels),
         size: BROADCAST_BYTES,
         run: fastrand::u32(..),

@@ -153,6 +153,20 @@ fn an_unanswered_publication_may_reach_all_or_nobody_but_not_some() {
 }
 
 #[test]
+fn a_burst_is_due_at_once_and_arrives_whole_in_order() {
+    // One by one the last of them is due after nine seconds.
+    let more = ["--publishers", "4", "--burst", "10", "--rate", "1"];
+    let server = Server::start(Fault::None);
+    let (url, api) = (server.url(""), server.api());
+    let fixed = ["fanout", "--json", "--url", &url, "--api", &api, "--connections", "5", "--publications", "10"];
+    let run = load(&[&fixed[..], &more].concat());
+    assert_clean(&run);
+    assert_eq!(run.number("received"), CLIENTS * PUBLICATIONS);
+    let seconds = run.report["seconds"].as_f64().unwrap();
+    assert!(seconds < 9.0, "{seconds} s");
+}
+
+#[test]
 fn probes_report_beside_the_subscribers_before_and_during_publishing() {
     let server = Server::start(Fault::None);
     let (url, api) = (server.url(""), server.api());
@@ -231,6 +245,8 @@ fn a_command_line_that_cannot_be_is_refused_and_its_twin_is_not() {
         (&["--channel", "a,b"], &["--channel", "a.b"]),
         (&["--baseline", "1ms"], &["--baseline", "1ms", "--accept-probe", "1"]),
         (&["--publishers", "257"], &["--publishers", "256"]),
+        (&["--burst", "0"], &["--burst", "1"]),
+        (&["--burst", "65537"], &["--burst", "65536"]),
     ] {
         assert_eq!((with(bad), with(good)), (2, 0), "{bad:?}");
     }

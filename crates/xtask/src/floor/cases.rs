@@ -61,10 +61,11 @@ pub(super) enum Load {
         /// Under way.
         pipeline: u32,
     },
-    /// 128 B to all subscribers, so many publishers with one publication under way each.
+    /// 128 B to all subscribers, so many publications at a time, each by a publisher of its own, at a rate at which those
+    /// before have arrived.
     Fanout {
-        /// Publishers. One of them publishes at a rate at which the one before has arrived, several as fast as they can.
-        publishers: u32,
+        /// Publications at a time.
+        burst: u32,
     },
     /// Clients come, get their 101, and leave.
     Handshake,
@@ -84,8 +85,8 @@ pub(super) struct Case {
 
 /// Deliveries per second with one publication in flight: about a third of what one core does.
 const DELIVERIES_PACED: u32 = 30_000;
-/// Deliveries per second of a measured phase with several in flight; the phase ends when they have arrived.
-const DELIVERIES_FAST: u32 = 500_000;
+/// Deliveries per second where several are in flight: less than half of what one core does when it sends them together.
+const DELIVERIES_BURST: u32 = 200_000;
 /// Clients that come per second.
 const HANDSHAKES: u32 = 2_000;
 /// Bytes of a publication's data.
@@ -126,28 +127,28 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "fanout-1000-1",
         title: "fan-out of 128 B to 1,000, one in flight",
-        load: Load::Fanout { publishers: 1 },
+        load: Load::Fanout { burst: 1 },
         clients: 1_000,
         budget: Budget::Ratio(1.10, 1.10),
     },
     Case {
         name: "fanout-10000-1",
         title: "fan-out of 128 B to 10,000, one in flight",
-        load: Load::Fanout { publishers: 1 },
+        load: Load::Fanout { burst: 1 },
         clients: 10_000,
         budget: Budget::Ratio(1.10, 1.10),
     },
     Case {
         name: "fanout-1000-16",
         title: "fan-out of 128 B to 1,000, sixteen in flight",
-        load: Load::Fanout { publishers: 16 },
+        load: Load::Fanout { burst: 16 },
         clients: 1_000,
         budget: Budget::Ratio(1.15, 1.15),
     },
     Case {
         name: "fanout-10000-16",
         title: "fan-out of 128 B to 10,000, sixteen in flight",
-        load: Load::Fanout { publishers: 16 },
+        load: Load::Fanout { burst: 16 },
         clients: 10_000,
         budget: Budget::Ratio(1.15, 1.15),
     },
@@ -170,7 +171,7 @@ impl Case {
     /// How many publish, if anybody does.
     pub(super) fn publishers(&self) -> Option<u32> {
         match self.load {
-            Load::Fanout { publishers } => Some(publishers),
+            Load::Fanout { burst } => Some(burst),
             Load::Echo { .. } | Load::Handshake => None,
         }
     }
@@ -180,10 +181,10 @@ impl Case {
         self.publishers().is_some()
     }
 
-    /// Time between two publications, where there is one publisher.
+    /// Time between two publications or bursts of them.
     pub(super) fn period_us(&self) -> Option<f64> {
-        let paced = self.load == Load::Fanout { publishers: 1 };
-        paced.then(|| 1e6 * f64::from(self.clients) / f64::from(DELIVERIES_PACED))
+        let burst = self.publishers()?;
+        Some(1e6 * f64::from(burst) * f64::from(self.clients) / f64::from(deliveries(burst)))
     }
 
     /// What the server is told.
@@ -196,7 +197,7 @@ impl Case {
             Contender::Floor(driver) => {
                 let work: &[&str] = match self.load {
                     Load::Echo { .. } => &["echo"],
-                    Load::Fanout { publishers: 1 } => &["fanout", "--sends", "single"],
+                    Load::Fanout { burst: 1 } => &["fanout", "--sends", "single"],
                     Load::Fanout { .. } => &["fanout", "--sends", "pending"],
                     Load::Handshake => &["accept"],
                 };
@@ -230,20 +231,16 @@ impl Case {
                 add("--url", format!("{}/echo", urls.public));
                 add("--pipeline", pipeline.to_string());
             }
-            Load::Fanout { publishers } => {
+            Load::Fanout { burst } => {
                 add("--url", urls.public.clone());
                 add("--api", urls.api.clone().unwrap_or_default());
                 add("--size", PUBLICATION_BYTES.to_string());
-                add("--publishers", publishers.to_string());
-                if publishers == 1 {
-                    add("--rate", (f64::from(DELIVERIES_PACED) / f64::from(self.clients)).to_string());
-                    add("--for", time);
-                } else {
-                    // All are due at once, so each publisher sends the next as soon as its last one was answered.
-                    add("--rate", "1000000".to_owned());
-                    let publications = (DELIVERIES_FAST * seconds).div_ceil(self.clients);
-                    add("--publications", publications.next_multiple_of(publishers).to_string());
-                }
+                add("--publishers", burst.to_string());
+                add("--burst", burst.to_string());
+                add("--rate", (f64::from(deliveries(burst)) / f64::from(self.clients)).to_string());
+                // Whole bursts.
+                let publications = (deliveries(burst) * seconds).div_ceil(self.clients);
+                add("--publications", publications.next_multiple_of(burst).to_string());
             }
             Load::Handshake => {
                 add("--url", format!("{}/echo", urls.public));
@@ -258,6 +255,11 @@ impl Case {
         let urls = Urls { public: "ws://PUBLIC".to_owned(), api: Some("http://API".to_owned()) };
         format!("tidegate-load {}", self.load_arguments(&urls, seconds).join(" "))
     }
+}
+
+/// Deliveries per second with so many publications at a time.
+fn deliveries(burst: u32) -> u32 {
+    if burst == 1 { DELIVERIES_PACED } else { DELIVERIES_BURST }
 }
 
 struct Urls {
@@ -279,17 +281,17 @@ mod tests {
     }
 
     #[test]
-    fn sixteen_in_flight_are_whole_rounds_of_sixteen_publishers() {
+    fn sixteen_in_flight_are_whole_bursts_of_sixteen_publishers() {
         let case = CASES.iter().find(|case| case.name == "fanout-10000-16").unwrap();
         let command = case.command(3);
-        assert!(command.contains("--publishers 16") && command.contains("--publications 160"), "{command}");
-        assert_eq!(case.period_us(), None);
+        assert!(command.contains("--publishers 16 --burst 16 --rate 20 --publications 64"), "{command}");
+        assert_eq!(case.period_us(), Some(800_000.0));
     }
 
     #[test]
     fn with_one_in_flight_the_period_fits_the_rate() {
         let case = CASES.iter().find(|case| case.name == "fanout-1000-1").unwrap();
-        assert!(case.command(3).contains("--rate 30 --for 3s"), "{}", case.command(3));
+        assert!(case.command(3).contains("--burst 1 --rate 30 --publications 90"), "{}", case.command(3));
         assert!((case.period_us().unwrap() - 33_333.3).abs() < 0.1);
     }
 

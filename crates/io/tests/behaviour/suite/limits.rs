@@ -1,6 +1,6 @@
 //! Deadlines, budgets, order, and the full worker.
 
-use io::{Budgets, Class, Options};
+use io::{Budgets, Class, Options, REFUSED_MAX};
 
 use super::{ms, pattern};
 use crate::harness::{Client, Ended, Harness};
@@ -68,9 +68,13 @@ pub(crate) fn a_full_worker_answers_and_closes<H: Harness>() {
 pub(crate) fn refused_connections_do_not_linger_for_ever<H: Harness>() {
     let mut h = H::start(Options { connections_max: 1, full_answer: b"full".to_vec(), ..Options::default() });
     let (_one, _) = h.open();
-    // These never close; their places must become free all the same.
-    let mut silent: Vec<_> = (0..64).map(|_| h.connect()).collect();
+    // These send nothing and never close; they are answered and their places become free all the same.
+    let began = h.now();
+    let mut silent: Vec<_> = (0..REFUSED_MAX).map(|_| h.connect()).collect();
     h.until("all are answered", |_| silent.iter_mut().all(|client| client.received() == b"full"));
+    assert!(h.now() >= began + ms(1000), "they had time for a request");
+    assert!(!h.is_calm() || h.now() < began + ms(1500), "and no more than that");
+    h.until("the end", |_| silent.iter_mut().all(|client| client.ended() == Some(Ended::Fin)));
     let until = h.now() + ms(1500);
     h.until("their time is over", |h| h.now() >= until);
     let mut late = h.connect();
@@ -78,6 +82,40 @@ pub(crate) fn refused_connections_do_not_linger_for_ever<H: Harness>() {
     h.until("the answer", |_| late.ended().is_some());
     assert_eq!(late.ended(), Some(Ended::Fin));
     assert_eq!(late.received(), b"full");
+    assert!(h.now() < until + ms(900), "it had a place, and its request was all that was waited for");
+}
+
+pub(crate) fn a_refused_client_is_answered_behind_the_first_of_its_request<H: Harness>() {
+    let mut h = H::start(Options { connections_max: 1, full_answer: b"503 busy".to_vec(), ..Options::default() });
+    let (mut served, _) = h.open();
+    let mut refused = h.connect();
+    h.until("it is accepted", |h| h.counters().refused_full.load() == 1);
+    let at = h.now() + ms(50);
+    h.until("its request is under way", |h| h.now() >= at);
+    assert_eq!((refused.received().to_vec(), refused.ended()), (b"".to_vec(), None), "no answer before the request");
+    refused.write(b"GET / HTTP/1.1\r\n");
+    h.until("the answer", |_| refused.received() == b"503 busy");
+    // The rest of it, on its way when the answer came, makes no RST of it.
+    refused.write(b"Host: localhost\r\n\r\n");
+    h.until("the end", |_| refused.ended().is_some());
+    assert_eq!((refused.received().to_vec(), refused.ended()), (b"503 busy".to_vec(), Some(Ended::Fin)));
+    h.settle();
+    assert_eq!(refused.ended(), Some(Ended::Fin), "and nothing but FIN");
+    // Its twin has a place and hears nothing of that.
+    served.write(b"GET / HTTP/1.1\r\n");
+    h.until("the echo", |_| served.received() == b"GET / HTTP/1.1\r\n");
+    assert_eq!(served.ended(), None);
+}
+
+pub(crate) fn a_refused_client_that_has_nothing_to_ask_is_answered_at_once<H: Harness>() {
+    let mut h = H::start(Options { connections_max: 1, full_answer: b"full".to_vec(), ..Options::default() });
+    let (_one, _) = h.open();
+    let began = h.now();
+    let mut refused = h.connect();
+    refused.shutdown_write();
+    h.until("the end", |_| refused.ended().is_some());
+    assert_eq!((refused.received().to_vec(), refused.ended()), (b"full".to_vec(), Some(Ended::Fin)));
+    assert!(h.now() < began + ms(900));
 }
 
 pub(crate) fn stop_accepting_serves_the_queue_first<H: Harness>() {

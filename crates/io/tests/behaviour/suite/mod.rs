@@ -72,6 +72,9 @@ macro_rules! claims {
                 a_half_closed_client_gets_its_response
                 a_fin_alone_closes_nothing
                 flush_sends_everything_then_fin
+                finish_sends_everything_and_awaits_no_fin
+                finish_discards_what_waits_to_be_received_and_does_not_reset
+                finish_in_the_midst_of_more_input_does_not_reset
                 flush_of_a_paused_connection_sees_the_peers_fin
                 flush_waits_for_the_peers_fin_no_longer_than_linger
                 a_harsher_close_overtakes_a_flush
@@ -87,6 +90,8 @@ macro_rules! claims {
                 an_alarm_wakes_the_driver_and_again_does_not_wait
                 a_full_worker_answers_and_closes
                 refused_connections_do_not_linger_for_ever
+                a_refused_client_is_answered_behind_the_first_of_its_request
+                a_refused_client_that_has_nothing_to_ask_is_answered_at_once
                 stop_accepting_serves_the_queue_first
                 replies_flush_before_broadcasts_and_both_in_order
                 the_smallest_budgets_starve_nobody
