@@ -39,6 +39,9 @@ pub(crate) enum Scenario {
     Fanout(Box<FanoutArgs>),
     /// Open and close connections at a rate: how long does it take to be let in?
     Churn(ChurnArgs),
+    /// Subscribe clients to channels with a history, publish, cut connections and stop reading at random, and check that
+    /// whoever comes back gets what it missed, or is told that it cannot.
+    Recover(Box<RecoverArgs>),
 }
 
 /// What every scenario needs to know.
@@ -202,6 +205,58 @@ pub(crate) struct ChurnArgs {
     /// Time to go on
     #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = duration)]
     pub(crate) duration: Duration,
+}
+
+/// `recover`
+#[derive(Args, Debug)]
+pub(crate) struct RecoverArgs {
+    #[command(flatten)]
+    pub(crate) common: CommonArgs,
+    #[command(flatten)]
+    pub(crate) open: OpenArgs,
+    /// Name of the channel, or the front of the names; its namespace needs history_size, history_ttl and recovery
+    #[arg(long, value_name = "NAME", default_value = "load", value_parser = channel_name)]
+    pub(crate) channel: String,
+    /// Channels; client i subscribes to number i modulo C
+    #[arg(long, value_name = "C", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=CHANNELS_MAX))]
+    pub(crate) channels: u32,
+    /// The server API of Tidegate or Centrifugo: http://HOST:PORT
+    #[arg(long, value_name = "URL", value_parser = of_api)]
+    pub(crate) api: Endpoint,
+    /// Key of the server API
+    #[arg(long, value_name = "KEY", value_parser = api_key)]
+    pub(crate) key: Option<String>,
+    /// Connections to the API, each with one publication under way
+    #[arg(long, value_name = "P", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=PUBLISHERS_MAX))]
+    pub(crate) publishers: u32,
+    /// Publications per second, all publishers together; the channels take turns
+    #[arg(long, value_name = "RATE", default_value = "10", value_parser = rate)]
+    pub(crate) rate: f64,
+    /// Bytes of a publication's data
+    #[arg(long, value_name = "BYTES", default_value_t = 128, value_parser = publication_size)]
+    pub(crate) size: usize,
+    /// Time to publish
+    #[arg(long = "for", value_name = "TIME", default_value = "10s", value_parser = duration)]
+    pub(crate) duration: Duration,
+    /// Connections cut per second, of clients picked at random; they come back
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub(crate) resets: Option<f64>,
+    /// Clients per second, picked at random, that stop reading for a while
+    #[arg(long, value_name = "RATE", value_parser = rate)]
+    pub(crate) pauses: Option<f64>,
+    /// The longest of these whiles; their lengths are spread evenly
+    #[arg(long, value_name = "TIME", default_value = "3s", value_parser = duration)]
+    pub(crate) pause: Duration,
+    /// The longest time until a client comes back; spread evenly too
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = duration)]
+    pub(crate) away: Duration,
+    /// Cut the connections of all clients at one moment, this long after publishing began. They come back as `--away` says,
+    /// at once with 0s
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub(crate) storm: Option<Duration>,
+    /// Of all that is random; without it one is drawn and printed
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
 }
 
 #[cfg(test)]

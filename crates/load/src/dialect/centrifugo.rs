@@ -1,6 +1,6 @@
 //! Centrifugo's JSON protocol, both ways ([`bidirectional`]) and one way ([`unidirectional`]).
 
-use super::Heard;
+use super::{Heard, Subscribed};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
@@ -17,6 +17,8 @@ struct RawReply<'a> {
     error: Option<RawError<'a>>,
     #[serde(borrow)]
     push: Option<RawPush<'a>>,
+    #[serde(borrow)]
+    subscribe: Option<RawSubscribe<'a>>,
 }
 
 /// An error, a disconnect or an unsubscribe.
@@ -45,6 +47,22 @@ struct RawPush<'a> {
 struct RawPublication<'a> {
     #[serde(borrow)]
     data: &'a RawValue,
+    #[serde(default)]
+    offset: u64,
+}
+
+#[derive(Deserialize)]
+struct RawSubscribe<'a> {
+    #[serde(default)]
+    positioned: bool,
+    #[serde(borrow, default)]
+    epoch: Cow<'a, str>,
+    #[serde(default)]
+    offset: u64,
+    #[serde(default)]
+    recovered: bool,
+    #[serde(borrow, default)]
+    publications: Vec<RawPublication<'a>>,
 }
 
 #[derive(Deserialize)]
@@ -63,6 +81,7 @@ pub(super) fn bidirectional(line: &[u8]) -> Heard<'_> {
             let command = if id == 1 { "connect" } else { "subscribe" };
             Heard::Refused(format!("{command} refused: {error}"))
         }
+        Ok(RawReply { subscribe: Some(result), .. }) if result.positioned => Heard::Subscribed(result.heard()),
         Ok(RawReply { id: 1.., .. }) => Heard::Reply,
         Ok(_) => Heard::Other,
         Err(error) => Heard::Refused(format!("the server's message is not of the protocol: {error}")),
@@ -85,12 +104,28 @@ pub(super) fn unidirectional(message: &[u8]) -> Heard<'_> {
 impl<'m> RawPush<'m> {
     fn heard(self) -> Heard<'m> {
         if let Some(publication) = self.publication {
-            return Heard::Publication { channel: self.channel, data: publication.data.get().as_bytes() };
+            let RawPublication { data, offset } = publication;
+            return Heard::Publication { channel: self.channel, data: data.get().as_bytes(), offset };
         }
         match (self.unsubscribe, self.disconnect) {
             (Some(why), _) => Heard::Refused(format!("unsubscribed by the server: {why}")),
             (_, Some(why)) => Heard::Refused(format!("disconnected by the server: {why}")),
             _ => Heard::Other,
+        }
+    }
+}
+
+impl<'m> RawSubscribe<'m> {
+    fn heard(self) -> Subscribed<'m> {
+        let publications = self.publications.iter().map(|publication| {
+            let data: &'m RawValue = publication.data;
+            (publication.offset, data.get().as_bytes())
+        });
+        Subscribed {
+            recovered: self.recovered,
+            offset: self.offset,
+            publications: publications.collect(),
+            epoch: self.epoch,
         }
     }
 }

@@ -208,6 +208,37 @@ fn send_commands(
     send(&commands);
 }
 
+/// The reply to a subscribe command that asked for a position.
+#[derive(PartialEq, Debug)]
+pub(crate) struct Subscribed<'m> {
+    /// Whether `publications` are all that was missed.
+    pub(crate) recovered: bool,
+    pub(crate) epoch: Cow<'m, str>,
+    /// Of the last publication in the channel.
+    pub(crate) offset: u64,
+    /// Offset and data of each.
+    pub(crate) publications: Vec<(u64, &'m [u8])>,
+}
+
+/// Since when a client wants to recover.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Since<'a> {
+    pub(crate) epoch: &'a str,
+    pub(crate) offset: u64,
+}
+
+/// The first words of a Centrifugo client that asks for a position in `channel`, or recovers from one it had. They get two
+/// replies.
+pub(crate) fn positioned_greeting(channel: &str, since: Option<Since<'_>>) -> String {
+    let recover = since.map_or_else(String::new, |Since { epoch, offset }| {
+        format!(",\"recover\":true,\"epoch\":\"{epoch}\",\"offset\":{offset}")
+    });
+    format!(
+        "{{\"id\":1,\"connect\":{{}}}}\n{{\"id\":2,\"subscribe\":{{\"channel\":\"{channel}\",\"positioned\":true,\
+         \"recoverable\":true{recover}}}}}"
+    )
+}
+
 /// One thing that a server said.
 #[derive(PartialEq, Debug)]
 pub(crate) enum Heard<'m> {
@@ -219,6 +250,8 @@ pub(crate) enum Heard<'m> {
         channel: Cow<'m, str>,
         /// What, as it was published.
         data: &'m [u8],
+        /// Its place in the channel's history; 0 where it has none.
+        offset: u64,
     },
     /// Are you there?
     Ping {
@@ -227,6 +260,8 @@ pub(crate) enum Heard<'m> {
     },
     /// The reply to one command of the greeting.
     Reply,
+    /// The same, with a position.
+    Subscribed(Subscribed<'m>),
     /// Connected, and subscribed to so many channels.
     Connected(usize),
     /// The client will not get what it wants; the reason.

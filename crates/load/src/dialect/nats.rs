@@ -66,6 +66,6 @@ fn message<'m>(line: &'m str, after: &'m [u8], hear: &mut impl FnMut(Heard<'m>))
     let Some(data) = payload.strip_suffix(b"\r\n") else {
         return Err(format!("a payload that is not {len} bytes long"));
     };
-    hear(Heard::Publication { channel: subject.into(), data });
+    hear(Heard::Publication { channel: subject.into(), data, offset: 0 });
     Ok(Some(len + 2))
 }

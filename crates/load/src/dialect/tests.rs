@@ -14,7 +14,7 @@ fn heard_after(dialect: Dialect, rest: &mut Vec<u8>, message: &[u8]) -> Vec<Stri
     dialect.listen(message, rest, |heard| {
         all.push(match heard {
             Heard::Message(bytes) => format!("message {}", String::from_utf8_lossy(bytes)),
-            Heard::Publication { channel, data } => format!("{channel}: {}", String::from_utf8_lossy(data)),
+            Heard::Publication { channel, data, .. } => format!("{channel}: {}", String::from_utf8_lossy(data)),
             Heard::Refused(reason) => reason,
             other => format!("{other:?}"),
         });

@@ -7,7 +7,7 @@ mod net;
 pub(crate) use letters::{Census, Event, Gauges, Letter, Letters, Reading};
 pub(crate) use net::{ClientNo, Net, Tally};
 
-use crate::dialect::{Dialect, Heard, Subscriptions};
+use crate::dialect::{Dialect, Heard, Subscribed, Subscriptions};
 use crate::endpoint::Endpoint;
 use crate::loops::{Loops, Share};
 use crate::timeline::Timeline;
@@ -89,12 +89,22 @@ pub(crate) struct Post {
 pub(crate) enum Item<'m> {
     /// A message, where there is no protocol that would say what it is.
     Message(&'m [u8]),
-    /// A publication: its channel and its data.
-    Publication(Cow<'m, str>, &'m [u8]),
+    /// A publication: its channel, its data, and its offset.
+    Publication(Cow<'m, str>, &'m [u8], u64),
+    /// A subscription with a position began. The client becomes ready after it.
+    Subscribed(Subscribed<'m>),
 }
 
 /// What the clients of one loop do. `now` is always the time of the call, since the clock's origin.
 pub(crate) trait Script: Send + 'static {
+    /// What a client says first, instead of what its dialect would, and how many replies that gets.
+    fn greeting(&mut self, _net: &Net, _no: ClientNo) -> Option<(String, u32)> {
+        None
+    }
+    /// Whether clients that are gone come back, so that none being there is not the end.
+    fn comes_back(&self) -> bool {
+        false
+    }
     /// A client has become ready.
     fn ready(&mut self, _net: &mut Net, _io: &mut Io, _now: Duration, _no: ClientNo) {}
     /// A client has received something.
@@ -224,6 +234,11 @@ impl<S: Script> Fleet<S> {
         }
     }
 
+    /// Whether it is over when no client is left.
+    fn may_end(&self) -> bool {
+        self.net.plan.open_rate.is_some() && !self.script.comes_back()
+    }
+
     fn read_letters(&mut self, io: &mut Io, now: Duration) {
         while let Some(letter) = self.letters.take() {
             match letter {
@@ -284,7 +299,7 @@ impl<S: Script> Fleet<S> {
 
     fn check(&mut self, io: &mut Io, now: Duration) {
         match self.phase {
-            Phase::Open if self.net.plan.open_rate.is_some() && self.net.ready == 0 && !self.empty_told => {
+            Phase::Open if self.may_end() && self.net.ready == 0 && !self.empty_told => {
                 self.empty_told = true;
                 self.tell(Event::Empty);
             }
@@ -305,6 +320,10 @@ impl<S: Script> Fleet<S> {
     }
 
     fn play(&mut self, io: &mut Io, now: Duration) {
+        if matches!(self.phase, Phase::Closing { .. }) {
+            self.due = None;
+            return;
+        }
         self.due = self.script.poll(&mut self.net, io, now);
         match self.due {
             Some(at) if at <= now + SPIN_MAX => io.again(),
@@ -335,7 +354,13 @@ impl<S: Script> Fleet<S> {
         let plan = Arc::clone(&self.net.plan);
         let net = &mut self.net;
         let client = net.global(no);
-        let replies = plan.dialect.greeting(&plan.subscriptions, client, |text| net.send(io, no, text.as_bytes()));
+        let replies = match self.script.greeting(net, no) {
+            Some((words, replies)) => {
+                net.send(io, no, words.as_bytes());
+                replies
+            }
+            None => plan.dialect.greeting(&plan.subscriptions, client, |text| net.send(io, no, text.as_bytes())),
+        };
         self.net.clients[no as usize].state = State::Greeting { replies };
         if replies == 0 {
             self.become_ready(io, now, no);
@@ -380,15 +405,14 @@ impl<S: Script> Fleet<S> {
     }
 
     fn heard(&mut self, io: &mut Io, now: Duration, no: ClientNo, heard: Heard<'_>) {
-        let state = &mut self.net.clients[no as usize].state;
         match heard {
             Heard::Message(message) => {
                 self.net.gauges.received.add(1);
                 self.script.received(&mut self.net, io, now, no, Item::Message(message));
             }
-            Heard::Publication { channel, data } => {
+            Heard::Publication { channel, data, offset } => {
                 self.net.gauges.received.add(1);
-                self.script.received(&mut self.net, io, now, no, Item::Publication(channel, data));
+                self.script.received(&mut self.net, io, now, no, Item::Publication(channel, data, offset));
             }
             Heard::Ping { answer } => {
                 if self.net.pinged(no) && answer {
@@ -400,16 +424,24 @@ impl<S: Script> Fleet<S> {
                 let wanted = self.net.plan.subscriptions.count();
                 self.net.fail(io, no, &format!("connected with {channels} of {wanted} subscriptions"));
             }
-            Heard::Reply | Heard::Connected(_) => {
-                if let State::Greeting { replies } = state {
-                    *replies -= 1;
-                    if *replies == 0 {
-                        self.become_ready(io, now, no);
-                    }
-                }
+            Heard::Reply | Heard::Connected(_) => self.replied(io, now, no),
+            Heard::Subscribed(subscribed) => {
+                self.net.gauges.received.add(subscribed.publications.len() as u64);
+                self.script.received(&mut self.net, io, now, no, Item::Subscribed(subscribed));
+                self.replied(io, now, no);
             }
             Heard::Refused(reason) => self.net.fail(io, no, &reason),
             Heard::Other => {}
+        }
+    }
+
+    /// One of the replies to the greeting has come.
+    fn replied(&mut self, io: &mut Io, now: Duration, no: ClientNo) {
+        if let State::Greeting { replies } = &mut self.net.clients[no as usize].state {
+            *replies -= 1;
+            if *replies == 0 {
+                self.become_ready(io, now, no);
+            }
         }
     }
 }
@@ -442,6 +474,9 @@ impl<S: Script> Handler for Fleet<S> {
             }
         } else {
             self.frames(io, now, no, bytes);
+        }
+        if self.net.is_paused(no) {
+            return Flow::Pause;
         }
         Flow::Continue
     }

@@ -15,7 +15,7 @@ use crate::reasons::Reasons;
 use crate::sources::Sources;
 use crate::timeline::Series;
 use io::{Class, Closed, ConnId, How, Io, Target};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use wire::ws::{self, CloseCode, OpCode, Reader, Role};
@@ -131,6 +131,8 @@ pub(crate) struct Net {
     census: Arc<Census>,
     /// What dialects keep for the next message of a client; few have any at one time.
     rests: HashMap<ClientNo, Vec<u8>>,
+    /// Clients that read nothing for now.
+    paused: HashSet<ClientNo>,
     /// Connecting, upgrading or greeting.
     pub(super) pending: usize,
     /// Ready.
@@ -153,6 +155,7 @@ impl Net {
             gauges,
             census,
             rests: HashMap::new(),
+            paused: HashSet::new(),
             pending: 0,
             ready: 0,
             random: fastrand::Rng::new(),
@@ -237,6 +240,34 @@ impl Net {
         ws::write_close(&mut client.out, CloseCode::NORMAL, "", Some(mask));
         io.dirty(id, Class::Reply);
         io.deadline(id, Some(io.now() + CLOSE_TIMEOUT));
+    }
+
+    /// Cuts a ready client's connection without a word, as a network does. It is nobody's fault and counts nowhere.
+    pub(crate) fn reset(&mut self, io: &mut Io, no: ClientNo) {
+        let client = &mut self.clients[no as usize];
+        let (State::Ready, Some(id)) = (&client.state, client.id) else { return };
+        client.state = State::Ended;
+        self.ready -= 1;
+        self.census.left();
+        io.close(id, How::Reset);
+    }
+
+    /// Lets a client read nothing, from behind what comes next, until [`Net::resume`].
+    pub(crate) fn pause(&mut self, no: ClientNo) {
+        self.paused.insert(no);
+    }
+
+    /// Lets it read on.
+    pub(crate) fn resume(&mut self, io: &mut Io, no: ClientNo) {
+        if self.paused.remove(&no)
+            && let Some(id) = self.clients[no as usize].id
+        {
+            io.resume(id);
+        }
+    }
+
+    pub(super) fn is_paused(&self, no: ClientNo) -> bool {
+        !self.paused.is_empty() && self.paused.contains(&no)
     }
 
     pub(super) fn frame(&mut self, io: &mut Io, no: ClientNo, opcode: OpCode, payload: &[u8]) {
@@ -411,6 +442,7 @@ impl Net {
         client.id = None;
         client.out = Vec::new();
         client.out_sent = 0;
+        self.paused.remove(&no);
         self.take_rest(no);
     }
 }

@@ -47,7 +47,36 @@ pub(crate) struct Report {
     pub(crate) publishing: Option<PublishingReport>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) probes: Option<Probes>,
+    /// Of clients that were cut off and came back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) recovery: Option<RecoveryReport>,
     pub(crate) reasons: Reasons,
+}
+
+/// What became of clients that were cut off.
+#[derive(Serialize, Clone, Default, Debug)]
+pub(crate) struct RecoveryReport {
+    pub(crate) seed: u64,
+    /// Connections that we cut.
+    pub(crate) resets: u64,
+    /// Times that a client stopped reading for a while.
+    pub(crate) pauses: u64,
+    /// Connections and subscriptions that the server ended, as it may with clients that do not read. Each came back.
+    pub(crate) ended_by_server: u64,
+    /// Returns after which nothing was missing.
+    pub(crate) recovered: u64,
+    /// Publications that came with those.
+    pub(crate) recovered_publications: u64,
+    /// Returns whose client was told that something is missing.
+    pub(crate) gaps: u64,
+    /// Publications that were missing there.
+    pub(crate) announced_missing: u64,
+    /// Returns that found another epoch.
+    pub(crate) other_epochs: u64,
+    /// Offsets that were skipped, repeated or went back without a word.
+    pub(crate) silent_gaps: u64,
+    /// From a client's first attempt to come back until it was subscribed again.
+    pub(crate) latency_us: Option<Percentiles>,
 }
 
 /// Pings that clients got and answered.
@@ -206,6 +235,7 @@ impl Report {
             pings_held: None,
             publishing: None,
             probes: None,
+            recovery: None,
             reasons: tally.reasons,
         }
     }
@@ -214,7 +244,8 @@ impl Report {
     pub(crate) fn is_clean(&self) -> bool {
         let probed: u64 = self.probe_reports().map(ProbeReport::faults).sum();
         let published = self.publishing.as_ref().map_or(0, |publishing| publishing.refused + publishing.unknown);
-        let messages = self.lost + self.duplicated + self.out_of_order + self.misdelivered;
+        let silent = self.recovery.as_ref().map_or(0, |recovery| recovery.silent_gaps);
+        let messages = silent + self.lost + self.duplicated + self.out_of_order + self.misdelivered;
         messages + self.failed + self.disconnected + self.unclean + probed + published == 0
     }
 
@@ -263,6 +294,9 @@ impl Report {
             writeln!(out, "publications: {accepted} accepted, {refused} refused, {unknown} unknown")?;
             write_latency(out, "publish answer", *latency_us)?;
         }
+        if let Some(recovery) = &self.recovery {
+            recovery.write_lines(out)?;
+        }
         if let Some(probes) = &self.probes {
             if let Some(idle) = &probes.idle {
                 idle.write_lines(out, "idle")?;
@@ -290,6 +324,27 @@ impl Report {
             )?;
         }
         Ok(())
+    }
+}
+
+impl RecoveryReport {
+    fn write_lines(&self, out: &mut impl Write) -> std::io::Result<()> {
+        writeln!(
+            out,
+            "cut {}, paused {}, ended by the server {} (seed {})",
+            self.resets, self.pauses, self.ended_by_server, self.seed
+        )?;
+        writeln!(
+            out,
+            "recovered {} ({} publications), gaps announced {} ({} publications), other epochs {}, silent gaps {}",
+            self.recovered,
+            self.recovered_publications,
+            self.gaps,
+            self.announced_missing,
+            self.other_epochs,
+            self.silent_gaps
+        )?;
+        write_latency(out, "recovery", self.latency_us)
     }
 }
 

@@ -121,7 +121,7 @@ impl Script for Echo {
         let lane = &mut self.lanes[no as usize];
         let mark = match item {
             Item::Message(message) => payload::read_echo(message, self.size),
-            Item::Publication(..) => None,
+            Item::Publication(..) | Item::Subscribed(_) => None,
         };
         let Some(mark) = mark.filter(|mark| (1..=lane.sent).contains(&mark.sequence)) else {
             self.echoed.foreign += 1;

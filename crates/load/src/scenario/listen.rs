@@ -90,13 +90,18 @@ impl Listen {
         self.announced.subscriptions.number(self.share.global(no))
     }
 
+    /// What was published, once that is known.
+    pub(super) fn published(&self) -> Option<&Published> {
+        self.announced.published.get()
+    }
+
     fn tracks(&self, no: ClientNo) -> &[Track] {
         let publishers = self.announced.publishers as usize;
         &self.tracks[no as usize * publishers..][..publishers]
     }
 
     /// Accepted publications that a client lacks.
-    fn missing(&self, no: ClientNo, published: &Published) -> u64 {
+    pub(super) fn missing(&self, no: ClientNo, published: &Published) -> u64 {
         let channel = self.channel(no);
         let tracks = self.tracks(no).iter().zip(&published.last);
         let missing: u64 = tracks.map(|(track, last)| track.missing(last[channel as usize])).sum();
@@ -105,12 +110,12 @@ impl Listen {
         missing - lacking.count() as u64
     }
 
-    fn members(&self) -> impl Iterator<Item = ClientNo> {
+    pub(super) fn members(&self) -> impl Iterator<Item = ClientNo> {
         (0..self.states.len() as ClientNo).filter(|&no| self.states[no as usize].is_member)
     }
 
     /// Something that says of itself that it is ours. `channel` is the name under which it came, where the dialect has one.
-    fn publication(&mut self, now: Duration, no: ClientNo, channel: Option<&str>, data: &[u8]) {
+    pub(super) fn publication(&mut self, now: Duration, no: ClientNo, channel: Option<&str>, data: &[u8]) {
         let Announced { run, size, publishers, .. } = self.announced;
         let ours = payload::read_data(data, size).filter(|(origin, mark)| {
             origin.run == run && u32::from(origin.publisher) < publishers && mark.sequence > 0
@@ -150,8 +155,9 @@ impl Script for Listen {
 
     fn received(&mut self, _: &mut Net, _: &mut Io, now: Duration, no: ClientNo, item: Item<'_>) {
         match item {
-            Item::Publication(channel, data) => self.publication(now, no, Some(&channel), data),
+            Item::Publication(channel, data, _) => self.publication(now, no, Some(&channel), data),
             Item::Message(data) => self.publication(now, no, None, data),
+            Item::Subscribed(_) => {}
         }
     }
 

@@ -7,6 +7,7 @@ mod hold;
 mod listen;
 mod probe;
 mod publish;
+mod recover;
 mod stage;
 mod watch;
 
@@ -24,6 +25,7 @@ pub(crate) fn run(scenario: &Scenario) -> Result<bool, Failure> {
         Scenario::Echo(args) => echo::run(args, &mut stage)?,
         Scenario::Fanout(args) => fanout::run(args, &mut stage)?,
         Scenario::Churn(args) => churn::run(args, &mut stage)?,
+        Scenario::Recover(args) => recover::run(args, &mut stage)?,
     };
     report.print(common.json).map_err(|error| Failure::runtime(format!("cannot write the report: {error}")))?;
     stage.write_page(&report)?;
@@ -37,6 +39,7 @@ impl Scenario {
             Scenario::Echo(args) => &args.common,
             Scenario::Fanout(args) => &args.common,
             Scenario::Churn(args) => &args.common,
+            Scenario::Recover(args) => &args.common,
         }
     }
 }
