@@ -267,9 +267,11 @@ impl Script for Recover {
 
     fn is_settled(&self, net: &Net) -> bool {
         let Some(published) = self.listen.published() else { return true };
-        self.listen
-            .members()
-            .all(|no| net.is_ready(no) && self.listen.missing(no, published) <= self.positions[no as usize].announced)
+        // Who does not read cannot take leave either.
+        let all_are_back = self.errands.is_empty() && self.gone.is_empty();
+        let has_all =
+            |no| net.is_ready(no) && self.listen.missing(no, published) <= self.positions[no as usize].announced;
+        all_are_back && self.listen.members().all(has_all)
     }
 }
 
