@@ -313,7 +313,7 @@ impl World {
         self.dirty |= directions.flush.is_some();
         // A second close counts only if it is harsher.
         self.end = match (self.end, directions.end) {
-            (None | Some(End::Flush | End::Finish), Some(end)) => Some(end),
+            (None | Some(End::Flush), Some(end)) => Some(end),
             (before, _) => before,
         };
         self.apply_effects();
@@ -464,8 +464,7 @@ impl World {
     }
 
     fn gather(&mut self, room: usize) {
-        let ends = matches!(self.end, Some(End::Flush | End::Finish));
-        if !(self.dirty || ends) || self.in_flight.is_some() {
+        if !(self.dirty || self.end == Some(End::Flush)) || self.in_flight.is_some() {
             return;
         }
         let Some(connection) = &mut self.connection else { return };
@@ -478,7 +477,7 @@ impl World {
         });
         if !batch.is_empty() {
             self.in_flight = Some(batch);
-        } else if ends {
+        } else if self.end == Some(End::Flush) {
             self.socket_closed();
         }
     }
