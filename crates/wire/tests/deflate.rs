@@ -167,6 +167,17 @@ fn a_message_that_is_cut_or_damaged_is_refused_with_1007() {
 }
 
 #[test]
+fn nothing_is_read_behind_a_message_that_was_refused() {
+    let (mut reader, mut inflater) =
+        (Reader::with_deflate(Role::Client, params("permessage-deflate")), Inflater::new());
+    let mut bytes = [frame(OpCode::Text, b"\x06\x00"), b"\x81\x05Hello".to_vec()].concat();
+    let mut input = &mut bytes[..];
+    assert_eq!(reader.next_inflating(&mut input, &WIDE, &mut inflater), Err(FrameError::Corrupt));
+    assert_eq!(reader.next_inflating(&mut input, &WIDE, &mut inflater), Ok(None));
+    assert!(input.is_empty());
+}
+
+#[test]
 fn compressed_text_must_be_utf8_and_compressed_binary_need_not() {
     for (bytes, is_good) in [(&b"gr\xc3\xbc\xc3\x9fe"[..], true), (b"gr\xc3", false), (b"\xff", false), (b"", true)] {
         let payload = compressed_by_another(&mut Compress::new(Compression::default(), false), bytes);
@@ -524,6 +535,17 @@ fn a_client_may_refer_as_far_back_as_agreed_and_no_further() {
             assert_eq!(got.get(1).cloned().ok_or(error), expected.map_err(Some), "{distance} of {window}");
         }
     }
+}
+
+#[test]
+fn what_came_before_counts_from_its_first_byte_and_across_a_last_block() {
+    let three_back = reference(3).expect("can be written");
+    let stored = b"\x00\x03\x00\xfc\xffabc\x00";
+    let bytes = [frame(OpCode::Text, stored), frame(OpCode::Text, &three_back)].concat();
+    assert_eq!(read_plain(&bytes), (vec![text("abc"), text("abc")], None));
+    // "Hello" in a block that says it is the last one; the next stream still has it in its window.
+    let both = [&b"\xf3\x48\xcd\xc9\xc9\x07\x00"[..], &reference(5).expect("can be written")].concat();
+    assert_eq!(read_plain(&frame(OpCode::Text, &both)), (vec![text("HelloHel")], None));
 }
 
 /// A message that is three bytes from so far back, in the fixed code; `None` if that cannot be written.

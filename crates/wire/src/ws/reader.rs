@@ -281,13 +281,11 @@ impl Reader {
         let alone = header.opcode.is_control() || (header.fin && header.starts().is_some());
         if alone && input.len() >= header.payload_len {
             let payload = take(input, header.payload_len);
-            if let Some(key) = header.mask {
-                apply_mask(payload, key);
-            }
+            let is_ascii = header.mask.is_some_and(|key| apply_mask(payload, key));
             if let (true, Some(kind)) = (header.compressed, header.starts()) {
                 return Ok(Step::Compressed(kind, payload));
             }
-            return whole(&header, payload).map(Step::Whole);
+            return whole(&header, payload, is_ascii).map(Step::Whole);
         }
         self.begin(&header);
         Ok(Step::Onward)
@@ -436,15 +434,16 @@ impl Partial {
         limits: &Limits,
     ) -> Result<Step<'i>, FrameError> {
         let piece = take(input, frame.missing.min(input.len()));
+        let mut is_ascii = false;
         if let Some(key) = &mut frame.mask {
-            apply_mask(piece, *key);
+            is_ascii = apply_mask(piece, *key);
             *key = mask::rotated(*key, piece.len());
         }
         frame.missing -= piece.len();
         if frame.opcode.is_control() {
             self.control.extend_from_slice(piece);
         } else if let Some(message) = &mut self.message {
-            message.push(piece, &frame, limits)?;
+            message.push(piece, is_ascii, &frame, limits)?;
         }
         if frame.missing > 0 {
             self.frame = Some(frame);
@@ -464,9 +463,10 @@ impl Partial {
 }
 
 impl Message {
-    /// Adds a piece; `frame` says what is still missing of the frame it belongs to.
-    fn push(&mut self, piece: &[u8], frame: &Frame, limits: &Limits) -> Result<(), FrameError> {
-        if self.kind == MessageKind::Text && !self.compressed {
+    /// Adds a piece, which may be known to be ASCII; `frame` says what is still missing of the frame it belongs to.
+    fn push(&mut self, piece: &[u8], is_ascii: bool, frame: &Frame, limits: &Limits) -> Result<(), FrameError> {
+        let is_checked = is_ascii && self.utf8.is_between_characters();
+        if self.kind == MessageKind::Text && !self.compressed && !is_checked {
             self.utf8.push(piece).map_err(|_| FrameError::TextUtf8)?;
         }
         let needed = self.payload.len() + piece.len();
@@ -495,12 +495,12 @@ fn take<'i>(input: &mut &'i mut [u8], len: usize) -> &'i mut [u8] {
     front
 }
 
-/// The event of a frame that stands alone: control, or a message of one frame.
-fn whole<'i>(header: &Header, payload: &'i [u8]) -> Result<Event<'i>, FrameError> {
+/// The event of a frame that stands alone: control, or a message of one frame, which may be known to be ASCII.
+fn whole<'i>(header: &Header, payload: &'i [u8], is_ascii: bool) -> Result<Event<'i>, FrameError> {
     match header.starts() {
         None => control(header.opcode, payload),
         Some(kind) => {
-            if kind == MessageKind::Text {
+            if kind == MessageKind::Text && !is_ascii {
                 utf8::check(payload).map_err(|_| FrameError::TextUtf8)?;
             }
             Ok(Event::Message { kind, payload })
