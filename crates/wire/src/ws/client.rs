@@ -1,6 +1,5 @@
 //! The opening handshake, client side (RFC 6455, 4.1).
 
-use super::extension::{self, Offer, Params};
 use super::handshake::{BASE64, accept};
 use crate::http::{HeadLimits, list, push_value};
 use crate::limits::HEADERS_MAX;
@@ -24,7 +23,7 @@ pub enum ResponseError {
     Accept,
     /// A subprotocol that we did not offer.
     Subprotocol,
-    /// An extension that we did not offer, or an answer that does not fit our offer.
+    /// An extension, and we offered none.
     Extension,
 }
 
@@ -38,7 +37,7 @@ impl fmt::Display for ResponseError {
             ResponseError::Connection => "the answer lacks Connection: Upgrade",
             ResponseError::Accept => "Sec-WebSocket-Accept does not belong to our key",
             ResponseError::Subprotocol => "the server chose a subprotocol that was not offered",
-            ResponseError::Extension => "the server chose an extension that was not offered",
+            ResponseError::Extension => "the server chose an extension, none was offered",
         })
     }
 }
@@ -47,9 +46,6 @@ impl std::error::Error for ResponseError {}
 
 /// Appends an upgrade request. `key` is 16 fresh random bytes; `subprotocol` may be a
 /// comma-separated list. Control characters in values are written as spaces.
-///
-/// To offer compression pass `("Sec-WebSocket-Extensions", &offer.to_string())` in `extra`, and the same
-/// [`Offer`] to [`check_response_with`].
 pub fn write_request(
     out: &mut Vec<u8>,
     host: &str,
@@ -89,26 +85,6 @@ pub fn check_response(
     offered: Option<&str>,
     limits: &HeadLimits,
 ) -> Result<Option<usize>, ResponseError> {
-    Ok(check_response_with(bytes, key, offered, None, limits)?.map(|answer| answer.head_len))
-}
-
-/// A server's answer that makes the connection a WebSocket.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Answer {
-    /// The length of the head: frames follow it.
-    pub head_len: usize,
-    /// How messages may be compressed; `None`: not at all.
-    pub deflate: Option<Params>,
-}
-
-/// Like [`check_response`], for a request that offered compression as well.
-pub fn check_response_with(
-    bytes: &[u8],
-    key: &[u8; 16],
-    offered: Option<&str>,
-    offer: Option<&Offer>,
-    limits: &HeadLimits,
-) -> Result<Option<Answer>, ResponseError> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let headers_max = limits.headers_max.min(HEADERS_MAX);
     let mut response = httparse::Response::new(&mut headers[..headers_max]);
@@ -135,17 +111,14 @@ pub fn check_response_with(
     if !only(values("sec-websocket-accept"), |value| *value == accept(&encoded(key))) {
         return Err(ResponseError::Accept);
     }
-    let deflate = match offer {
-        Some(offer) => extension::agree(values("sec-websocket-extensions"), offer),
-        None if values("sec-websocket-extensions").next().is_some() => Err(extension::Unacceptable),
-        None => Ok(None),
+    if values("sec-websocket-extensions").next().is_some() {
+        return Err(ResponseError::Extension);
     }
-    .map_err(|extension::Unacceptable| ResponseError::Extension)?;
     let chosen = |value: &[u8]| list(offered.unwrap_or_default().as_bytes()).any(|offer| offer == value);
     if values("sec-websocket-protocol").next().is_some() && !only(values("sec-websocket-protocol"), chosen) {
         return Err(ResponseError::Subprotocol);
     }
-    Ok(Some(Answer { head_len, deflate }))
+    Ok(Some(head_len))
 }
 
 /// Whether there is exactly one value, and `is_good` holds for it.
