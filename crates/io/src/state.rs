@@ -24,6 +24,11 @@ pub(crate) const CLOCK_JUMP_MIN: Duration = Duration::from_secs(2);
 /// the sleep was to end, so this bounds by how much a jump is underrated.
 pub(crate) const CLOCK_CHECK: Duration = Duration::from_secs(1);
 
+/// Room of each queue of connections from the start, 4 KiB. Of a few hundred connections any number may get something to do in
+/// the same tick, also when they never did before, and that must not cost an allocation. Beyond it a queue grows to the
+/// most that ever waited; it holds a connection once.
+const QUEUE_ROOM: usize = 1024;
+
 /// What becomes of the listeners.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Accepting {
@@ -68,9 +73,9 @@ impl Io {
             now,
             slots: Slots::new(slots),
             deadlines: Deadlines::new(slots),
-            readable: VecDeque::new(),
-            reply: VecDeque::new(),
-            broadcast: VecDeque::new(),
+            readable: VecDeque::with_capacity(QUEUE_ROOM.min(slots)),
+            reply: VecDeque::with_capacity(QUEUE_ROOM.min(slots)),
+            broadcast: VecDeque::with_capacity(QUEUE_ROOM.min(slots)),
             ending: VecDeque::new(),
             connects: VecDeque::new(),
             accepting: Accepting::Open,
