@@ -50,6 +50,8 @@ pub struct Io {
     /// Indices with bytes to send; see [`Class`].
     pub(crate) reply: VecDeque<u32>,
     pub(crate) broadcast: VecDeque<u32>,
+    /// Connections whose handler wants to know whether something waits in their sockets.
+    pub(crate) looks: VecDeque<ConnId>,
     /// Connections in [`State::Ending`].
     pub(crate) ending: VecDeque<(u32, Closed)>,
     /// Connects asked for.
@@ -76,6 +78,7 @@ impl Io {
             readable: VecDeque::with_capacity(QUEUE_ROOM.min(slots)),
             reply: VecDeque::with_capacity(QUEUE_ROOM.min(slots)),
             broadcast: VecDeque::with_capacity(QUEUE_ROOM.min(slots)),
+            looks: VecDeque::new(),
             ending: VecDeque::new(),
             connects: VecDeque::new(),
             accepting: Accepting::Open,
@@ -122,6 +125,18 @@ impl Io {
                 Some(at) => self.deadlines.set(id.index(), at),
                 None => self.deadlines.clear(id.index()),
             }
+        }
+    }
+
+    /// Receives from the connection now, out of turn and whether input was announced or not, in this tick or, if many ask, in
+    /// the next: [`Handler::received`](crate::Handler::received) follows with what waited, or
+    /// [`Handler::nothing_waits`](crate::Handler::nothing_waits). Neither follows while it is paused and after its FIN.
+    ///
+    /// For a deadline that the peer's silence has let pass: a loop that is behind has input in its sockets for which it had
+    /// no time, and then the silence is its own.
+    pub fn look(&mut self, id: ConnId) {
+        if self.slots.find(id).is_some_and(|slot| slot.state == State::Open) {
+            self.looks.push_back(id);
         }
     }
 
