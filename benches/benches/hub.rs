@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
-use hub::{Channel, ChannelHash, Draft, Home, HomeLimits, Local, MemberId, Publication, Route, SubscriberId, WorkerId};
+use hub::{
+    Channel, ChannelHash, Draft, Home, HomeLimits, Local, MemberId, Publication, Route, SubscriberId, Unnumbered,
+    WorkerId,
+};
 use rustix::time::{ClockId, clock_gettime};
 
 const NOW: Duration = Duration::ZERO;
@@ -78,7 +81,7 @@ fn publish(c: &mut Criterion) {
         let draft = Draft::new(channel, vec![b'1'; 128]);
         group.bench_function(BenchmarkId::new("interested_workers", workers), |bencher| {
             bencher.iter_batched(
-                || draft.clone(),
+                || Unnumbered::from(draft.clone()),
                 |draft| home.publish(NOW, draft, None, &mut Nowhere).expect("there is room"),
                 criterion::BatchSize::SmallInput,
             );

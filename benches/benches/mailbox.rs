@@ -58,8 +58,8 @@ fn to_oneself(c: &mut Criterion) {
     group.finish();
 }
 
-/// Decides whether answers with reserved room are affordable for every publish of a client: request, answer, and both
-/// allocations.
+/// Decides whether answers with reserved room are affordable for every publish of a client: request, answer, and
+/// the allocation.
 fn request_and_answer(c: &mut Criterion) {
     let mut group = c.benchmark_group("mailbox/request_and_answer");
     group.warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
@@ -68,8 +68,8 @@ fn request_and_answer(c: &mut Criterion) {
     group.bench_function("same_thread", |bencher| {
         let [asking, answering] = &mut boxes[..] else { unreachable!("two were made") };
         bencher.iter(|| {
-            let publish = Publish { ticket: Ticket::Control(1), draft: draft.clone(), expires: Duration::MAX };
-            asking.request(1, Letter::Publish(Box::new(publish))).expect("room for one");
+            let publish = Publish { ticket: Ticket::Control(1), draft: draft.clone().into(), expires: Duration::MAX };
+            asking.request(1, Letter::Publish(publish)).expect("room for one");
             asking.flush();
             let (from, letter) = answering.next().expect("the request");
             let Letter::Publish(publish) = letter else { unreachable!("it was a publish") };

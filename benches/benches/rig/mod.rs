@@ -100,8 +100,8 @@ impl Rig {
 
     /// A publication is numbered by its home and waits in the worker's mailbox.
     pub(crate) fn publish(&mut self) {
-        let publish = Publish { ticket: Ticket::Control(0), draft: self.draft.clone(), expires: Duration::MAX };
-        self.control.request(0, Letter::Publish(Box::new(publish))).expect("room for one");
+        let publish = Publish { ticket: Ticket::Control(0), draft: self.draft.clone().into(), expires: Duration::MAX };
+        self.control.request(0, Letter::Publish(publish)).expect("room for one");
         self.control.flush();
         let [(driver, worker)] = &mut self.worker;
         worker.woken(driver.io());

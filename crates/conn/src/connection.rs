@@ -319,6 +319,7 @@ impl Connection {
     pub fn expired(&mut self, now: Duration, shared: &mut Shared) -> Directions {
         let was_empty = self.outbox.is_empty();
         let stalled = self.stalled.is_some_and(|by| by.is_due(now));
+        let mut look = false;
         let end = match &mut self.phase {
             Phase::Http(_) if stalled => Some(self.end(End::Reset, shared)),
             Phase::Http(http) if self.stalled.is_none() && http.deadline().is_due(now) => {
@@ -332,12 +333,18 @@ impl Connection {
             }
             Phase::Open(open) if self.stalled.is_none() && open.liveness.deadline().is_due(now) => {
                 let fate = open.late(&mut Cx { now, shared, outbox: &mut self.outbox });
+                look = matches!(fate, Fate::Stays) && open.is_overdue();
                 self.settle(now, fate, shared)
             }
             Phase::Closing(closing) if closing.by.is_due(now) => Some(self.end(End::Reset, shared)),
             _ => None,
         };
-        self.directions(now, was_empty, Urgency::Reply, end, shared)
+        Directions { look, ..self.directions(now, was_empty, Urgency::Reply, end, shared) }
+    }
+
+    /// What [`Directions::look`] asked for: nothing waits in the socket.
+    pub fn nothing_waits(&mut self, now: Duration, shared: &mut Shared) -> Directions {
+        self.with_open(now, Urgency::Reply, shared, |open, _| open.nothing_waits())
     }
 
     /// Hands the waiting bytes to `take`, oldest first.
@@ -540,6 +547,6 @@ impl Connection {
         let reading = (wants != self.reading).then_some(wants);
         self.reading = wants;
         let flush = (was_empty && !self.outbox.is_empty()).then_some(urgency);
-        Directions { flush, reading, end }
+        Directions { flush, reading, look: false, end }
     }
 }

@@ -23,6 +23,14 @@ pub(crate) enum Liveness {
         /// When the next ping would be sent.
         next_ping: Moment,
     },
+    /// The answer to a ping is overdue, and whether it waits unread is being looked at: when nothing waits, or when this
+    /// fires, the peer is gone (3012).
+    Overdue {
+        /// The last moment for a peer of which something else waited unread.
+        until: Moment,
+        /// When the next ping would be sent.
+        next_ping: Moment,
+    },
 }
 
 impl Liveness {
@@ -30,6 +38,7 @@ impl Liveness {
     pub(crate) fn deadline(self) -> Moment {
         match self {
             Self::Connect { by } | Self::Pong { by, .. } => by,
+            Self::Overdue { until, .. } => until,
             Self::Ping { at } => at,
         }
     }
@@ -39,10 +48,17 @@ impl Liveness {
         *self = Self::Pong { by: Moment::after(now, timeout), next_ping: Moment::after(now, interval) };
     }
 
+    /// No pong came in time; it may wait unread.
+    pub(crate) fn overdue(&mut self, now: Duration, timeout: Duration) {
+        if let Self::Pong { next_ping, .. } = *self {
+            *self = Self::Overdue { until: Moment::after(now, timeout), next_ping };
+        }
+    }
+
     /// A pong arrived. `false`: no ping was outstanding.
     pub(crate) fn ponged(&mut self) -> bool {
         match *self {
-            Self::Pong { next_ping, .. } => {
+            Self::Pong { next_ping, .. } | Self::Overdue { next_ping, .. } => {
                 *self = Self::Ping { at: next_ping };
                 true
             }
@@ -52,7 +68,7 @@ impl Liveness {
 
     /// Reading was paused and begins again: the pong may have waited unread.
     pub(crate) fn resumed(&mut self, now: Duration, timeout: Duration) {
-        if let Self::Pong { by, .. } = self {
+        if let Self::Pong { by, .. } | Self::Overdue { until: by, .. } = self {
             *by = (*by).max(Moment::after(now, timeout));
         }
     }

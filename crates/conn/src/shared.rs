@@ -119,6 +119,8 @@ pub struct Directions {
     pub flush: Option<Urgency>,
     /// Whether input is wanted from now on; `None` leaves it as it is.
     pub reading: Option<bool>,
+    /// Receive what waits in the socket, out of turn; if nothing does, say so by `nothing_waits`.
+    pub look: bool,
     /// The connection is done for.
     pub end: Option<End>,
 }

@@ -414,8 +414,8 @@ impl Desk {
         match ask {
             Ask::Publish { draft, answer } => {
                 let (home, expires) = (self.home_of(&draft.channel), self.clock.now() + self.request_timeout);
-                let publish = Publish { ticket: Ticket::Control(ticket), draft, expires };
-                match self.mailbox.request(home, Letter::Publish(Box::new(publish))) {
+                let publish = Publish { ticket: Ticket::Control(ticket), draft: draft.into(), expires };
+                match self.mailbox.request(home, Letter::Publish(publish)) {
                     Ok(()) => drop(self.publishing.insert(ticket, answer)),
                     Err(_) => drop(answer.send(Err(BackendError::Busy))),
                 }

@@ -7,7 +7,7 @@
 //! Publications under way ([`Letter::Deliver`]) and orders of the control thread ([`Letter::Order`]) have room checked first.
 
 use conn::{Disconnect, Settings};
-use hub::{Channel, Draft, HistoryPage, HistoryQuery, LocalId, Publication, Recover, Subscribed};
+use hub::{Channel, HistoryPage, HistoryQuery, LocalId, Publication, Recover, Subscribed, Unnumbered};
 use io::ConnId;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use std::time::Duration;
 #[derive(Debug)]
 pub enum Letter {
     /// Request to a home: number and deliver.
-    Publish(Box<Publish>),
+    Publish(Publish),
     /// Request to a home: count a subscriber of the sender, take the position and what it missed, in one step.
     Subscribe {
         /// The channel.
@@ -114,7 +114,7 @@ pub struct Publish {
     /// Repeated in the answer.
     pub ticket: Ticket,
     /// What to publish.
-    pub draft: Draft,
+    pub draft: Unnumbered,
     /// Not worth doing after it.
     pub expires: Duration,
 }

@@ -15,6 +15,9 @@ pub const HISTORY_SIZE_MAX: u32 = 10_000;
 /// What an entry costs beside its publication: its place in the ring, which may have grown to twice what is used.
 pub const ENTRY_BYTES: usize = 2 * size_of::<Item>();
 
+/// A ring this long stays while its only publication makes place for the next: the shortest that there is.
+const SMALL_RING: usize = 4;
+
 /// How much of a channel is kept, and for how long.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Retention {
@@ -74,12 +77,30 @@ impl History {
 
     /// Drops the oldest publication. Whether there was one.
     pub(crate) fn drop_oldest(&mut self) -> bool {
-        let Some(item) = self.ring.pop_front() else { return false };
-        self.bytes -= entry_cost(item.publication.cost());
+        let dropped = self.pop_oldest();
+        self.drop_empty_ring();
+        dropped
+    }
+
+    /// An idle channel must not hold the ring of its busiest time.
+    pub(crate) fn drop_empty_ring(&mut self) {
         if self.ring.is_empty() {
-            // An idle channel must not hold the ring of its busiest time.
             self.ring = VecDeque::new();
         }
+    }
+
+    /// Drops the oldest until one more makes `size`. The one more takes the place of one that went, also where that was
+    /// the only one: a channel that keeps its newest publication allocates nothing for the next.
+    pub(crate) fn make_place(&mut self, size: usize) {
+        while self.ring.len() >= size && self.pop_oldest() {}
+        if self.ring.is_empty() && self.ring.capacity() > SMALL_RING {
+            self.ring = VecDeque::new();
+        }
+    }
+
+    fn pop_oldest(&mut self) -> bool {
+        let Some(item) = self.ring.pop_front() else { return false };
+        self.bytes -= entry_cost(item.publication.cost());
         true
     }
 

@@ -10,7 +10,7 @@ use siphasher::sip::SipHasher13;
 use crate::history::{HistoryPage, HistoryQuery, Retention, entry_cost};
 use crate::id::{Channel, ChannelHash, Epoch, Offset, Position, WorkerId};
 use crate::interest::Left;
-use crate::publication::{Draft, Publication, PublishOptions};
+use crate::publication::{Publication, PublishOptions, Unnumbered};
 use crate::recovery::{Missed, Recover, Recovery, Verdict, judge};
 use crate::repeats::Repeats;
 use crate::shelf::{Entry, Shelf, Stock};
@@ -225,12 +225,13 @@ impl Home {
     pub fn publish(
         &mut self,
         now: Duration,
-        publication: Draft,
+        publication: impl Into<Unnumbered>,
         retention: Option<Retention>,
         route: &mut impl Route,
     ) -> Result<Published, PublishRefusal> {
-        let key = publication.options.as_deref().and_then(|options| options.idempotency_key.as_deref());
-        let key = key.map(|key| self.repeats.key(&publication.channel, key));
+        let publication = publication.into();
+        let key = publication.options().and_then(|options| options.idempotency_key.as_deref());
+        let key = key.map(|key| self.repeats.key(publication.channel(), key));
         if let Some(before) = key.and_then(|key| self.repeats.find(now, key)) {
             self.counts.repeated += 1;
             return Ok(before);
@@ -245,16 +246,16 @@ impl Home {
     fn number(
         &mut self,
         now: Duration,
-        mut publication: Draft,
+        publication: Unnumbered,
         retention: Option<Retention>,
         route: &mut impl Route,
     ) -> Result<Published, PublishRefusal> {
-        let Some(slot) = self.enter(now, &publication.channel, retention)? else {
+        let Some(slot) = self.enter(now, publication.channel(), retention)? else {
             let position = Position { offset: Offset::default().next(), epoch: self.epochs.draw() };
             return Ok(Published { position, workers: 0, recorded: false });
         };
-        let options = publication.options.take().unwrap_or_default();
-        let version = self.version_of(&options);
+        let version = publication.options().map_or((0, 0), |options| self.version_of(options));
+        let skip_history = publication.options().is_some_and(|options| options.skip_history);
         let entry = self.shelf.at_mut(slot);
         if entry.kept().is_some_and(|kept| is_outdated(version, kept.version)) {
             self.counts.outdated += 1;
@@ -266,13 +267,13 @@ impl Home {
                 return Err(PublishRefusal::MailboxFull { worker: share.worker });
             }
         }
-        let recorded = entry.kept().is_some() && !options.skip_history;
+        let recorded = entry.kept().is_some() && !skip_history;
         if recorded || entry.kept().is_none() {
             entry.offset = entry.offset.next();
         }
         let position = entry.position();
         let time = recorded.then(|| unix_time(self.unix_origin + now));
-        let publication = Arc::new(publication.numbered(position, time));
+        let publication = publication.numbered(position, time);
         for share in entry.interest.shares() {
             route.deliver(share.worker, Arc::clone(&publication));
         }
@@ -296,7 +297,7 @@ impl Home {
     /// Puts the newest publication of a channel into its history, and makes room for it.
     fn keep(&mut self, now: Duration, slot: u32, publication: Arc<Publication>) {
         let cost = entry_cost(publication.cost());
-        self.shelf.change(slot, |kept| kept.history.shrink((kept.retention.size as usize).saturating_sub(1)));
+        self.shelf.change(slot, |kept| kept.history.make_place(kept.retention.size as usize));
         let bytes_max = self.limits.history_bytes_max;
         let is_over = |shelf: &Shelf| shelf.stock().bytes + cost > bytes_max;
         for _ in 0..EMPTIED_PER_PUBLISH {
@@ -312,6 +313,8 @@ impl Home {
         }
         if is_over(&self.shelf) {
             self.counts.cut += 1;
+            // Nothing comes into the place that was made.
+            self.shelf.change(slot, |kept| kept.history.drop_empty_ring());
             return;
         }
         self.shelf.change(slot, |kept| kept.history.push(now, publication));

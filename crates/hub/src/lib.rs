@@ -87,6 +87,6 @@ pub use id::{Channel, ChannelHash, Epoch, LocalId, MemberId, Offset, Position, S
 pub use local::{Local, Step};
 pub use members::Member;
 pub use namespace::{Namespace, NamespaceError, NamespaceId, Namespaces, SlowClient};
-pub use publication::{ClientInfo, Draft, Publication, PublishOptions, Tags};
+pub use publication::{ClientInfo, Draft, Publication, PublishOptions, Tags, Unnumbered};
 pub use recovery::{Missed, Recover, Recovery, RecoveryMode, Since, SinceEpoch};
 pub use shelf::Stock;

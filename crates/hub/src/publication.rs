@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
-use crate::id::{Channel, Offset, Position};
+use crate::id::{Channel, Epoch, Offset, Position};
 
 /// Labels of a publication, for filters and for the application. Ordered, so that every encoding lists them alike.
 pub type Tags = BTreeMap<String, String>;
@@ -62,11 +63,59 @@ impl Draft {
     pub fn cost(&self) -> usize {
         cost(&self.channel, &self.data, self.info.as_deref(), self.tags.as_deref())
     }
+}
+
+/// A draft in the memory that its publication will have.
+///
+/// Whoever publishes makes it, so that the home has nothing left to allocate: it writes the number into what it got.
+///
+/// INVARIANT: `publication` has this one owner; there is no way to get a second `Arc` of it or to clone this.
+#[derive(Debug)]
+pub struct Unnumbered {
+    publication: Arc<Publication>,
+    options: Option<Box<PublishOptions>>,
+}
+
+const _: () = assert!(size_of::<Unnumbered>() == 16, "part of a letter");
+
+impl From<Draft> for Unnumbered {
+    fn from(draft: Draft) -> Unnumbered {
+        let Draft { channel, data, info, tags, options } = draft;
+        let position = Position { offset: Offset::default(), epoch: Epoch::from_seed(0) };
+        Unnumbered { publication: Arc::new(Publication { channel, data, info, tags, position, time: None }), options }
+    }
+}
+
+impl Unnumbered {
+    /// As in [`Draft::channel`].
+    #[must_use]
+    pub fn channel(&self) -> &Channel {
+        &self.publication.channel
+    }
+
+    /// As in [`Draft::data`].
+    #[must_use]
+    pub fn data(&self) -> &[u8] {
+        &self.publication.data
+    }
+
+    /// As in [`Draft::options`].
+    #[must_use]
+    pub fn options(&self) -> Option<&PublishOptions> {
+        self.options.as_deref()
+    }
+
+    /// What [`Publication::cost`] will be.
+    #[must_use]
+    pub fn cost(&self) -> usize {
+        self.publication.cost()
+    }
 
     /// The publication at `position`; `time` as in [`Publication::time`].
-    pub(crate) fn numbered(self, position: Position, time: Option<NonZeroU64>) -> Publication {
-        let Draft { channel, data, info, tags, options: _ } = self;
-        Publication { channel, data, info, tags, position, time }
+    pub(crate) fn numbered(mut self, position: Position, time: Option<NonZeroU64>) -> Arc<Publication> {
+        let publication = Arc::get_mut(&mut self.publication).expect("it has one owner until it is numbered");
+        (publication.position, publication.time) = (position, time);
+        self.publication
     }
 }
 
@@ -163,6 +212,6 @@ mod tests {
     fn numbering_does_not_change_the_cost() {
         let draft = Draft::new(Channel::new("news"), *b"{}");
         let position = Position { offset: Offset(1), epoch: Epoch::from_seed(1) };
-        assert_eq!(draft.cost(), draft.clone().numbered(position, None).cost());
+        assert_eq!(draft.cost(), Unnumbered::from(draft.clone()).numbered(position, None).cost());
     }
 }

@@ -187,6 +187,11 @@ pub trait Handler {
     /// The deadline set by [`Io::deadline`] has passed; it was cleared before this call.
     fn expired(&mut self, io: &mut Io, id: ConnId);
 
+    /// What [`Io::look`] asked for: nothing waited to be received. Who never looks needs no answer.
+    fn nothing_waits(&mut self, io: &mut Io, id: ConnId) {
+        let _ = (io, id);
+    }
+
     /// The connection is gone: exactly once for each `opened`, and once without `opened` for a failed connect. The id
     /// names nothing any more.
     fn closed(&mut self, io: &mut Io, id: ConnId, why: Closed);

@@ -24,6 +24,11 @@ pub(crate) const CLOCK_JUMP_MIN: Duration = Duration::from_secs(2);
 /// the sleep was to end, so this bounds by how much a jump is underrated.
 pub(crate) const CLOCK_CHECK: Duration = Duration::from_secs(1);
 
+/// Room of each queue of connections from the start, 4 KiB. Of a few hundred connections any number may get something to do in
+/// the same tick, also when they never did before, and that must not cost an allocation. Beyond it a queue grows to the
+/// most that ever waited; it holds a connection once.
+const QUEUE_ROOM: usize = 1024;
+
 /// What becomes of the listeners.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Accepting {
@@ -45,6 +50,8 @@ pub struct Io {
     /// Indices with bytes to send; see [`Class`].
     pub(crate) reply: VecDeque<u32>,
     pub(crate) broadcast: VecDeque<u32>,
+    /// Connections whose handler wants to know whether something waits in their sockets.
+    pub(crate) looks: VecDeque<ConnId>,
     /// Connections in [`State::Ending`].
     pub(crate) ending: VecDeque<(u32, Closed)>,
     /// Connects asked for.
@@ -68,9 +75,10 @@ impl Io {
             now,
             slots: Slots::new(slots),
             deadlines: Deadlines::new(slots),
-            readable: VecDeque::new(),
-            reply: VecDeque::new(),
-            broadcast: VecDeque::new(),
+            readable: VecDeque::with_capacity(QUEUE_ROOM.min(slots)),
+            reply: VecDeque::with_capacity(QUEUE_ROOM.min(slots)),
+            broadcast: VecDeque::with_capacity(QUEUE_ROOM.min(slots)),
+            looks: VecDeque::new(),
             ending: VecDeque::new(),
             connects: VecDeque::new(),
             accepting: Accepting::Open,
@@ -117,6 +125,18 @@ impl Io {
                 Some(at) => self.deadlines.set(id.index(), at),
                 None => self.deadlines.clear(id.index()),
             }
+        }
+    }
+
+    /// Receives from the connection now, out of turn and whether input was announced or not, in this tick or, if many ask, in
+    /// the next: [`Handler::received`](crate::Handler::received) follows with what waited, or
+    /// [`Handler::nothing_waits`](crate::Handler::nothing_waits). Neither follows while it is paused and after its FIN.
+    ///
+    /// For a deadline that the peer's silence has let pass: a loop that is behind has input in its sockets for which it had
+    /// no time, and then the silence is its own.
+    pub fn look(&mut self, id: ConnId) {
+        if self.slots.find(id).is_some_and(|slot| slot.state == State::Open) {
+            self.looks.push_back(id);
         }
     }
 

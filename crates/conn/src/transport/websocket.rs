@@ -164,11 +164,15 @@ impl Open {
         match self.liveness {
             Liveness::Connect { .. } => Fate::Disconnect(Disconnect::STALE),
             // Our own waiting keeps a pong unread; it gets its time again afterwards.
-            Liveness::Pong { .. } if self.held.is_some() => {
+            Liveness::Pong { .. } | Liveness::Overdue { .. } if self.held.is_some() => {
                 self.liveness.resumed(cx.now, cx.shared.settings.times.pong_timeout);
                 Fate::Stays
             }
-            Liveness::Pong { .. } => Fate::Disconnect(Disconnect::NO_PONG),
+            Liveness::Pong { .. } => {
+                self.liveness.overdue(cx.now, cx.shared.settings.times.pong_timeout);
+                Fate::Stays
+            }
+            Liveness::Overdue { .. } => Fate::Disconnect(Disconnect::NO_PONG),
             Liveness::Ping { .. } => {
                 let (interval, timeout) =
                     (cx.shared.settings.times.ping_interval, cx.shared.settings.times.pong_timeout);
@@ -181,6 +185,16 @@ impl Open {
                 .into()
             }
         }
+    }
+
+    /// Whether a pong is overdue that may wait unread.
+    pub(crate) fn is_overdue(&self) -> bool {
+        matches!(self.liveness, Liveness::Overdue { .. }) && self.held.is_none()
+    }
+
+    /// Nothing waits in the socket: a peer whose pong is overdue has not sent it.
+    pub(crate) fn nothing_waits(&mut self) -> Fate {
+        if self.is_overdue() { Fate::Disconnect(Disconnect::NO_PONG) } else { Fate::Stays }
     }
 
     pub(crate) fn hold(

@@ -182,6 +182,8 @@ pub(crate) struct World {
     dirty: bool,
     in_flight: Option<Vec<u8>>,
     end: Option<End>,
+    /// The connection wants to know whether something waits unread.
+    looks: bool,
     busy: bool,
     subscribing: Vec<(u32, LocalId, Option<Box<Recover>>)>,
     histories: Vec<(u32, Channel, HistoryQuery)>,
@@ -217,6 +219,7 @@ impl World {
             input: input.to_vec(),
             fed: 0,
             reading: true,
+            looks: false,
             dirty: false,
             in_flight: None,
             end: None,
@@ -311,6 +314,7 @@ impl World {
     fn carry_out(&mut self, directions: Directions) {
         self.reading = directions.reading.unwrap_or(self.reading);
         self.dirty |= directions.flush.is_some();
+        self.looks |= directions.look;
         // A second close counts only if it is harsher.
         self.end = match (self.end, directions.end) {
             (None | Some(End::Flush), Some(end)) => Some(end),
@@ -496,6 +500,9 @@ impl World {
         let due = |c: &Connection| c.deadline().is_some_and(|at| at <= self.now);
         if self.end.is_none() && self.connection.as_ref().is_some_and(due) {
             self.call(Connection::expired);
+            if std::mem::take(&mut self.looks) && self.end.is_none() {
+                self.call(Connection::nothing_waits);
+            }
         }
     }
 

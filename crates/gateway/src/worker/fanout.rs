@@ -9,6 +9,10 @@ use hub::{LocalId, MemberId, Publication, SlowClient, Step};
 use io::{Class, ConnId, Io};
 use std::sync::Arc;
 
+/// Room from the start for connections set aside, 6 KiB: of an audience of slow readers any number can cross a mark with the
+/// same publication, and until all of them once have, a vector that follows them would grow in the midst of a fan-out.
+const ASIDES: usize = 256;
+
 /// Memory reused from one fan-out to the next.
 #[derive(Debug, Default)]
 pub(super) struct Fanout {
@@ -18,6 +22,14 @@ pub(super) struct Fanout {
     /// Members that take deltas and got a publication for the first time: from now on they read patches.
     begun: Vec<(MemberId, Encoding)>,
 }
+
+impl Fanout {
+    pub(super) fn new() -> Self {
+        Self { aside: Vec::with_capacity(ASIDES), ..Self::default() }
+    }
+}
+
+const _: () = assert!(size_of::<(ConnId, Aside)>() * ASIDES <= 6 * 1024);
 
 #[derive(Debug, Clone, Copy)]
 enum Aside {

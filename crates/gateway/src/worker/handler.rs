@@ -35,6 +35,13 @@ impl<P: Post> Handler for Worker<P> {
         self.carry_out(io, id, directions);
     }
 
+    fn nothing_waits(&mut self, io: &mut Io, id: ConnId) {
+        let now = io.now();
+        let Some(connection) = self.table.find(id) else { return };
+        let directions = connection.nothing_waits(now, &mut self.shared);
+        self.carry_out(io, id, directions);
+    }
+
     fn closed(&mut self, io: &mut Io, id: ConnId, why: Closed) {
         let Some(connection) = self.table.remove(id) else { return };
         let age = connection.age(io.now());
@@ -140,6 +147,9 @@ impl<P: Post> Worker<P> {
             Some(true) => io.resume(id),
             Some(false) => io.pause(id),
             None => {}
+        }
+        if directions.look {
+            io.look(id);
         }
         if let Some(urgency) = directions.flush {
             io.dirty(id, if urgency == Urgency::Reply { Class::Reply } else { Class::Broadcast });

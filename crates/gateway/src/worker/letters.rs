@@ -45,7 +45,7 @@ impl<P: Post> Worker<P> {
     fn read_letter(&mut self, io: &mut Io, from: Party, letter: Letter) -> usize {
         match letter {
             Letter::Deliver(publication) => return self.fan_out(io, &publication),
-            Letter::Publish(publish) => self.publish_here(io, from, *publish),
+            Letter::Publish(publish) => self.publish_here(io, from, publish),
             Letter::Published { ticket: Ticket::Client { conn, command }, answer } => {
                 let answer = answer.map(|_| ()).map_err(|_| ClientError::INTERNAL);
                 self.tell_published(io, conn, command, answer);
@@ -97,7 +97,7 @@ impl<P: Post> Worker<P> {
         let answer = if io.now() > expires {
             Err(Refused::Expired)
         } else {
-            let retention = self.retention_of(&draft.channel);
+            let retention = self.retention_of(draft.channel());
             self.home.publish(io.now(), draft, retention, &mut ByMail(&mut self.post)).map_err(Refused::from)
         };
         self.publications += u64::from(answer.is_ok());
@@ -153,7 +153,7 @@ impl<P: Post> Worker<P> {
                     let ticket = Ticket::Client { conn: id, command };
                     let expires = io.now() + self.request_timeout;
                     let home = self.home_of(&draft.channel);
-                    let letter = Letter::Publish(Box::new(Publish { ticket, draft: *draft, expires }));
+                    let letter = Letter::Publish(Publish { ticket, draft: (*draft).into(), expires });
                     if self.post.request(home, letter).is_err() {
                         self.refused.push((id, command, Refusable::Publish));
                     }

@@ -91,7 +91,7 @@ impl<P: Post> Worker<P> {
             home: Home::new(plan.hash, plan.home, plan.epoch_seed).with_unix_origin(plan.unix_origin),
             next_sweep: Duration::ZERO,
             post,
-            fanout: Fanout::default(),
+            fanout: Fanout::new(),
             jobs: Jobs::default(),
             refused: Vec::new(),
             refused_subscribes: Vec::new(),

@@ -256,8 +256,8 @@ impl Post for Planted {
     fn next(&mut self) -> Option<(Party, Letter)> {
         let (from, mut letter) = self.inner.next()?;
         if let Letter::Publish(publish) = &letter {
-            let id = payload_id(&publish.draft.data);
-            self.publishing.push((from, publish.ticket, publish.draft.channel.clone(), id));
+            let id = payload_id(publish.draft.data());
+            self.publishing.push((from, publish.ticket, publish.draft.channel().clone(), id));
         }
         if let (Letter::Subscribe { recover: Some(recover), .. }, Plant::EpochKept) = (&mut letter, self.plant) {
             recover.since.epoch = SinceEpoch::Any;

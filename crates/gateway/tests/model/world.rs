@@ -280,9 +280,9 @@ impl World {
         let tags = value.map(|value| Box::new(Tags::from([(TAG.to_owned(), (*value).to_owned())])));
         let draft = Draft { tags, ..Draft::new(channel.clone(), payload(id).into_bytes()) };
         let expires = self.net.now() + Duration::from_secs(60);
-        let publish = Publish { ticket: Ticket::Control(id), draft, expires };
+        let publish = Publish { ticket: Ticket::Control(id), draft: draft.into(), expires };
         let home = usize::from(self.hash.home(channel, self.workers.len() as u16).0);
-        match self.control.request(home, Letter::Publish(Box::new(publish))) {
+        match self.control.request(home, Letter::Publish(publish)) {
             Ok(()) => drop(self.published.insert(id, channel.clone())),
             Err(_) => self.coverage.publishes_refused += 1,
         }

@@ -1,8 +1,9 @@
 //! Pings and pongs of each protocol, and clients that are late with something.
 
 use crate::support::client::{Format, frame};
-use crate::support::{Client, Ended, Gateway, Seen, Setup, in_every_format, on_every_driver};
+use crate::support::{Client, Ended, Gateway, Seen, Setup, in_every_format, on_every_driver, on_simulator};
 use conn::Side;
+use gateway::stats::Number;
 use serde_json::json;
 use std::time::Duration;
 use wire::ws::OpCode;
@@ -192,4 +193,50 @@ fn a_client_that_does_not_answer_our_close_is_dropped(gateway: &Gateway) {
     let mut twin = gateway.centrifugo();
     twin.send_text("bad");
     twin.expect_close(3501, "bad request");
+}
+
+/// More clients than a worker reads from in one tick.
+const CROWD: usize = 400;
+
+/// All have been pinged before the first one's pong is due.
+fn pinged_together() -> Setup {
+    Setup { connections_max: CROWD + 10, ..Setup::dev() }.with(|s| {
+        s.times.ping_interval = Duration::from_secs(1);
+        s.times.pong_timeout = Duration::from_millis(1_500);
+    })
+}
+
+#[test]
+fn pongs_that_wait_unread_count_after_a_stall_that_looks_like_work() {
+    on_simulator(&pinged_together(), |gateway| pongs_wait_unread(gateway, Duration::from_millis(1_800)));
+}
+
+#[test]
+fn pongs_that_wait_unread_count_after_a_stall_of_twenty_seconds() {
+    on_simulator(&pinged_together(), |gateway| pongs_wait_unread(gateway, Duration::from_secs(20)));
+}
+
+/// The worker does nothing until every pong is overdue, though all but one are in its sockets.
+fn pongs_wait_unread(gateway: &Gateway, stall: Duration) {
+    let mut clients: Vec<Client> = (0..CROWD).map(|_| gateway.centrifugo()).collect();
+    let mut silent = gateway.centrifugo();
+    let mut talking = gateway.centrifugo();
+    for client in clients.iter_mut().chain([&mut silent, &mut talking]) {
+        assert_eq!(client.next(), message_ping());
+    }
+    gateway.freeze(0, true);
+    // The other way round than the deadlines are looked through, so that those come first that are read last.
+    clients.iter().rev().for_each(|client| client.write(message_pong()));
+    // Its look finds something, which is no pong.
+    talking.write(frame(OpCode::Pong, true, b""));
+    gateway.pass(stall);
+    let resumed = gateway.now();
+    gateway.freeze(0, false);
+    silent.expect_close(3012, "no pong");
+    talking.expect_close(3012, "no pong");
+    assert!(gateway.now() - resumed <= stall + Duration::from_secs(3), "not much later than without the stall");
+    assert_eq!(gateway.sum(Number::Sessions), CROWD as u64, "whoever has answered stays");
+    for client in &mut clients {
+        assert_eq!(client.next(), message_ping(), "and is pinged again");
+    }
 }

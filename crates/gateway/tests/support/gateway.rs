@@ -141,8 +141,8 @@ impl Gateway {
         let ticket = self.next_ticket();
         let home = self.home_of(&draft.channel);
         let expires = self.now() + PATIENCE;
-        let publish = Publish { ticket: Ticket::Control(ticket), draft, expires };
-        self.request(home, Letter::Publish(Box::new(publish))).map(|()| ticket)
+        let publish = Publish { ticket: Ticket::Control(ticket), draft: draft.into(), expires };
+        self.request(home, Letter::Publish(publish)).map(|()| ticket)
     }
 
     /// Drops a channel's history as a backend does.

@@ -1,6 +1,7 @@
 //! The phases of a tick, written once for all drivers over a small set of socket operations.
 
 mod accept;
+mod look;
 mod sockets;
 mod wait;
 
@@ -69,6 +70,7 @@ impl<S: Sockets> Core<S> {
             || !io.readable.is_empty()
             || !io.reply.is_empty()
             || !io.broadcast.is_empty()
+            || !io.looks.is_empty()
             || !io.ending.is_empty()
             || !io.connects.is_empty()
             || io.deadlines.unfinished()
@@ -135,6 +137,8 @@ impl<S: Sockets> Core<S> {
         self.read(handler);
         self.finish_ending(handler);
         self.expire(handler);
+        self.finish_ending(handler);
+        self.look(handler);
         self.finish_ending(handler);
         self.flush(handler);
         self.finish_ending(handler);

@@ -16,6 +16,8 @@ pub(crate) struct Conn {
     pub(crate) outbox: Vec<u8>,
     pub(crate) sent: usize,
     pub(crate) expired: Vec<Duration>,
+    /// Looks at its socket that found nothing.
+    pub(crate) empty_looks: usize,
     pub(crate) closed: Option<Closed>,
     /// We asked to close it: nothing may be received any more.
     pub(crate) closing: bool,
@@ -43,6 +45,8 @@ pub(crate) struct Probe {
     pub(crate) conns: HashMap<ConnId, Conn>,
     /// Opened, in this order.
     pub(crate) opened: Vec<ConnId>,
+    /// Received from, in this order.
+    pub(crate) receipts: Vec<ConnId>,
     /// Gathered with something to send, in this order.
     pub(crate) gathers: Cell<Vec<ConnId>>,
     pub(crate) woken: usize,
@@ -63,6 +67,7 @@ impl Default for Probe {
             },
             conns: HashMap::new(),
             opened: Vec::new(),
+            receipts: Vec::new(),
             gathers: Cell::default(),
             woken: 0,
             ticked: 0,
@@ -120,6 +125,7 @@ impl Handler for Probe {
     fn received(&mut self, io: &mut Io, id: ConnId, bytes: &mut [u8]) -> Flow {
         let (echo, on_fin, pause_at) = (self.script.echo, self.script.on_fin, self.script.pause_at);
         let close_on_input = self.script.close_on_input;
+        self.receipts.push(id);
         let conn = self.live(id);
         assert!(!conn.closing, "{id:?} received after our close");
         assert!(!conn.fin, "{id:?} received after the peer's FIN");
@@ -171,6 +177,12 @@ impl Handler for Probe {
     fn expired(&mut self, io: &mut Io, id: ConnId) {
         let now = io.now();
         self.live(id).expired.push(now);
+    }
+
+    fn nothing_waits(&mut self, _: &mut Io, id: ConnId) {
+        let conn = self.live(id);
+        assert!(!conn.closing && !conn.fin && !conn.paused, "{id:?}: nobody can have looked");
+        conn.empty_looks += 1;
     }
 
     fn closed(&mut self, io: &mut Io, id: ConnId, why: Closed) {

@@ -1,6 +1,6 @@
 //! Deadlines, budgets, order, and the full worker.
 
-use io::{Budgets, Class, Options, REFUSED_MAX};
+use io::{Budgets, Class, How, Options, REFUSED_MAX};
 
 use super::{ms, pattern};
 use crate::harness::{Client, Ended, Harness};
@@ -179,4 +179,48 @@ pub(crate) fn the_smallest_budgets_starve_nobody<H: Harness>() {
         clients.iter_mut().enumerate().all(|(number, (client, _))| client.received() == pattern(2000 + number))
     });
     h.until("every deadline", |h| clients.iter().all(|(_, id)| h.probe().conn(*id).expired.len() == 1));
+}
+
+pub(crate) fn a_look_receives_out_of_turn_and_says_where_nothing_waits<H: Harness>() {
+    let mut h = H::start(Options { budgets: Budgets { reads: 1, ..Budgets::default() }, ..Options::default() });
+    let mut clients: Vec<_> = (0..20).map(|_| h.open()).collect();
+    let (_silent, silent) = h.open();
+    // What comes waits in the sockets, until it is everybody's turn at once.
+    for (client, id) in &mut clients {
+        h.both().1.pause(*id);
+        client.write(b"here");
+    }
+    h.settle();
+    let (resting, last) = (clients[0].1, clients[19].1);
+    let (_, io) = h.both();
+    clients[1..].iter().for_each(|(_, id)| io.resume(*id));
+    [silent, last, resting].into_iter().for_each(|id| io.look(id));
+    h.until("every byte", |h| clients[1..].iter().all(|(_, id)| h.probe().conn(*id).received == b"here"));
+    let turn = h.probe().receipts.iter().position(|id| *id == last).expect("it received");
+    assert!(!h.is_calm() || turn <= 4, "the last of nineteen had turn {turn}");
+    h.settle();
+    assert_eq!(h.probe().conn(silent).empty_looks, 1, "nothing waited, and that is told once");
+    assert_eq!(h.probe().conn(last).empty_looks, 0, "it was received from instead");
+    let rested = h.probe().conn(resting);
+    assert!(rested.received.is_empty() && rested.empty_looks == 0, "paused is paused");
+    h.both().1.resume(resting);
+    h.until("its turn", |h| h.probe().conn(resting).received == b"here");
+}
+
+pub(crate) fn a_look_at_who_has_left_says_nothing<H: Harness>() {
+    let mut h = H::start(Options::default());
+    h.probe().script.on_fin = None;
+    let (mut finished, half) = h.open();
+    finished.shutdown_write();
+    let (_gone, closed) = h.open();
+    h.until("the FIN", |h| h.probe().conn(half).fin);
+    let (probe, io) = h.both();
+    probe.close(io, closed, How::Now);
+    io.look(half);
+    io.look(closed);
+    h.until("the close", |h| h.probe().conn(closed).closed.is_some());
+    // The probe would have panicked. Its slot has a new tenant, of whom nobody asked.
+    let (_new, tenant) = h.open();
+    h.settle();
+    assert_eq!(h.probe().conn(half).empty_looks + h.probe().conn(tenant).empty_looks, 0);
 }
