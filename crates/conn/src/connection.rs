@@ -17,6 +17,7 @@ use crate::outbox::slow::Offered;
 use crate::outbox::{BodyId, Outbox, Outboxes};
 use crate::settings::Limits;
 use crate::shared::{Cx, Directions, End, Shared, Urgency};
+use crate::tls::Tls;
 use crate::transport::http::{Http, Outcome};
 use crate::transport::websocket::{Closing, Fate, Open};
 use hub::{HistoryPage, LocalId, Publication, Subscribed, SubscriberId};
@@ -35,6 +36,8 @@ pub struct Connection {
     /// What the driver was told last.
     reading: bool,
     phase: Phase,
+    /// TLS, on a listener that speaks it.
+    pub(crate) tls: Option<Box<Tls>>,
 }
 
 /// The table of a million connections is an array of these.
@@ -93,15 +96,30 @@ pub enum Delivered {
 }
 
 impl Connection {
-    /// A new socket.
-    pub fn accepted(now: Duration, shared: &Shared) -> Self {
+    /// A new socket of the listener with that number.
+    pub fn accepted(now: Duration, listener: usize, shared: &Shared) -> Self {
+        let times = &shared.settings.times;
+        let tls =
+            shared.settings.listeners.get(listener).and_then(|listener| listener.tls.as_ref()).and_then(Tls::boxed);
+        let timeout = if tls.is_some() { times.tls_handshake_timeout } else { times.head_timeout };
         Self {
             outbox: Outbox::default(),
             opened: Moment::after(now, Duration::ZERO),
             stalled: None,
             reading: true,
-            phase: Phase::Http(Box::new(Http::new(now, &shared.settings.times))),
+            phase: Phase::Http(Box::new(Http::new(now, timeout))),
+            tls,
         }
+    }
+
+    /// The TLS handshake is done: the time for a request begins.
+    pub(crate) fn begin_http(&mut self, now: Duration, shared: &Shared) {
+        self.phase = Phase::Http(Box::new(Http::new(now, shared.settings.times.head_timeout)));
+    }
+
+    /// Nothing will be queued any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended(_))
     }
 
     /// How long it has been there.
@@ -145,7 +163,17 @@ impl Connection {
     /// Bytes from the socket; an empty slice is the peer's FIN.
     pub fn received(&mut self, now: Duration, bytes: &mut [u8], shared: &mut Shared) -> Directions {
         let was_empty = self.outbox.is_empty();
-        let end = match &mut self.phase {
+        let end = if self.tls.is_some() {
+            self.received_sealed(now, bytes, shared)
+        } else {
+            self.received_plain(now, bytes, shared)
+        };
+        let handshake = self.asks_for_handshake();
+        Directions { handshake, ..self.directions(now, was_empty, Urgency::Reply, end, shared) }
+    }
+
+    pub(crate) fn received_plain(&mut self, now: Duration, bytes: &mut [u8], shared: &mut Shared) -> Option<End> {
+        match &mut self.phase {
             Phase::Ended(_) => None,
             _ if bytes.is_empty() => self.peer_finished(shared),
             Phase::Http(_) => self.requests(now, bytes, shared),
@@ -157,8 +185,7 @@ impl Connection {
                 let end = closing.received(bytes, &shared.settings.limits.messages());
                 end.map(|end| self.end(end, shared))
             }
-        };
-        self.directions(now, was_empty, Urgency::Reply, end, shared)
+        }
     }
 
     fn peer_finished(&mut self, shared: &mut Shared) -> Option<End> {
@@ -290,7 +317,7 @@ impl Connection {
     }
 
     /// The socket goes; the report keeps what is known about why.
-    fn end(&mut self, end: End, shared: &mut Shared) -> End {
+    pub(crate) fn end(&mut self, end: End, shared: &mut Shared) -> End {
         let report = match &mut self.phase {
             Phase::Http(_) => CloseReport { side: Side::Ours, code: 0, reason: "".into(), client: None },
             Phase::Open(open) => {
@@ -347,14 +374,9 @@ impl Connection {
         self.with_open(now, Urgency::Reply, shared, |open, _| open.nothing_waits())
     }
 
-    /// Hands the waiting bytes to `take`, oldest first.
-    pub fn gather(&mut self, outboxes: &mut Outboxes, take: impl FnMut(&[u8]) -> usize) {
-        outboxes.gather(&mut self.outbox, take);
-    }
-
     /// The kernel took `bytes`.
     pub fn sent(&mut self, now: Duration, bytes: usize, shared: &mut Shared) -> Directions {
-        shared.outboxes.sent(&mut self.outbox, bytes);
+        let broken = self.account_for(bytes, shared);
         if let Some(by) = &mut self.stalled {
             if bytes > 0 {
                 *by = Moment::after(now, shared.settings.times.write_timeout);
@@ -377,6 +399,7 @@ impl Connection {
             Phase::Http(http) if self.stalled.is_none() && http.holds_input() => self.requests(now, &[], shared),
             _ => None,
         };
+        let end = broken.or(end);
         self.directions(now, was_empty, Urgency::Reply, end, shared)
     }
 
@@ -513,6 +536,9 @@ impl Connection {
     pub fn closed(mut self, shared: &mut Shared) -> CloseReport {
         self.end(End::Now, shared);
         shared.outboxes.clear(&mut self.outbox);
+        if let Some(tls) = &mut self.tls {
+            tls.clear(&mut shared.records);
+        }
         match self.phase {
             Phase::Ended(report) => *report,
             _ => unreachable!("`end` leaves the connection ended"),
@@ -525,8 +551,17 @@ impl Connection {
         self.directions(now, true, Urgency::Broadcast, end, shared)
     }
 
+    /// Input waits here for something else to happen first.
+    pub(crate) fn holds_input(&self) -> bool {
+        match &self.phase {
+            Phase::Http(http) => http.holds_input(),
+            Phase::Open(open) => open.holds_input(),
+            Phase::Closing(_) | Phase::Ended(_) => false,
+        }
+    }
+
     /// Compares what the connection is now with what the driver was told.
-    fn directions(
+    pub(crate) fn directions(
         &mut self,
         now: Duration,
         was_empty: bool,
@@ -538,15 +573,12 @@ impl Connection {
         if over && self.stalled.is_none() && matches!(self.phase, Phase::Open(_) | Phase::Http(_)) {
             self.stalled = Some(Moment::after(now, shared.settings.times.write_timeout));
         }
-        let held = match &self.phase {
-            Phase::Http(http) => http.holds_input(),
-            Phase::Open(open) => open.holds_input(),
-            Phase::Closing(_) | Phase::Ended(_) => false,
-        };
-        let wants = self.stalled.is_none() && !held;
+        let waits = self.tls.as_ref().is_some_and(|tls| tls.waits_for_its_turn());
+        let wants = self.stalled.is_none() && !self.holds_input() && !waits;
         let reading = (wants != self.reading).then_some(wants);
         self.reading = wants;
-        let flush = (was_empty && !self.outbox.is_empty()).then_some(urgency);
-        Directions { flush, reading, look: false, end }
+        let unsent = (was_empty && !self.outbox.is_empty()) || self.tls.as_ref().is_some_and(|tls| tls.has_sealed());
+        let flush = unsent.then_some(urgency);
+        Directions { flush, reading, look: false, handshake: false, end }
     }
 }

@@ -148,7 +148,9 @@ pub fn settings(config: &Config, dev: bool) -> Result<Settings, String> {
         insecure: config.client.insecure,
         namespaces,
         limits: limits(config),
+        listeners: Vec::new(),
         times: Times {
+            tls_handshake_timeout: config.http.head_timeout.get(),
             head_timeout: config.http.head_timeout.get(),
             keep_alive_timeout: config.http.keep_alive_timeout.get(),
             stale_close_delay: config.client.stale_close_delay.get(),

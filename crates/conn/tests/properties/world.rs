@@ -117,6 +117,7 @@ fn settings() -> Settings {
         },
         times: Times {
             head_timeout: Duration::from_secs(10),
+            tls_handshake_timeout: Duration::from_secs(10),
             keep_alive_timeout: Duration::from_secs(60),
             stale_close_delay: Duration::from_secs(10),
             ping_interval: Duration::from_secs(25),
@@ -124,6 +125,7 @@ fn settings() -> Settings {
             write_timeout: Duration::from_secs(20),
             close_timeout: Duration::from_secs(5),
         },
+        listeners: Vec::new(),
         pages: Vec::new(),
     }
 }
@@ -210,7 +212,7 @@ impl World {
         let hash = ChannelHash::new([1; 16]);
         let shared = Shared::new(Arc::new(settings()), Local::new(hash), IdSource::new([2; 16], 0));
         let now = Duration::from_millis(1234);
-        let connection = Connection::accepted(now, &shared);
+        let connection = Connection::accepted(now, 0, &shared);
         Self {
             now,
             shared,
@@ -474,7 +476,7 @@ impl World {
         let Some(connection) = &mut self.connection else { return };
         self.dirty = false;
         let mut batch = Vec::new();
-        connection.gather(&mut self.shared.outboxes, |bytes| {
+        connection.gather(&mut self.shared, |bytes| {
             let taken = bytes.len().min(room - batch.len());
             batch.extend_from_slice(&bytes[..taken]);
             taken

@@ -1,7 +1,7 @@
 //! Connections that the gateway ends: all of them when it is drained, some of them when a backend asks.
 
 use crate::support::client::{close_frame, request};
-use crate::support::{Client, Ended, Gateway, Seen, Setup, on_every_driver};
+use crate::support::{Client, Ended, Gateway, Seen, Setup, on_every_driver, over_tls_on_real_sockets};
 use conn::{Disconnect, Side};
 use gateway::letter::{Matching, Order};
 use serde_json::json;
@@ -15,6 +15,12 @@ on_every_driver! {
     a_client_is_disconnected_by_its_id: Setup::dev().workers(2),
     a_client_is_disconnected_by_its_session: Setup::dev().workers(2),
     everybody_is_disconnected_but_those_listed: Setup::dev().workers(2),
+}
+
+over_tls_on_real_sockets! {
+    each_protocol_is_told_in_its_own_words: Setup::dev(),
+    closes_are_spread_over_the_time_given: Setup::dev(),
+    a_client_that_does_not_answer_does_not_hold_the_end: Setup::dev().with(|s| s.times.close_timeout = SHORT),
 }
 
 const SHORT: Duration = Duration::from_millis(300);

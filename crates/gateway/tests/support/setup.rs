@@ -161,6 +161,16 @@ allow_history_for_anonymous = {reads}
         Self { format: Format::Protobuf, ..self }
     }
 
+    /// The same with a listener that speaks TLS.
+    pub(crate) fn over_tls(mut self) -> Self {
+        self.settings.listeners = vec![conn::settings::Listener { tls: Some(super::tls::server_config()) }];
+        self
+    }
+
+    pub(super) fn is_over_tls(&self) -> bool {
+        !self.settings.listeners.is_empty()
+    }
+
     /// The same with some settings changed.
     pub(crate) fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         change(&mut self.settings);
