@@ -194,12 +194,6 @@ async fn run(api: Api, bridge: Bridge, lifecycle: Lifecycle, announcement: Annou
 
 async fn bind_api(config: &Config, tls: &control::Tls) -> Result<Vec<control::Listener>, StartError> {
     let mut listeners = Vec::new();
-    for address in &config.tls.api_listen {
-        let refused = |error| StartError::Listen { address: address.to_string(), change: "tls.api_listen", error };
-        let fd = io::listener::bind(address, false).map_err(refused)?.into_fd();
-        let listener = tokio::net::TcpListener::from_std(fd.into()).map_err(refused)?;
-        listeners.push(control::Listener::Tls(listener, tls.clone()));
-    }
     for address in &config.api.listen {
         let change = "--api-listen or api.listen";
         let refused = |error| StartError::Listen { address: address.to_string(), change, error };
@@ -208,6 +202,12 @@ async fn bind_api(config: &Config, tls: &control::Tls) -> Result<Vec<control::Li
             io::Address::Ip(_) => tokio::net::TcpListener::from_std(fd.into()).map_err(refused)?.into(),
             io::Address::Unix(_) => tokio::net::UnixListener::from_std(fd.into()).map_err(refused)?.into(),
         });
+    }
+    for address in &config.tls.api_listen {
+        let refused = |error| StartError::Listen { address: address.to_string(), change: "tls.api_listen", error };
+        let fd = io::listener::bind(address, false).map_err(refused)?.into_fd();
+        let listener = tokio::net::TcpListener::from_std(fd.into()).map_err(refused)?;
+        listeners.push(control::Listener::Tls(listener, tls.clone()));
     }
     Ok(listeners)
 }

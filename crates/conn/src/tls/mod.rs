@@ -181,10 +181,9 @@ impl Tls {
                 Ok(ConnectionState::PeerClosed) => opened = Opened::PeerClosed,
                 // Blocked, or ready to write. Early data is never offered.
                 Ok(_) => is_stuck = true,
-                // Once more: the alert that tells the client is handed out next. Behind it comes the same error.
                 Err(error) => {
-                    is_stuck = matches!(opened, Opened::Failed(_));
                     opened = Opened::Failed(error);
+                    is_stuck = true;
                 }
             }
             used += discard;
@@ -193,13 +192,25 @@ impl Tls {
             }
         }
         match opened {
-            Opened::Failed(_) => self.stage = Stage::Over,
+            Opened::Failed(_) => {
+                self.say_why(records);
+                self.stage = Stage::Over;
+            }
             _ if self.is_handshaking() => {
                 self.stage = if self.session.is_handshaking() { Stage::Handshake } else { Stage::Open };
             }
             _ => {}
         }
         (used, opened)
+    }
+
+    /// Seals the alert that a failure has left. Asked for more, the session would go on to read what has failed.
+    fn say_why(&mut self, records: &mut Records) {
+        while self.session.wants_write() {
+            let UnbufferedStatus { state, .. } = self.session.process_tls_records(&mut []);
+            let Ok(ConnectionState::EncodeTlsData(mut data)) = state else { break };
+            encode(records.lent(&mut self.sealed), &mut data);
+        }
     }
 
     /// Hands out what is sealed, and seals for it what waits in the outbox. `is_last`: nothing will be queued any more, so the

@@ -18,3 +18,4 @@ mod neighbours;
 mod plain;
 mod slow_clients;
 mod slow_policies;
+mod tls;

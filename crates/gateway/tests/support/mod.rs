@@ -14,7 +14,7 @@ mod real;
 pub(crate) mod schema;
 mod setup;
 mod sim;
-mod tls;
+pub(crate) mod tls;
 
 pub(crate) use client::{Client, Response, Seen};
 pub(crate) use gateway::Gateway;
@@ -55,18 +55,43 @@ macro_rules! on_every_driver {
                 $crate::support::on_uring(&$setup, super::$name);
             }
 
-            mod over_tls {
-                use super::*;
+            #[test]
+            fn over_tls() {
+                $crate::support::on_simulator(&$setup.over_tls(), super::$name);
+            }
 
-                #[test]
-                fn on_the_simulator() {
-                    $crate::support::on_simulator(&$setup.over_tls(), super::super::$name);
-                }
+            #[test]
+            fn over_tls_on_bad_networks() {
+                $crate::support::on_bad_networks(&$setup.over_tls(), super::$name);
+            }
+        }
+    )+};
+}
 
-                #[test]
-                fn on_bad_networks() {
-                    $crate::support::on_bad_networks(&$setup.over_tls(), super::super::$name);
-                }
+/// The same without TLS.
+macro_rules! on_every_driver_in_the_clear {
+    ($($name:ident: $setup:expr),+ $(,)?) => {$(
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn on_the_simulator() {
+                $crate::support::on_simulator(&$setup, super::$name);
+            }
+
+            #[test]
+            fn on_bad_networks() {
+                $crate::support::on_bad_networks(&$setup, super::$name);
+            }
+
+            #[test]
+            fn on_epoll() {
+                $crate::support::on_epoll(&$setup, super::$name);
+            }
+
+            #[test]
+            fn on_uring() {
+                $crate::support::on_uring(&$setup, super::$name);
             }
         }
     )+};
@@ -127,7 +152,9 @@ macro_rules! on_the_simulator {
     )+};
 }
 
-pub(crate) use {in_every_format, on_every_driver, on_the_simulator, over_tls_on_real_sockets};
+pub(crate) use {
+    in_every_format, on_every_driver, on_every_driver_in_the_clear, on_the_simulator, over_tls_on_real_sockets,
+};
 
 /// Runs a scenario and looks whether anything is left behind.
 fn run(gateway: &Gateway, scenario: fn(&Gateway)) {
