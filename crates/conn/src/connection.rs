@@ -124,6 +124,20 @@ impl Connection {
         matches!(&self.phase, Phase::Open(open) if open.is_connected())
     }
 
+    /// Whether the client has come and not yet been told that it is in: it is between its first byte and the connect reply.
+    pub fn is_opening(&self) -> bool {
+        match &self.phase {
+            Phase::Http(_) => true,
+            Phase::Open(open) => open.is_opening(),
+            Phase::Closing(_) | Phase::Ended(_) => false,
+        }
+    }
+
+    /// Whether nothing has ended the connection yet.
+    pub fn is_going_on(&self) -> bool {
+        matches!(self.phase, Phase::Http(_) | Phase::Open(_))
+    }
+
     /// Bytes waiting to be sent.
     pub fn backlog(&self) -> usize {
         self.outbox.backlog()

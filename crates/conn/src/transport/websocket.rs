@@ -96,6 +96,11 @@ impl Open {
         matches!(&self.speaker, Speaker::Session(session) if session.is_connected())
     }
 
+    /// Whether there is a session whose client was not answered yet.
+    pub(crate) fn is_opening(&self) -> bool {
+        matches!(&self.speaker, Speaker::Session(session) if !session.is_connected())
+    }
+
     pub(crate) fn encoding(&self) -> Option<Encoding> {
         match &self.speaker {
             Speaker::Echo => None,

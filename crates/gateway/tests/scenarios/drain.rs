@@ -10,6 +10,7 @@ use std::time::Duration;
 on_every_driver! {
     each_protocol_is_told_in_its_own_words: Setup::dev(),
     closes_are_spread_over_the_time_given: Setup::dev(),
+    whoever_has_just_come_is_let_in_before_it_has_to_go: Setup::dev(),
     a_client_that_does_not_answer_does_not_hold_the_end: Setup::dev().with(|s| s.times.close_timeout = SHORT),
     nobody_gets_in_after_the_drain_has_begun: Setup::dev().workers(2),
     a_client_is_disconnected_by_its_id: Setup::dev().workers(2),
@@ -60,6 +61,25 @@ fn closes_are_spread_over_the_time_given(gateway: &Gateway) {
     let early = times.iter().filter(|time| **time < over / 2).count();
     assert!((CLIENTS / 5..=CLIENTS * 3 / 4).contains(&early), "about half go in the first half: {times:?}");
     assert!(times[CLIENTS - 1] >= over * 3 / 4, "the last does not go long before the end: {times:?}");
+    gateway.until_ended();
+}
+
+fn whoever_has_just_come_is_let_in_before_it_has_to_go(gateway: &Gateway) {
+    const CLIENTS: usize = 10;
+    // Its slot is the first, so its turn would be the first, too.
+    let mut late = gateway.websocket("/connection/websocket");
+    let mut never = gateway.websocket("/connection/websocket");
+    let mut others: Vec<Client> = (0..CLIENTS).map(|_| gateway.centrifugo()).collect();
+    let begun = gateway.now();
+    let over = Duration::from_millis(2000);
+    drain(gateway, over);
+    others.remove(0).expect_close(3001, "shutdown");
+    late.send_text(r#"{"id":1,"connect":{}}"#);
+    assert!(late.json()["connect"]["client"].is_string(), "it is told that it is in");
+    late.expect_close(3001, "shutdown");
+    others.iter_mut().for_each(|client| client.expect_close(3001, "shutdown"));
+    never.expect_close(3001, "shutdown");
+    assert!(gateway.now() - begun >= over, "who does not connect goes last");
     gateway.until_ended();
 }
 
