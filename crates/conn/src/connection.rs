@@ -216,7 +216,7 @@ impl Connection {
                 let code = code.map_or(1005, |c| c.get());
                 self.phase =
                     Phase::Ended(Box::new(CloseReport { side: Side::Peer, code, reason: reason.into(), client }));
-                Some(End::Flush)
+                Some(End::Finish)
             }
         }
     }

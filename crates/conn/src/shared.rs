@@ -139,6 +139,8 @@ pub enum Urgency {
 pub enum End {
     /// After everything waiting has been sent.
     Flush,
+    /// The same, and nothing is awaited of the peer, who has said its last.
+    Finish,
     /// At once.
     Now,
     /// At once, with a reset: the peer does not take what we send.

@@ -352,7 +352,8 @@ impl Closing {
         loop {
             match self.reader.next(&mut input, limits) {
                 Ok(None) => return None,
-                Ok(Some(Event::Close { .. })) | Err(_) => return Some(End::Flush),
+                Ok(Some(Event::Close { .. })) => return Some(End::Finish),
+                Err(_) => return Some(End::Flush),
                 Ok(Some(_)) => {}
             }
         }

@@ -317,7 +317,7 @@ impl World {
         self.looks |= directions.look;
         // A second close counts only if it is harsher.
         self.end = match (self.end, directions.end) {
-            (None | Some(End::Flush), Some(end)) => Some(end),
+            (None | Some(End::Flush | End::Finish), Some(end)) => Some(end),
             (before, _) => before,
         };
         self.apply_effects();
@@ -468,7 +468,8 @@ impl World {
     }
 
     fn gather(&mut self, room: usize) {
-        if !(self.dirty || self.end == Some(End::Flush)) || self.in_flight.is_some() {
+        let ends = matches!(self.end, Some(End::Flush | End::Finish));
+        if !(self.dirty || ends) || self.in_flight.is_some() {
             return;
         }
         let Some(connection) = &mut self.connection else { return };
@@ -481,7 +482,7 @@ impl World {
         });
         if !batch.is_empty() {
             self.in_flight = Some(batch);
-        } else if self.end == Some(End::Flush) {
+        } else if ends {
             self.socket_closed();
         }
     }

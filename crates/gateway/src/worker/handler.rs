@@ -158,6 +158,7 @@ impl<P: Post> Worker<P> {
         match directions.end {
             None => io.deadline(id, connection.deadline()),
             Some(End::Flush) => io.close(id, How::Flush),
+            Some(End::Finish) => io.close(id, How::Finish),
             Some(End::Now) => io.close(id, How::Now),
             Some(End::Reset) => io.close(id, How::Reset),
         }
