@@ -325,6 +325,28 @@ fn what_is_compressed_alone_is_read_by_another_and_smaller_or_not_compressed_at_
 }
 
 #[test]
+fn messages_that_do_not_shrink_leave_no_trace_however_many_come_in_a_row() {
+    for level in 1..=9 {
+        let mut compressor = Compressor::new(Level::new(level).expect("1 to 9"));
+        let mut seed = 1_u64;
+        let mut noise = || {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 56) as u8
+        };
+        let mut out = Vec::new();
+        // 300 KB that are given up; zlib-rs has 64 KB of room for what it has not put out.
+        for number in 0..600 {
+            let message: Vec<u8> = (0..500).map(|_| noise()).collect();
+            assert!(compressor.compress(&message, None, 250, &mut out).is_none(), "message {number} of noise");
+        }
+        assert!(out.is_empty());
+        let text = b"what repeats, what repeats, what repeats";
+        compressor.compress(text, None, text.len(), &mut out).expect("it shrinks");
+        assert_eq!(Receiver::new(15, false).receive(&out).as_deref(), Some(&text[..]), "level {level}");
+    }
+}
+
+#[test]
 fn any_short_ascii_text_can_be_a_start() {
     property((vec(0..128_u8, 0..4096), 1..10_u8), |(noise, level)| {
         let (mut compressor, mut out) = (Compressor::new(Level::new(level).expect("1 to 9")), Vec::new());
