@@ -158,6 +158,7 @@ fn a_message_that_is_cut_or_damaged_is_refused_with_1007() {
         ("a block type that does not exist", &b"\x06\x00"[..]),
         ("a length without its inverse", b"\x00\x05\x00\xfb\xffHello\x00"),
         ("a distance before the beginning", b"\xf2\x00\x11\x00\x00"),
+        ("a block that would end in what we append to see the end", b"\x03\x10\xf2\x00\x6c"),
         ("garbage behind the last block", b"\xf3\x48\xcd\xc9\xc9\x07\x00\xff"),
         ("the tail that senders leave out", b"\xf2\x48\xcd\xc9\xc9\x07\x00\x00\x00\xff\xff\x01"),
     ] {
