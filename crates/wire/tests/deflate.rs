@@ -158,6 +158,7 @@ fn a_message_that_is_cut_or_damaged_is_refused_with_1007() {
         ("a block type that does not exist", &b"\x06\x00"[..]),
         ("a length without its inverse", b"\x00\x05\x00\xfb\xffHello\x00"),
         ("a distance before the beginning", b"\xf2\x00\x11\x00\x00"),
+        ("a block that would end in what we append to see the end", b"\x03\x10\xf2\x00\x6c"),
         ("garbage behind the last block", b"\xf3\x48\xcd\xc9\xc9\x07\x00\xff"),
         ("the tail that senders leave out", b"\xf2\x48\xcd\xc9\xc9\x07\x00\x00\x00\xff\xff\x01"),
     ] {
@@ -322,6 +323,28 @@ fn what_is_compressed_alone_is_read_by_another_and_smaller_or_not_compressed_at_
         }
         Ok(())
     });
+}
+
+#[test]
+fn messages_that_do_not_shrink_leave_no_trace_however_many_come_in_a_row() {
+    for level in 1..=9 {
+        let mut compressor = Compressor::new(Level::new(level).expect("1 to 9"));
+        let mut seed = 1_u64;
+        let mut noise = || {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (seed >> 56) as u8
+        };
+        let mut out = Vec::new();
+        // 300 KB that are given up; zlib-rs has 64 KB of room for what it has not put out.
+        for number in 0..600 {
+            let message: Vec<u8> = (0..500).map(|_| noise()).collect();
+            assert!(compressor.compress(&message, None, 250, &mut out).is_none(), "message {number} of noise");
+        }
+        assert!(out.is_empty());
+        let text = b"what repeats, what repeats, what repeats";
+        compressor.compress(text, None, text.len(), &mut out).expect("it shrinks");
+        assert_eq!(Receiver::new(15, false).receive(&out).as_deref(), Some(&text[..]), "level {level}");
+    }
 }
 
 #[test]

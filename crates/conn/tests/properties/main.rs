@@ -2,6 +2,9 @@
 //!
 //! `TIDEGATE_SEED` replays a run whose seed a failure has named.
 
+mod corpus;
+#[path = "../../../fuzz/src/connection.rs"]
+mod fuzzed;
 mod output;
 #[path = "../schema/mod.rs"]
 mod schema;

@@ -9,9 +9,8 @@ use crate::ws::extension::{Direction, WINDOW_BITS_MAX};
 use std::fmt;
 use zlib_rs::{Inflate, InflateFlush, Status};
 
-/// What the sender left out, and an empty final block: it is reached exactly if the message ended where a block did,
-/// so a message that was cut short is noticed.
-const TAIL: [u8; 6] = [FLUSH_TAIL[0], FLUSH_TAIL[1], FLUSH_TAIL[2], FLUSH_TAIL[3], 0x03, 0x00];
+/// An empty final block: a stream that is fed it ends, with no further output, exactly if it was between two blocks.
+const END: [u8; 2] = [0x03, 0x00];
 
 /// The least that the buffer grows by.
 const GROWTH_BYTES_MIN: usize = 4096;
@@ -107,8 +106,14 @@ impl Inflater {
                 break;
             }
         }
-        let mut tail = &TAIL[..];
-        if self.feed(&mut tail, end)? && tail.is_empty() { Ok(()) } else { Err(InflateError::Corrupt) }
+        let mut tail = &FLUSH_TAIL[..];
+        if self.feed(&mut tail, end)? {
+            return Err(InflateError::Corrupt);
+        }
+        // A message that was cut short goes on into whatever follows it, and might by chance find an end there.
+        let (mut proof, filled) = (&END[..], self.filled);
+        let ended = self.feed(&mut proof, end)? && proof.is_empty() && self.filled == filled;
+        if ended { Ok(()) } else { Err(InflateError::Corrupt) }
     }
 
     /// Inflates until a final block ends (`true`) or all of `input` is consumed (`false`).

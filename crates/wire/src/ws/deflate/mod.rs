@@ -73,6 +73,7 @@ impl Default for Level {
 /// ```
 pub struct Compressor {
     deflate: Deflate,
+    level: Level,
 }
 
 /// The message that a compressed one refers to.
@@ -96,7 +97,7 @@ pub struct Compressed {
 impl Compressor {
     /// Allocates some 300 KB once, so that no message allocates anything.
     pub fn new(level: Level) -> Compressor {
-        Compressor { deflate: Deflate::new(i32::from(level.get()), false, WINDOW_BITS_MAX) }
+        Compressor { deflate: new(level), level }
     }
 
     /// Compresses a message and appends the payload of the one frame that carries it, for which
@@ -119,12 +120,18 @@ impl Compressor {
             self.deflate.set_dictionary(previous.payload).expect("a compressor that was just reset takes one");
         }
         let start = out.len();
-        // One byte more than a permitted outcome has with its tail: if it is touched, there is too much.
-        out.resize(start + bytes_max + FLUSH_TAIL.len() + 1, 0);
+        // The stream is always ended, then judged. A reset forgets how much output waits but not where it begins
+        // (zlib-rs 0.6.8, `Pending::reset_keep`), so streams that are given up eat the buffer until it panics.
+        out.resize(start + room_for(message.len()), 0);
         let status = self.deflate.compress(message, &mut out[start..], DeflateFlush::SyncFlush);
-        debug_assert!(matches!(status, Ok(Status::Ok)), "{status:?}");
         let end = start + self.deflate.total_out() as usize;
-        if end == out.len() || !out[start..end].ends_with(&FLUSH_TAIL) {
+        if status != Ok(Status::Ok) || end == out.len() || !out[start..end].ends_with(&FLUSH_TAIL) {
+            debug_assert!(false, "{status:?}, {} bytes of {}", end - start, message.len());
+            self.deflate = new(self.level);
+            out.truncate(start);
+            return None;
+        }
+        if end - FLUSH_TAIL.len() - start > bytes_max {
             out.truncate(start);
             return None;
         }
@@ -137,6 +144,16 @@ impl fmt::Debug for Compressor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Compressor").finish_non_exhaustive()
     }
+}
+
+fn new(level: Level) -> Deflate {
+    Deflate::new(i32::from(level.get()), false, WINDOW_BITS_MAX)
+}
+
+/// More than any message of this length takes: level 1 knows only the fixed code, which has up to nine bits for a byte;
+/// the others store what does not shrink.
+fn room_for(len: usize) -> usize {
+    len + len / 8 + 64
 }
 
 /// The least window in which nothing of `reach` bytes is too far back. The compressor never looks back further than

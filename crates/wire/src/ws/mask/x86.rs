@@ -71,39 +71,42 @@ unsafe fn avx2(bytes: &mut [u8], key: [u8; 4]) -> bool {
     debug_assert!(len >= 32, "{len} bytes");
     let at = bytes.as_mut_ptr();
     let start = if len >= ALIGNED_BYTES_MIN { at.align_offset(32) % 32 } else { 0 };
+    let wide_key = i32::from_le_bytes(rotated(key, start));
+    let last_key = i32::from_le_bytes(rotated(key, len - 32));
+    // No closures here: they are not compiled for AVX2, and a register that is passed by memory costs tenfold.
     // SAFETY: `len >= 32`, so the first and the last 32 bytes are inside; `start < 32`, and `i + 32 <= len` or
     // `i + 128 <= len` holds for every other access. The pointer comes from a unique borrow that lives through the
     // block, and `loadu` and `storeu` ask for no alignment.
     unsafe {
-        let load = |i: usize| _mm256_loadu_si256(at.add(i).cast());
-        let store = |i: usize, register| _mm256_storeu_si256(at.add(i).cast(), register);
-        let first = _mm256_xor_si256(load(0), _mm256_set1_epi32(i32::from_le_bytes(key)));
-        let last_key = _mm256_set1_epi32(i32::from_le_bytes(rotated(key, len - 32)));
-        let last = _mm256_xor_si256(load(len - 32), last_key);
-        let wide = _mm256_set1_epi32(i32::from_le_bytes(rotated(key, start)));
+        let first = _mm256_xor_si256(_mm256_loadu_si256(at.cast()), _mm256_set1_epi32(i32::from_le_bytes(key)));
+        let last = _mm256_xor_si256(_mm256_loadu_si256(at.add(len - 32).cast()), _mm256_set1_epi32(last_key));
+        let wide = _mm256_set1_epi32(wide_key);
         let mut seen = _mm256_or_si256(first, last);
         let mut i = start;
         while i + 128 <= len {
-            let clear = [0, 32, 64, 96].map(|step| _mm256_xor_si256(load(i + step), wide));
-            let two = [_mm256_or_si256(clear[0], clear[1]), _mm256_or_si256(clear[2], clear[3])];
-            seen = _mm256_or_si256(seen, _mm256_or_si256(two[0], two[1]));
-            store(i, clear[0]);
-            store(i + 32, clear[1]);
-            store(i + 64, clear[2]);
-            store(i + 96, clear[3]);
+            let four: *mut __m256i = at.add(i).cast();
+            let a = _mm256_xor_si256(_mm256_loadu_si256(four), wide);
+            let b = _mm256_xor_si256(_mm256_loadu_si256(four.add(1)), wide);
+            let c = _mm256_xor_si256(_mm256_loadu_si256(four.add(2)), wide);
+            let d = _mm256_xor_si256(_mm256_loadu_si256(four.add(3)), wide);
+            seen = _mm256_or_si256(seen, _mm256_or_si256(_mm256_or_si256(a, b), _mm256_or_si256(c, d)));
+            _mm256_storeu_si256(four, a);
+            _mm256_storeu_si256(four.add(1), b);
+            _mm256_storeu_si256(four.add(2), c);
+            _mm256_storeu_si256(four.add(3), d);
             i += 128;
         }
         while i + 32 <= len {
-            let clear = _mm256_xor_si256(load(i), wide);
+            let clear = _mm256_xor_si256(_mm256_loadu_si256(at.add(i).cast()), wide);
             seen = _mm256_or_si256(seen, clear);
-            store(i, clear);
+            _mm256_storeu_si256(at.add(i).cast(), clear);
             i += 32;
         }
         // With `start > 0` the bytes before it are still masked in memory, and those behind it were right in `first`.
         if start > 0 {
-            store(0, first);
+            _mm256_storeu_si256(at.cast(), first);
         }
-        store(len - 32, last);
+        _mm256_storeu_si256(at.add(len - 32).cast(), last);
         _mm256_movemask_epi8(seen) == 0
     }
 }
