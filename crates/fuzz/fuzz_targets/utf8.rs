@@ -1,4 +1,4 @@
-//! [`fuzz::text::utf`] on what libFuzzer makes up.
+//! [`fuzz::text::utf8`] on what libFuzzer makes up.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::text::utf(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::text::utf8(data));

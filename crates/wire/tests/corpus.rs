@@ -1,5 +1,6 @@
 //! The fuzzers' corpus: every input that is kept, read by the function that the fuzzer calls.
 #![allow(unexpected_cfgs, reason = "the planted bug is a feature of the fuzz crate")]
+#![allow(unreachable_pub, reason = "the fuzzers use these as public modules")]
 
 #[path = "../../fuzz/src/frames.rs"]
 mod frames;
