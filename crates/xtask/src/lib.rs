@@ -14,11 +14,13 @@
 //! | [`layers`] | which crate may depend on which |
 //! | [`compare`] | measures the gateway beside other servers |
 //! | [`floor`] | measures the gateway over the bare loops of `benches/` |
+//! | [`fuzz`] | lets the targets of `crates/fuzz` run |
 //! | [`measure`] | servers pinned to a core, the load generator, `/proc`, medians |
 #![forbid(unsafe_code)]
 
 pub mod compare;
 pub mod floor;
+pub mod fuzz;
 pub mod gateway;
 pub mod layers;
 pub mod measure;

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use xtask::Project;
 use xtask::compare;
 use xtask::floor;
+use xtask::fuzz;
 use xtask::setup::{Need, provide};
 use xtask::test::{Cases, STEPS, run};
 
@@ -67,6 +68,18 @@ enum Chore {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
+    /// Feeds the parsers of wire and conn with what libFuzzer makes up, each target for a while
+    Fuzz {
+        /// Time of each target
+        #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+        seconds: u32,
+        /// Only these targets; see crates/fuzz/fuzz_targets
+        #[arg(long, value_name = "TARGET", value_delimiter = ',')]
+        only: Vec<String>,
+        /// Fuzzes code with a bug in it instead, which must be found within a minute
+        #[arg(long, conflicts_with_all = ["only", "seconds"])]
+        planted: bool,
+    },
     /// Measures the gateway over the least that can be done: bare loops with the same bytes. A quiet machine; 15 minutes
     Floor {
         /// Turns that each server has
@@ -122,6 +135,7 @@ fn perform(chore: Chore) -> Result<bool, String> {
         Chore::Floor { rounds, seconds, only, out } => {
             floor::run(&project, &floor::Plan { rounds: usize::from(rounds), seconds, only, out })
         }
+        Chore::Fuzz { seconds, only, planted } => fuzz::run(&project, &fuzz::Plan { seconds, only, planted }),
         Chore::Sdk { language } => {
             let steps = match language {
                 Some(language) => vec![format!("sdk-{language}")],
