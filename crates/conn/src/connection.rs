@@ -124,11 +124,12 @@ impl Connection {
         matches!(&self.phase, Phase::Open(open) if open.is_connected())
     }
 
-    /// Whether the client has come and not yet been told that it is in: it is between its first byte and the connect reply.
-    pub fn is_opening(&self) -> bool {
+    /// Whether the client has come and does not know yet whether it is in: between its first byte and the connect reply, or
+    /// while one of its subscribes waits for the answer.
+    pub fn is_joining(&self) -> bool {
         match &self.phase {
             Phase::Http(_) => true,
-            Phase::Open(open) => open.is_opening(),
+            Phase::Open(open) => open.is_joining(),
             Phase::Closing(_) | Phase::Ended(_) => false,
         }
     }

@@ -96,9 +96,9 @@ impl Open {
         matches!(&self.speaker, Speaker::Session(session) if session.is_connected())
     }
 
-    /// Whether there is a session whose client was not answered yet.
-    pub(crate) fn is_opening(&self) -> bool {
-        matches!(&self.speaker, Speaker::Session(session) if !session.is_connected())
+    /// Whether there is a session whose client waits for the answer to its connect or to a subscribe.
+    pub(crate) fn is_joining(&self) -> bool {
+        matches!(&self.speaker, Speaker::Session(session) if session.is_joining())
     }
 
     pub(crate) fn encoding(&self) -> Option<Encoding> {

@@ -105,8 +105,8 @@ impl<P: Post> Worker<P> {
             && !matching.whitelist.contains(&name)
     }
 
-    /// Asks as many connections to go as are due by now. Those that are still opening are left for a later walk over the
-    /// table: whoever has just come is told that it is in before it is told to go.
+    /// Asks as many connections to go as are due by now. Those that are still joining are left for a later walk over the
+    /// table: whoever has just come is told that it is in, also in its channels, before it is told to go.
     fn drain_some(&mut self, io: &mut Io, drain: &mut Drain) {
         let elapsed = io.now().saturating_sub(drain.since);
         let is_over = elapsed >= drain.over;
@@ -117,7 +117,7 @@ impl<P: Post> Worker<P> {
             let slot = drain.next_slot;
             drain.next_slot += 1;
             let Some((generation, connection)) = self.table.at(slot) else { continue };
-            if !connection.is_going_on() || connection.is_opening() && !is_over {
+            if !connection.is_going_on() || connection.is_joining() && !is_over {
                 continue;
             }
             let id = conn_id(slot, generation);

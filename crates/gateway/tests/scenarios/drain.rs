@@ -1,11 +1,12 @@
 //! Connections that the gateway ends: all of them when it is drained, some of them when a backend asks.
 
-use crate::support::client::{close_frame, request};
-use crate::support::{Client, Ended, Gateway, Seen, Setup, on_every_driver};
+use crate::support::client::{close_frame, frame, request};
+use crate::support::{Client, Ended, Gateway, Seen, Setup, on_every_driver, on_the_simulator};
 use conn::{Disconnect, Side};
 use gateway::letter::{Matching, Order};
 use serde_json::json;
 use std::time::Duration;
+use wire::ws::OpCode;
 
 on_every_driver! {
     each_protocol_is_told_in_its_own_words: Setup::dev(),
@@ -16,6 +17,10 @@ on_every_driver! {
     a_client_is_disconnected_by_its_id: Setup::dev().workers(2),
     a_client_is_disconnected_by_its_session: Setup::dev().workers(2),
     everybody_is_disconnected_but_those_listed: Setup::dev().workers(2),
+}
+
+on_the_simulator! {
+    whoever_subscribes_is_answered_before_it_has_to_go: Setup::dev().workers(2),
 }
 
 const SHORT: Duration = Duration::from_millis(300);
@@ -80,6 +85,22 @@ fn whoever_has_just_come_is_let_in_before_it_has_to_go(gateway: &Gateway) {
     others.iter_mut().for_each(|client| client.expect_close(3001, "shutdown"));
     never.expect_close(3001, "shutdown");
     assert!(gateway.now() - begun >= over, "who does not connect goes last");
+    gateway.until_ended();
+}
+
+fn whoever_subscribes_is_answered_before_it_has_to_go(gateway: &Gateway) {
+    let channel = gateway.channel_of(1);
+    let mut client = gateway.centrifugo_of(0);
+    let mut other = gateway.centrifugo_of(0);
+    gateway.freeze(1, true);
+    client.send(&json!({"id": 2, "subscribe": {"channel": channel}}));
+    client.write(frame(OpCode::Ping, true, b""));
+    assert_eq!(client.next(), Seen::Pong(Vec::new()), "the command was read");
+    drain(gateway, Duration::from_millis(2000));
+    other.expect_close(3001, "shutdown");
+    gateway.freeze(1, false);
+    assert_eq!(client.json(), json!({"id": 2, "subscribe": {}}));
+    client.expect_close(3001, "shutdown");
     gateway.until_ended();
 }
 
