@@ -12,11 +12,20 @@ on_every_driver! {
     each_protocol_is_told_in_its_own_words: Setup::dev(),
     closes_are_spread_over_the_time_given: Setup::dev(),
     whoever_has_just_come_is_let_in_before_it_has_to_go: Setup::dev(),
+    what_waits_for_a_client_reaches_it_before_it_has_to_go: patient(),
     a_client_that_does_not_answer_does_not_hold_the_end: Setup::dev().with(|s| s.times.close_timeout = SHORT),
     nobody_gets_in_after_the_drain_has_begun: Setup::dev().workers(2),
     a_client_is_disconnected_by_its_id: Setup::dev().workers(2),
     a_client_is_disconnected_by_its_session: Setup::dev().workers(2),
     everybody_is_disconnected_but_those_listed: Setup::dev().workers(2),
+}
+
+/// Room for much that waits, and time to read it over a bad network.
+fn patient() -> Setup {
+    Setup::dev().with(|s| {
+        s.limits.outbox_bytes_max = 64 << 20;
+        s.times.close_timeout = Duration::from_secs(600);
+    })
 }
 
 on_the_simulator! {
@@ -101,6 +110,28 @@ fn whoever_subscribes_is_answered_before_it_has_to_go(gateway: &Gateway) {
     gateway.freeze(1, false);
     assert_eq!(client.json(), json!({"id": 2, "subscribe": {}}));
     client.expect_close(3001, "shutdown");
+    gateway.until_ended();
+}
+
+fn what_waits_for_a_client_reaches_it_before_it_has_to_go(gateway: &Gateway) {
+    // More than the kernel keeps for one connection.
+    const PUBLICATIONS: u64 = 400;
+    let mut slow = gateway.subscriber("a");
+    let mut healthy = gateway.subscriber("a");
+    slow.set_reading(false);
+    let data = |number: u64| json!([number, "x".repeat(32 * 1024)]);
+    for number in 0..PUBLICATIONS {
+        gateway.publish("a", &data(number)).expect("published");
+        assert_eq!(healthy.json()["push"]["pub"]["data"][0], number);
+    }
+    drain(gateway, Duration::ZERO);
+    healthy.expect_close(3001, "shutdown");
+    gateway.until("the close of the slow client is queued", || gateway.closes(Side::Ours, 3001) >= 1);
+    slow.set_reading(true);
+    for number in 0..PUBLICATIONS {
+        assert_eq!(slow.json()["push"]["pub"]["data"], data(number));
+    }
+    slow.expect_close(3001, "shutdown");
     gateway.until_ended();
 }
 
