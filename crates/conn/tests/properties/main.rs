@@ -3,6 +3,7 @@
 //! `TIDEGATE_SEED` replays a run whose seed a failure has named.
 
 mod output;
+mod presence;
 #[path = "../schema/mod.rs"]
 mod schema;
 mod script;
