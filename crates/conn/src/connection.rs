@@ -15,11 +15,12 @@ use crate::ids::ClientId;
 use crate::moment::Moment;
 use crate::outbox::slow::Offered;
 use crate::outbox::{BodyId, Outbox, Outboxes};
+use crate::session::Held;
 use crate::settings::Limits;
 use crate::shared::{Cx, Directions, End, Shared, Urgency};
 use crate::transport::http::{Http, Outcome};
 use crate::transport::websocket::{Closing, Fate, Open};
-use hub::{HistoryPage, LocalId, Publication, Subscribed, SubscriberId};
+use hub::{Announcement, HistoryPage, LocalId, Presence, Publication, Subscribed, SubscriberId};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -423,10 +424,19 @@ impl Connection {
 
     /// Keeps a publication for a subscription that is not announced yet.
     pub fn hold(&mut self, now: Duration, publication: &Arc<Publication>, shared: &mut Shared) -> Directions {
+        self.hold_back(now, Held::Publication(Arc::clone(publication)), shared)
+    }
+
+    /// The same for who has come or gone.
+    pub fn hold_announcement(&mut self, now: Duration, held: &Arc<Announcement>, shared: &mut Shared) -> Directions {
+        self.hold_back(now, Held::Announcement(Arc::clone(held)), shared)
+    }
+
+    fn hold_back(&mut self, now: Duration, held: Held, shared: &mut Shared) -> Directions {
         let was_empty = self.outbox.is_empty();
         let limits = &shared.settings.limits;
         let end = match &mut self.phase {
-            Phase::Open(open) => match open.hold(publication, limits.held_publications_max, limits.held_bytes_max) {
+            Phase::Open(open) => match open.hold(held, limits.held_publications_max, limits.held_bytes_max) {
                 Ok(()) => None,
                 Err(why) => self.disconnect_now(now, why, shared),
             },
@@ -474,6 +484,17 @@ impl Connection {
         shared: &mut Shared,
     ) -> Directions {
         self.with_open(now, Urgency::Reply, shared, |open, cx| open.history_read(cx, command, answer))
+    }
+
+    /// The home has answered a presence command.
+    pub fn presence_read(
+        &mut self,
+        now: Duration,
+        command: u32,
+        answer: Result<Presence, ClientError>,
+        shared: &mut Shared,
+    ) -> Directions {
+        self.with_open(now, Urgency::Reply, shared, |open, cx| open.presence_read(cx, command, answer))
     }
 
     /// Lets an open connection do something; does nothing to another one.

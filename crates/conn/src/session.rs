@@ -11,6 +11,7 @@
 
 mod connecting;
 mod joining;
+mod presence;
 mod reading;
 mod subscribing;
 
@@ -27,7 +28,7 @@ use crate::settings::Settings;
 use crate::shared::Cx;
 use crate::subscriptions::Subscriptions;
 use hub::namespace::{Lacks, Namespace};
-use hub::{Channel, ClientInfo, Draft, LocalId, Publication};
+use hub::{Announcement, Channel, ClientInfo, Draft, LocalId, PresenceQuery, Publication};
 use joining::{Settled, Wish};
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,13 +79,29 @@ struct Waiting {
     pending: Vec<Pending>,
     /// An unsubscribe command whose channel's subscribe is still pending: command id and sequence.
     unsubscribe: Option<(u32, u32)>,
-    /// Publications of held subscriptions, in order of arrival.
-    held: Vec<Arc<Publication>>,
+    /// What has come for held subscriptions, in order of arrival.
+    held: Vec<Held>,
     held_bytes: usize,
     /// Channels that were accepted and cannot be announced yet.
     settled: Vec<(LocalId, Settled)>,
     /// Whether a wanted channel was refused for a passing reason.
     busy: bool,
+}
+
+/// What follows the announcement of a held subscription.
+#[derive(Debug, Clone)]
+pub(crate) enum Held {
+    Publication(Arc<Publication>),
+    Announcement(Arc<Announcement>),
+}
+
+impl Held {
+    fn cost(&self) -> usize {
+        match self {
+            Self::Publication(publication) => publication.cost(),
+            Self::Announcement(announcement) => announcement.cost(),
+        }
+    }
 }
 
 /// Which subscribe was answered.
@@ -201,6 +218,8 @@ impl Session {
             (_, Request::Unsubscribe { channel }) => self.unsubscribe(cx, id, &channel),
             (_, Request::Publish { channel, data }) => self.publish(cx, id, &channel, &data),
             (_, Request::History(history)) => self.history(cx, id, &history),
+            (_, Request::Presence { channel }) => self.presence(cx, id, &channel, PresenceQuery::Clients),
+            (_, Request::PresenceStats { channel }) => self.presence(cx, id, &channel, PresenceQuery::Stats),
             (_, Request::Unavailable(_)) => self.refuse(cx, id, ClientError::NOT_AVAILABLE),
         }
     }
@@ -260,13 +279,15 @@ impl Session {
         if let Err(error) = permitted {
             return self.refuse(cx, id, error);
         }
-        let info =
-            ClientInfo { user: "".into(), client: self.client.to_string().into(), conn_info: None, chan_info: None };
-        let channel = cx.channel(channel);
-        let draft =
-            Draft { channel, data: data.as_bytes().into(), info: Some(Box::new(info)), tags: None, options: None };
+        let (channel, info) = (cx.channel(channel), Some(Box::new(self.client_info())));
+        let draft = Draft { channel, data: data.as_bytes().into(), info, tags: None, options: None };
         cx.shared.effects.push(Effect::Publish { command: id, draft: Box::new(draft) });
         Ok(())
+    }
+
+    /// What others are told of this client.
+    fn client_info(&self) -> ClientInfo {
+        ClientInfo { user: "".into(), client: self.client.to_string().into(), conn_info: None, chan_info: None }
     }
 
     /// The home has numbered the publication of that command, or not.

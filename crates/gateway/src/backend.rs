@@ -3,15 +3,15 @@
 //! [`Gateway`] is the handle that the API holds; [`Bridge::run`] owns the mailbox and runs beside it on the same thread.
 
 use crate::letter::{
-    Disconnecting, HistoryRead, Letter, List, Listed, Matching, Order, Publish, ReadHistory, Refused, RemoveHistory,
-    Ticket,
+    Disconnecting, HistoryRead, Letter, List, Listed, Matching, Order, PresenceRead, Publish, ReadHistory,
+    ReadPresence, Refused, RemoveHistory, Ticket,
 };
 use crate::mailbox::{Mailbox, Party, Post};
 use crate::stats::{Number, OTHER_CODE, WorkerStats};
 use conn::Disconnect;
 use control::metrics::{Close, DriverInUse, NodeSample, Side, SlowDisconnects, TickLengths, WorkerSample};
 use control::{Backend, BackendError, DisconnectTarget, Glob, NodeInfo};
-use hub::{Channel, ChannelHash, Draft, HistoryPage, HistoryQuery, Namespaces, Published};
+use hub::{Channel, ChannelHash, Draft, HistoryPage, HistoryQuery, Namespaces, Presence, PresenceQuery, Published};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
@@ -66,6 +66,11 @@ enum Ask {
         query: HistoryQuery,
         answer: oneshot::Sender<Result<HistoryPage, BackendError>>,
     },
+    Presence {
+        channel: Channel,
+        query: PresenceQuery,
+        answer: oneshot::Sender<Result<Presence, BackendError>>,
+    },
     RemoveHistory {
         channel: Channel,
         answer: oneshot::Sender<Result<(), BackendError>>,
@@ -117,6 +122,7 @@ impl Gateway {
             tickets: 0,
             publishing: HashMap::new(),
             reading: HashMap::new(),
+            present: HashMap::new(),
             removing: HashMap::new(),
             listing: HashMap::new(),
             disconnecting: HashMap::new(),
@@ -221,6 +227,10 @@ impl Backend for Gateway {
         self.ask(|answer| Ask::RemoveHistory { channel, answer }).await
     }
 
+    async fn presence(&self, channel: Channel, query: PresenceQuery) -> Result<Presence, BackendError> {
+        self.ask(|answer| Ask::Presence { channel, query, answer }).await
+    }
+
     async fn channels(&self, pattern: Option<Glob>, limit: usize) -> Result<Vec<(Channel, u32)>, BackendError> {
         let mut found = Vec::new();
         for worker in 0..self.stats.len() {
@@ -310,6 +320,11 @@ fn worker_sample(stats: &WorkerStats) -> WorkerSample {
         recovered: number(Number::Recovered),
         unrecovered: number(Number::Unrecovered),
         gaps: number(Number::Gaps),
+        presence_clients: number(Number::Guests),
+        join_leave_announced: number(Number::Announced),
+        join_leave_unannounced: number(Number::Unannounced),
+        join_leave_pushes: number(Number::JoinLeavePushes),
+        join_leave_skipped: number(Number::JoinLeaveSkipped),
         publishes_repeated: number(Number::PublishesRepeated),
         publishes_outdated: number(Number::PublishesOutdated),
         messages_received: number(Number::MessagesIn) + number(Number::HttpRequests),
@@ -358,6 +373,7 @@ struct Desk {
     tickets: u64,
     publishing: HashMap<u64, oneshot::Sender<Result<Published, BackendError>>>,
     reading: HashMap<u64, oneshot::Sender<Result<HistoryPage, BackendError>>>,
+    present: HashMap<u64, oneshot::Sender<Result<Presence, BackendError>>>,
     removing: HashMap<u64, oneshot::Sender<Result<(), BackendError>>>,
     listing: HashMap<u64, oneshot::Sender<Result<Listed, BackendError>>>,
     disconnecting: HashMap<u64, oneshot::Sender<Result<u64, BackendError>>>,
@@ -428,6 +444,14 @@ impl Desk {
                     Err(_) => drop(answer.send(Err(BackendError::Busy))),
                 }
             }
+            Ask::Presence { channel, query, answer } => {
+                let (home, expires) = (self.home_of(&channel), self.clock.now() + self.request_timeout);
+                let read = ReadPresence { ticket: Ticket::Control(ticket), channel, query, expires };
+                match self.mailbox.request(home, Letter::Presence(Box::new(read))) {
+                    Ok(()) => drop(self.present.insert(ticket, answer)),
+                    Err(_) => drop(answer.send(Err(BackendError::Busy))),
+                }
+            }
             Ask::RemoveHistory { channel, answer } => {
                 let (home, expires) = (self.home_of(&channel), self.clock.now() + self.request_timeout);
                 let remove = RemoveHistory { ticket, channel, expires };
@@ -478,6 +502,13 @@ impl Desk {
                         let _ = caller.send(answer.map_err(to_backend));
                     }
                 }
+                Letter::PresenceRead(read) => {
+                    let PresenceRead { ticket, answer } = *read;
+                    let Ticket::Control(ticket) = ticket else { continue };
+                    if let Some(caller) = self.present.remove(&ticket) {
+                        let _ = caller.send(answer.map_err(to_backend));
+                    }
+                }
                 Letter::HistoryRemoved { ticket, answer } => {
                     if let Some(caller) = self.removing.remove(&ticket) {
                         let _ = caller.send(answer.map_err(to_backend));
@@ -506,5 +537,7 @@ fn to_backend(refused: Refused) -> BackendError {
         Refused::Expired => BackendError::Timeout,
         Refused::Unrecoverable => BackendError::Unrecoverable,
         Refused::NoHistory => BackendError::NoHistory,
+        Refused::NoPresence => BackendError::NoPresence,
+        Refused::TooManyPresent => BackendError::TooManyPresent,
     }
 }

@@ -1,7 +1,7 @@
 //! How a session opens: who the client is, and what it is told first.
 
 use super::joining::Settled;
-use super::{Session, Stage};
+use super::{Held, Session, Stage};
 use crate::command::{Connect, Subscribe};
 use crate::dialect::plain;
 use crate::disconnect::Disconnect;
@@ -87,9 +87,14 @@ impl Session {
         }
         self.become_connected(cx, liveness);
         self.announce_plain(cx, waiting.settled)?;
-        for publication in &waiting.held {
-            cx.shared.counters.deliveries += 1;
-            cx.text(|out, _| plain::publication(out, publication))?;
+        for held in &waiting.held {
+            match held {
+                Held::Publication(publication) => {
+                    cx.shared.counters.deliveries += 1;
+                    cx.text(|out, _| plain::publication(out, publication))?;
+                }
+                Held::Announcement(announcement) => cx.text(|out, _| plain::announcement(out, announcement))?,
+            }
         }
         self.subscriptions.iter().for_each(|s| cx.shared.local.go_live(s.member));
         Ok(())

@@ -1,15 +1,14 @@
 //! The subscribe and unsubscribe commands: from the checks to the home's answer.
 
 use super::joining::{Settled, Wish};
-use super::{ANONYMOUS, Asked, Pending, Session, Stage};
+use super::{ANONYMOUS, Asked, Held, Pending, Session, Stage};
 use crate::command::Subscribe;
 use crate::dialect::centrifugo::Done;
 use crate::disconnect::{ClientError, Disconnect};
 use crate::effect::{Effect, Note};
 use crate::liveness::Liveness;
 use crate::shared::Cx;
-use hub::{LocalId, Publication, Subscribed, SubscriberId};
-use std::sync::Arc;
+use hub::{LocalId, Subscribed, SubscriberId};
 
 impl Session {
     pub(super) fn subscribe(&mut self, cx: &mut Cx<'_>, id: u32, request: &Subscribe<'_>) -> Result<(), Disconnect> {
@@ -62,9 +61,10 @@ impl Session {
         let sequence = cx.shared.next_sequence();
         let channel = cx.channel(&request.channel);
         let (wish, recover) = Wish::granted(cx, request);
+        let entrance = wish.entrance(|| self.client_info());
         let waiting = self.waiting.get_or_insert_default();
         waiting.pending.push(Pending { sequence, command, channel: channel.clone(), local: None, wish });
-        cx.shared.effects.push(Effect::Subscribe { sequence, channel, recover });
+        cx.shared.effects.push(Effect::Subscribe { sequence, channel, recover, entrance });
     }
 
     /// The worker counts the pending subscriber under this number.
@@ -140,19 +140,14 @@ impl Session {
         (is_member, outcome)
     }
 
-    /// Keeps a publication of a subscription that is not announced yet.
-    pub(crate) fn hold(
-        &mut self,
-        publication: &Arc<Publication>,
-        count: usize,
-        bytes: usize,
-    ) -> Result<(), Disconnect> {
+    /// Keeps what came for a subscription that is not announced yet.
+    pub(crate) fn hold(&mut self, held: Held, count: usize, bytes: usize) -> Result<(), Disconnect> {
         let waiting = self.waiting.get_or_insert_default();
-        waiting.held_bytes += publication.cost();
+        waiting.held_bytes += held.cost();
         if waiting.held.len() >= count || waiting.held_bytes > bytes {
             return Err(Disconnect::INSUFFICIENT_STATE);
         }
-        waiting.held.push(publication.clone());
+        waiting.held.push(held);
         Ok(())
     }
 

@@ -65,13 +65,13 @@ impl<P: Post> Handler for Worker<P> {
     }
 
     fn has_mail(&self) -> bool {
-        self.post.has_mail()
+        self.postponed.is_some() || self.post.has_mail()
     }
 
     fn ticked(&mut self, io: &mut Io) {
         self.post.flush();
-        if self.post.counts().waiting > 0 {
-            // A full mailbox is not announced when it empties; look again soon.
+        if self.post.counts().waiting > 0 || self.home.announcements_wait() {
+            // Nobody tells when a full mailbox has room again; look again soon.
             io.alarm(io.now() + super::RETRY_WITHDRAWALS_AFTER);
         }
         self.drop_expired(io);

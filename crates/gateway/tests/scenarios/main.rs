@@ -16,5 +16,6 @@ mod history;
 mod http;
 mod neighbours;
 mod plain;
+mod presence;
 mod slow_clients;
 mod slow_policies;
