@@ -9,18 +9,23 @@
 //! Inputs are `received`, `sent`, `expired`, `deliver` and the answers from the hub; each returns [`Directions`] for the
 //! worker and may leave [`crate::Effect`]s in [`Shared`]. Output bytes are asked for with `gather`.
 
+mod report;
+
+pub use report::{CloseReport, Delivered, Side};
+
 use crate::disconnect::{ClientError, Disconnect};
 use crate::encoded::Encoding;
 use crate::ids::ClientId;
 use crate::moment::Moment;
 use crate::outbox::slow::Offered;
 use crate::outbox::{BodyId, Outbox, Outboxes};
+use crate::session::Held;
 use crate::settings::Limits;
 use crate::shared::{Cx, Directions, End, Shared, Urgency};
 use crate::tls::Tls;
 use crate::transport::http::{Http, Outcome};
 use crate::transport::websocket::{Closing, Fate, Open};
-use hub::{HistoryPage, LocalId, Publication, Subscribed, SubscriberId};
+use hub::{Announcement, HistoryPage, LocalId, Presence, Publication, Subscribed, SubscriberId};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,46 +58,6 @@ enum Phase {
     Closing(Box<Closing>),
     /// Nothing more is read or queued; the driver closes the socket.
     Ended(Box<CloseReport>),
-}
-
-/// How a connection ended, for the log and the metrics.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CloseReport {
-    /// Who began it.
-    pub side: Side,
-    /// The close code; 1006 where no close frame was seen; 0 for plain HTTP.
-    pub code: u16,
-    /// The close reason.
-    pub reason: Cow<'static, str>,
-    /// The protocol's id of the client, once it had one.
-    pub client: Option<ClientId>,
-}
-
-/// One of the two ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// The gateway.
-    Ours,
-    /// The client.
-    Peer,
-}
-
-/// What became of a delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivered {
-    /// Queued behind other bytes.
-    Queued,
-    /// Queued as the first: the connection has to be marked dirty.
-    First,
-    /// Queued, and the connection has to be attended to with [`Connection::attend`]: the backlog has just crossed high
-    /// water, or other publications were skipped for this one.
-    Attend,
-    /// Skipped, because the outbox is full. The connection has to be attended to as well.
-    Skipped,
-    /// Refused: the outbox is full. The connection has to be disconnected as slow.
-    Slow,
-    /// Refused: it is closing.
-    Gone,
 }
 
 impl Connection {
@@ -140,6 +105,21 @@ impl Connection {
     /// Whether a session is open and has connected.
     pub fn is_connected(&self) -> bool {
         matches!(&self.phase, Phase::Open(open) if open.is_connected())
+    }
+
+    /// Whether the client has come and does not know yet whether it is in: between its first byte and the connect reply, or
+    /// while one of its subscribes waits for the answer.
+    pub fn is_joining(&self) -> bool {
+        match &self.phase {
+            Phase::Http(_) => true,
+            Phase::Open(open) => open.is_joining(),
+            Phase::Closing(_) | Phase::Ended(_) => false,
+        }
+    }
+
+    /// Whether nothing has ended the connection yet.
+    pub fn is_going_on(&self) -> bool {
+        matches!(self.phase, Phase::Http(_) | Phase::Open(_))
     }
 
     /// Bytes waiting to be sent.
@@ -229,7 +209,7 @@ impl Connection {
                 let code = code.map_or(1005, |c| c.get());
                 self.phase =
                     Phase::Ended(Box::new(CloseReport { side: Side::Peer, code, reason: reason.into(), client }));
-                Some(End::Flush)
+                Some(End::Finish)
             }
         }
     }
@@ -431,10 +411,19 @@ impl Connection {
 
     /// Keeps a publication for a subscription that is not announced yet.
     pub fn hold(&mut self, now: Duration, publication: &Arc<Publication>, shared: &mut Shared) -> Directions {
+        self.hold_back(now, Held::Publication(Arc::clone(publication)), shared)
+    }
+
+    /// The same for who has come or gone.
+    pub fn hold_announcement(&mut self, now: Duration, held: &Arc<Announcement>, shared: &mut Shared) -> Directions {
+        self.hold_back(now, Held::Announcement(Arc::clone(held)), shared)
+    }
+
+    fn hold_back(&mut self, now: Duration, held: Held, shared: &mut Shared) -> Directions {
         let was_empty = self.outbox.is_empty();
         let limits = &shared.settings.limits;
         let end = match &mut self.phase {
-            Phase::Open(open) => match open.hold(publication, limits.held_publications_max, limits.held_bytes_max) {
+            Phase::Open(open) => match open.hold(held, limits.held_publications_max, limits.held_bytes_max) {
                 Ok(()) => None,
                 Err(why) => self.disconnect_now(now, why, shared),
             },
@@ -482,6 +471,17 @@ impl Connection {
         shared: &mut Shared,
     ) -> Directions {
         self.with_open(now, Urgency::Reply, shared, |open, cx| open.history_read(cx, command, answer))
+    }
+
+    /// The home has answered a presence command.
+    pub fn presence_read(
+        &mut self,
+        now: Duration,
+        command: u32,
+        answer: Result<Presence, ClientError>,
+        shared: &mut Shared,
+    ) -> Directions {
+        self.with_open(now, Urgency::Reply, shared, |open, cx| open.presence_read(cx, command, answer))
     }
 
     /// Lets an open connection do something; does nothing to another one.

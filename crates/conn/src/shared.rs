@@ -9,7 +9,7 @@ use crate::outbox::{BodyId, Outbox, Outboxes};
 use crate::recoveries::Recoveries;
 use crate::settings::Settings;
 use crate::tls::Records;
-use hub::{Channel, Local, MemberId, Missed};
+use hub::{Channel, Local, Member, MemberId, Missed, Part, SubscriberId};
 use std::sync::Arc;
 use std::time::Duration;
 use wire::ws::OpCode;
@@ -60,12 +60,14 @@ impl Shared {
         }
     }
 
-    /// Ends an admitted subscription. The channel returned names it in the withdrawal that the home has to get.
-    pub fn remove(&mut self, member: MemberId) -> Channel {
+    /// Ends an admitted subscription. The channel returned names it in the withdrawal that the home has to get, the subscriber
+    /// as well where that is given.
+    pub fn remove(&mut self, member: MemberId) -> (Channel, Option<SubscriberId>) {
+        let Member { subscriber, part, .. } = self.local.member(member);
         if Encoding::takes_deltas(self.local.encoding(member)) {
             self.deltas.leave(self.local.local_of(member));
         }
-        self.local.remove(member)
+        (self.local.remove(member), (part != Part::None).then_some(subscriber))
     }
 
     /// A publication that its channel has had did not and will not reach this member: a patch on it would mean nothing, so
@@ -111,6 +113,10 @@ pub struct Counters {
     pub slow_by_conflated: u64,
     /// Clients closed as slow by their own replies and pings.
     pub slow_by_reply: u64,
+    /// Joins and leaves queued for a subscriber each.
+    pub join_leave_pushes: u64,
+    /// Joins and leaves not queued, because the subscriber reads too slowly.
+    pub join_leave_skipped: u64,
     /// TLS handshakes completed.
     pub tls_handshakes: u64,
     /// Of these, shortened by a ticket.
@@ -151,6 +157,8 @@ pub enum Urgency {
 pub enum End {
     /// After everything waiting has been sent.
     Flush,
+    /// The same, and nothing is awaited of the peer, who has said its last.
+    Finish,
     /// At once.
     Now,
     /// At once, with a reset: the peer does not take what we send.

@@ -3,8 +3,8 @@
 //! [`Gateway`] is the handle that the API holds; [`Bridge::run`] owns the mailbox and runs beside it on the same thread.
 
 use crate::letter::{
-    Disconnecting, HistoryRead, Letter, List, Listed, Matching, Order, Publish, ReadHistory, Refused, RemoveHistory,
-    Ticket,
+    Disconnecting, HistoryRead, Letter, List, Listed, Matching, Order, PresenceRead, Publish, ReadHistory,
+    ReadPresence, Refused, RemoveHistory, Ticket,
 };
 use crate::mailbox::{Mailbox, Party, Post};
 use crate::stats::{Number, OTHER_CODE, WorkerStats};
@@ -14,7 +14,7 @@ use control::metrics::{
     CertificateInUse, Close, DriverInUse, NodeSample, Side, SlowDisconnects, TickLengths, WorkerSample,
 };
 use control::{Backend, BackendError, DisconnectTarget, Glob, NodeInfo};
-use hub::{Channel, ChannelHash, Draft, HistoryPage, HistoryQuery, Namespaces, Published};
+use hub::{Channel, ChannelHash, Draft, HistoryPage, HistoryQuery, Namespaces, Presence, PresenceQuery, Published};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
@@ -71,6 +71,11 @@ enum Ask {
         query: HistoryQuery,
         answer: oneshot::Sender<Result<HistoryPage, BackendError>>,
     },
+    Presence {
+        channel: Channel,
+        query: PresenceQuery,
+        answer: oneshot::Sender<Result<Presence, BackendError>>,
+    },
     RemoveHistory {
         channel: Channel,
         answer: oneshot::Sender<Result<(), BackendError>>,
@@ -123,6 +128,7 @@ impl Gateway {
             tickets: 0,
             publishing: HashMap::new(),
             reading: HashMap::new(),
+            present: HashMap::new(),
             removing: HashMap::new(),
             listing: HashMap::new(),
             disconnecting: HashMap::new(),
@@ -232,6 +238,10 @@ impl Backend for Gateway {
         self.ask(|answer| Ask::RemoveHistory { channel, answer }).await
     }
 
+    async fn presence(&self, channel: Channel, query: PresenceQuery) -> Result<Presence, BackendError> {
+        self.ask(|answer| Ask::Presence { channel, query, answer }).await
+    }
+
     async fn channels(&self, pattern: Option<Glob>, limit: usize) -> Result<Vec<(Channel, u32)>, BackendError> {
         let mut found = Vec::new();
         for worker in 0..self.stats.len() {
@@ -332,6 +342,11 @@ fn worker_sample(stats: &WorkerStats) -> WorkerSample {
         recovered: number(Number::Recovered),
         unrecovered: number(Number::Unrecovered),
         gaps: number(Number::Gaps),
+        presence_clients: number(Number::Guests),
+        join_leave_announced: number(Number::Announced),
+        join_leave_unannounced: number(Number::Unannounced),
+        join_leave_pushes: number(Number::JoinLeavePushes),
+        join_leave_skipped: number(Number::JoinLeaveSkipped),
         publishes_repeated: number(Number::PublishesRepeated),
         publishes_outdated: number(Number::PublishesOutdated),
         messages_received: number(Number::MessagesIn) + number(Number::HttpRequests),
@@ -383,6 +398,7 @@ struct Desk {
     tickets: u64,
     publishing: HashMap<u64, oneshot::Sender<Result<Published, BackendError>>>,
     reading: HashMap<u64, oneshot::Sender<Result<HistoryPage, BackendError>>>,
+    present: HashMap<u64, oneshot::Sender<Result<Presence, BackendError>>>,
     removing: HashMap<u64, oneshot::Sender<Result<(), BackendError>>>,
     listing: HashMap<u64, oneshot::Sender<Result<Listed, BackendError>>>,
     disconnecting: HashMap<u64, oneshot::Sender<Result<u64, BackendError>>>,
@@ -453,6 +469,14 @@ impl Desk {
                     Err(_) => drop(answer.send(Err(BackendError::Busy))),
                 }
             }
+            Ask::Presence { channel, query, answer } => {
+                let (home, expires) = (self.home_of(&channel), self.clock.now() + self.request_timeout);
+                let read = ReadPresence { ticket: Ticket::Control(ticket), channel, query, expires };
+                match self.mailbox.request(home, Letter::Presence(Box::new(read))) {
+                    Ok(()) => drop(self.present.insert(ticket, answer)),
+                    Err(_) => drop(answer.send(Err(BackendError::Busy))),
+                }
+            }
             Ask::RemoveHistory { channel, answer } => {
                 let (home, expires) = (self.home_of(&channel), self.clock.now() + self.request_timeout);
                 let remove = RemoveHistory { ticket, channel, expires };
@@ -503,6 +527,13 @@ impl Desk {
                         let _ = caller.send(answer.map_err(to_backend));
                     }
                 }
+                Letter::PresenceRead(read) => {
+                    let PresenceRead { ticket, answer } = *read;
+                    let Ticket::Control(ticket) = ticket else { continue };
+                    if let Some(caller) = self.present.remove(&ticket) {
+                        let _ = caller.send(answer.map_err(to_backend));
+                    }
+                }
                 Letter::HistoryRemoved { ticket, answer } => {
                     if let Some(caller) = self.removing.remove(&ticket) {
                         let _ = caller.send(answer.map_err(to_backend));
@@ -531,5 +562,7 @@ fn to_backend(refused: Refused) -> BackendError {
         Refused::Expired => BackendError::Timeout,
         Refused::Unrecoverable => BackendError::Unrecoverable,
         Refused::NoHistory => BackendError::NoHistory,
+        Refused::NoPresence => BackendError::NoPresence,
+        Refused::TooManyPresent => BackendError::TooManyPresent,
     }
 }

@@ -124,6 +124,12 @@ pub fn settings(config: &Config, dev: bool) -> Result<Settings, String> {
         allow_history_for_client: o.allow_history_for_client,
         allow_history_for_subscriber: o.allow_history_for_subscriber,
         allow_history_for_anonymous: o.allow_history_for_anonymous,
+        presence: o.presence,
+        join_leave: o.join_leave,
+        force_push_join_leave: o.force_push_join_leave,
+        allow_presence_for_client: o.allow_presence_for_client,
+        allow_presence_for_subscriber: o.allow_presence_for_subscriber,
+        allow_presence_for_anonymous: o.allow_presence_for_anonymous,
         slow_client: match o.slow_client {
             config::SlowClient::Disconnect => hub::SlowClient::Disconnect,
             config::SlowClient::DropOldest => hub::SlowClient::DropOldest,

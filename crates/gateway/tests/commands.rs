@@ -66,7 +66,7 @@ fn cert_makes_what_the_config_takes_and_overwrites_nothing() {
     assert_eq!((ran.exit, ran.err.as_str()), (0, ""), "{}", ran.out);
     let (begin, end) = (ran.out.find("[tls]").unwrap(), ran.out.find("2. Ask").unwrap());
     let mut file = tempfile::NamedTempFile::new().unwrap();
-    file.write_all(ran.out[begin..end].as_bytes()).unwrap();
+    file.write_all(&ran.out.as_bytes()[begin..end]).unwrap();
     let checked = run(&["check", "--dev", "--config", file.path().to_str().unwrap()], &[]);
     assert_eq!((checked.exit, checked.err.as_str()), (0, ""), "what it prints is a good config");
     let mode = std::os::unix::fs::PermissionsExt::mode(&dir.path().join("key.pem").metadata().unwrap().permissions());

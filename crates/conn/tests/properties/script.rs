@@ -53,7 +53,7 @@ fn put_message(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8], cut: Option<us
 fn request() -> impl Strategy<Value = Value> {
     let channel = prop::sample::select(&CHANNELS[..]);
     prop_oneof![
-        4 => channel.clone().prop_map(|c| json!({"subscribe": {"channel": c}})),
+        4 => channel.clone().prop_map(|c| json!({"subscribe": {"channel": c, "join_leave": c == "a"}})),
         4 => channel.clone().prop_map(|c| json!({"unsubscribe": {"channel": c}})),
         3 => position().prop_map(|mut p| {
             p["channel"] = json!("ns:c");
@@ -63,7 +63,9 @@ fn request() -> impl Strategy<Value = Value> {
             let since = if some { since } else { Value::Null };
             json!({"history": {"channel": c, "limit": limit, "since": since, "reverse": reverse}})
         }),
-        2 => (channel, 0..200usize).prop_map(|(c, n)| json!({"publish": {"channel": c, "data": "p".repeat(n)}})),
+        2 => (channel.clone(), 0..200usize).prop_map(|(c, n)| json!({"publish": {"channel": c, "data": "p".repeat(n)}})),
+        1 => channel.clone().prop_map(|c| json!({"presence": {"channel": c}})),
+        1 => channel.clone().prop_map(|c| json!({"presence_stats": {"channel": c}})),
         1 => Just(json!({"rpc": {}})),
         1 => Just(json!({"subscribe": {"channel": "an unknown namespace: refused"}})),
         1 => Just(json!({"publish": {"channel": "x".repeat(300), "data": 1}})),

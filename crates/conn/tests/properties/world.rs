@@ -7,7 +7,7 @@ use conn::outbox::Standing;
 use conn::settings::{Endpoints, Limits, Settings, Times};
 use conn::{ClientError, Connection, Delivered, Directions, Disconnect, Effect, Encoding, End, IdSource, Shared};
 use hub::{Channel, ChannelHash, Draft, Epoch, Home, HomeLimits, Local, LocalId, Namespace, Namespaces, Publication};
-use hub::{HistoryQuery, MemberId, Offset, Position, Recover, Retention, Route, SubscriberId, WorkerId};
+use hub::{HistoryQuery, MemberId, Offset, Position, PresenceQuery, Recover, Retention, Route, SubscriberId, WorkerId};
 use proptest::prelude::*;
 use serde_json::json;
 use std::sync::Arc;
@@ -81,6 +81,10 @@ fn settings() -> Settings {
         allow_publish_for_anonymous: true,
         allow_fossil_deltas: true,
         delta_publish: true,
+        presence: true,
+        join_leave: true,
+        allow_presence_for_client: true,
+        allow_presence_for_anonymous: true,
         ..Namespace::default()
     };
     let kept = Namespace {
@@ -189,6 +193,7 @@ pub(crate) struct World {
     busy: bool,
     subscribing: Vec<(u32, LocalId, Option<Box<Recover>>)>,
     histories: Vec<(u32, Channel, HistoryQuery)>,
+    presences: Vec<(u32, PresenceQuery)>,
     publishing: Vec<u32>,
     refused: Vec<(u32, LocalId, Option<Box<Recover>>)>,
     refused_publishes: Vec<u32>,
@@ -228,6 +233,7 @@ impl World {
             busy: false,
             subscribing: Vec::new(),
             histories: Vec::new(),
+            presences: Vec::new(),
             publishing: Vec::new(),
             refused: Vec::new(),
             refused_publishes: Vec::new(),
@@ -293,7 +299,7 @@ impl World {
         }
     }
 
-    fn call(&mut self, call: impl FnOnce(&mut Connection, Duration, &mut Shared) -> Directions) {
+    pub(crate) fn call(&mut self, call: impl FnOnce(&mut Connection, Duration, &mut Shared) -> Directions) {
         let Some(connection) = &mut self.connection else { return };
         let directions = call(connection, self.now, &mut self.shared);
         self.carry_out(directions);
@@ -301,6 +307,8 @@ impl World {
         loop {
             if let Some((sequence, local, recover)) = self.refused.pop() {
                 self.subscribed(sequence, local, recover, false);
+            } else if let Some((command, query)) = self.presences.pop() {
+                self.tell_presence(command, query);
             } else if let Some(command) = self.refused_publishes.pop() {
                 self.published(command, false);
             } else if self.connection.as_ref().is_some_and(Connection::has_resumable_input) {
@@ -319,7 +327,7 @@ impl World {
         self.looks |= directions.look;
         // A second close counts only if it is harsher.
         self.end = match (self.end, directions.end) {
-            (None | Some(End::Flush), Some(end)) => Some(end),
+            (None | Some(End::Flush | End::Finish), Some(end)) => Some(end),
             (before, _) => before,
         };
         self.apply_effects();
@@ -331,7 +339,7 @@ impl World {
     fn apply_effects(&mut self) {
         for effect in std::mem::take(&mut self.shared.effects) {
             match effect {
-                Effect::Subscribe { sequence, channel, recover } => {
+                Effect::Subscribe { sequence, channel, recover, .. } => {
                     let Some(connection) = &mut self.connection else { continue };
                     let (local, _) = self.shared.local.begin(&channel);
                     connection.subscription_begun(sequence, local);
@@ -351,6 +359,7 @@ impl World {
                     queue.push(command);
                 }
                 Effect::History { command, channel, query } => self.histories.push((command, channel, query)),
+                Effect::Presence { command, query, .. } => self.presences.push((command, query)),
                 Effect::Note(note) => assert!(!note.to_string().is_empty()),
             }
         }
@@ -470,7 +479,8 @@ impl World {
     }
 
     fn gather(&mut self, room: usize) {
-        if !(self.dirty || self.end == Some(End::Flush)) || self.in_flight.is_some() {
+        let ends = matches!(self.end, Some(End::Flush | End::Finish));
+        if !(self.dirty || ends) || self.in_flight.is_some() {
             return;
         }
         let Some(connection) = &mut self.connection else { return };
@@ -483,7 +493,7 @@ impl World {
         });
         if !batch.is_empty() {
             self.in_flight = Some(batch);
-        } else if self.end == Some(End::Flush) {
+        } else if ends {
             self.socket_closed();
         }
     }

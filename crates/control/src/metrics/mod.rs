@@ -94,6 +94,16 @@ pub struct WorkerSample {
     pub publishes_repeated: u64,
     /// Publishes left out because a newer version was there.
     pub publishes_outdated: u64,
+    /// Subscriptions that are known by name, of channels with presence or join and leave pushes.
+    pub presence_clients: u64,
+    /// Joins and leaves handed to the subscribers' workers.
+    pub join_leave_announced: u64,
+    /// Joins and leaves that nobody was told of: too many subscribers, or too many waiting.
+    pub join_leave_unannounced: u64,
+    /// Joins and leaves put into outboxes.
+    pub join_leave_pushes: u64,
+    /// Joins and leaves left out for clients that read too slowly.
+    pub join_leave_skipped: u64,
     /// Bytes that sockets gave us.
     pub bytes_received: u64,
     /// Bytes that sockets took from us.
@@ -196,6 +206,8 @@ pub(crate) enum Method {
     Broadcast,
     History,
     HistoryRemove,
+    Presence,
+    PresenceStats,
     Channels,
     Info,
     Disconnect,
@@ -208,6 +220,8 @@ impl Method {
             "broadcast" => Method::Broadcast,
             "history" => Method::History,
             "history_remove" => Method::HistoryRemove,
+            "presence" => Method::Presence,
+            "presence_stats" => Method::PresenceStats,
             "channels" => Method::Channels,
             "info" => Method::Info,
             "disconnect" => Method::Disconnect,
@@ -221,6 +235,8 @@ impl Method {
             Method::Broadcast => "broadcast",
             Method::History => "history",
             Method::HistoryRemove => "history_remove",
+            Method::Presence => "presence",
+            Method::PresenceStats => "presence_stats",
             Method::Channels => "channels",
             Method::Info => "info",
             Method::Disconnect => "disconnect",

@@ -48,6 +48,7 @@ const GAUGES: &[PerWorker] = &[
     ("channels", None, "Channels that the worker numbers", |w| w.channels),
     ("history_channels", None, "Channels with a history", |w| w.history_channels),
     ("history_publications", None, "Publications kept in histories", |w| w.history_publications),
+    ("presence_clients", None, "Subscriptions known by name", |w| w.presence_clients),
     ("history", Some(Unit::Bytes), "What the publications kept cost", |w| w.history_bytes),
 ];
 
@@ -67,6 +68,10 @@ const COUNTERS: &[PerWorker] = &[
     ("recovered", None, "Subscriptions that recovered", |w| w.recovered),
     ("unrecovered", None, "Subscriptions that wanted to recover and have a gap", |w| w.unrecovered),
     ("gaps", None, "Positioned subscriptions ended because something was missing", |w| w.gaps),
+    ("join_leave_announced", None, "Joins and leaves handed to the workers", |w| w.join_leave_announced),
+    ("join_leave_unannounced", None, "Joins and leaves that nobody was told of", |w| w.join_leave_unannounced),
+    ("join_leave_pushes", None, "Joins and leaves put into outboxes", |w| w.join_leave_pushes),
+    ("join_leave_skipped", None, "Joins and leaves left out for slow clients", |w| w.join_leave_skipped),
     ("letters_sent", None, "Letters handed to other threads", |w| w.letters_sent),
     ("letters_refused", None, "Letters refused because a mailbox was full", |w| w.letters_refused),
     ("outbox_dropped", None, "Messages dropped unsent", |w| w.outbox_dropped),

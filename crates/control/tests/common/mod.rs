@@ -16,6 +16,7 @@ use hub::{
     Channel, ClientInfo, Draft, Epoch, HistoryPage, HistoryQuery, Namespace, Namespaces, Offset, Position, Publication,
     Published, Retention, SinceEpoch,
 };
+use hub::{Presence, PresenceQuery, PresenceStats};
 use tower::ServiceExt;
 
 pub(crate) const KEY: &str = "test-key";
@@ -42,6 +43,7 @@ impl Default for Fake {
         let named = ["chat", "later", "kept"].map(|name| Namespace {
             name: name.into(),
             history: (name == "kept").then_some(kept),
+            presence: name == "chat",
             ..Namespace::default()
         });
         Fake {
@@ -115,6 +117,20 @@ impl Backend for Fake {
     async fn remove_history(&self, channel: Channel) -> Result<(), BackendError> {
         self.removed.lock().unwrap().push(channel.to_string());
         Ok(())
+    }
+
+    async fn presence(&self, channel: Channel, query: PresenceQuery) -> Result<Presence, BackendError> {
+        let info = |client: &str, user: &str, conn_info: Option<&[u8]>| {
+            let conn_info = conn_info.map(Into::into);
+            Arc::new(ClientInfo { client: client.into(), user: user.into(), conn_info, chan_info: None })
+        };
+        match (&*channel, query) {
+            ("chat:full", PresenceQuery::Clients) => Err(BackendError::TooManyPresent),
+            (_, PresenceQuery::Clients) => {
+                Ok(Presence::Clients(vec![info("c1", "", None), info("c2", "77", Some(b"{\"n\": 1.0}"))]))
+            }
+            (_, PresenceQuery::Stats) => Ok(Presence::Stats(PresenceStats { clients: 3, users: 2 })),
+        }
     }
 
     async fn channels(&self, pattern: Option<Glob>, limit: usize) -> Result<Vec<(Channel, u32)>, BackendError> {

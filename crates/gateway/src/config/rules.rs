@@ -305,6 +305,7 @@ fn memory(rules: &mut Rules, config: &Config) {
     );
     rules.count("hub.idempotency_keys_max", hub.idempotency_keys_max.into(), 1, 1 << 24);
     rules.within("hub.idempotency_ttl", hub.idempotency_ttl, &(Time::secs(1)..=Time::secs(24 * 3600)));
+    rules.count("hub.join_leave_subscribers_max", hub.join_leave_subscribers_max.into(), 1, 1 << 20);
     rules.count("client.recovery_publications_max", client.recovery_publications_max.into(), 1, 10_000);
     rules.count("client.history_publications_max", client.history_publications_max.into(), 1, 10_000);
     rules.within("hub.delta_bytes_max", hub.delta_bytes_max, &(Bytes::kib(64)..=Bytes::mib(65_536)));
@@ -408,6 +409,8 @@ fn history_options(rules: &mut Rules, section: &str, name: &str, options: &Chann
     let has_history = options.retention().is_some();
     let recovers = options.force_recovery || options.allow_recovery;
     let is_cache = options.force_recovery_mode == RecoveryMode::Cache;
+    let knows = options.presence || options.join_leave;
+    let asks = options.allow_presence_for_client || options.allow_presence_for_subscriber;
     let reads = options.allow_history_for_client || options.allow_history_for_subscriber;
     for (key, is_on, needs, has) in [
         ("force_recovery", options.force_recovery, "history_size", has_history),
@@ -417,6 +420,10 @@ fn history_options(rules: &mut Rules, section: &str, name: &str, options: &Chann
         ("allow_history_for_client", options.allow_history_for_client, "history_size", has_history),
         ("allow_history_for_subscriber", options.allow_history_for_subscriber, "history_size", has_history),
         ("allow_history_for_anonymous", options.allow_history_for_anonymous, "allow_history_for_client", reads),
+        ("force_push_join_leave", options.force_push_join_leave, "join_leave", options.join_leave),
+        ("allow_presence_for_client", options.allow_presence_for_client, "presence", knows),
+        ("allow_presence_for_subscriber", options.allow_presence_for_subscriber, "presence", knows),
+        ("allow_presence_for_anonymous", options.allow_presence_for_anonymous, "allow_presence_for_client", asks),
         ("force_recovery_mode", is_cache, "force_recovery", recovers),
         ("auto_cache_recover", options.auto_cache_recover, "force_recovery_mode", is_cache && recovers),
     ] {

@@ -169,6 +169,7 @@ impl Start<'_> {
                 history_bytes_max: self.config.hub.history_bytes_max.get(),
                 idempotency_keys_max: self.config.hub.idempotency_keys_max as usize,
                 idempotency_ttl: self.config.hub.idempotency_ttl.get(),
+                join_leave_subscribers_max: self.config.hub.join_leave_subscribers_max as usize,
             },
             epoch_seed: self.secrets.epochs.wrapping_add(number as u64),
             unix_origin: unix_origin(self.clock),

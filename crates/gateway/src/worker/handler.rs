@@ -65,14 +65,14 @@ impl<P: Post> Handler for Worker<P> {
     }
 
     fn has_mail(&self) -> bool {
-        self.post.has_mail()
+        self.postponed.is_some() || self.post.has_mail()
     }
 
     fn ticked(&mut self, io: &mut Io) {
         self.shake_hands(io);
         self.post.flush();
-        if self.post.counts().waiting > 0 {
-            // A full mailbox is not announced when it empties; look again soon.
+        if self.post.counts().waiting > 0 || self.home.announcements_wait() {
+            // Nobody tells when a full mailbox has room again; look again soon.
             io.alarm(io.now() + super::RETRY_WITHDRAWALS_AFTER);
         }
         self.drop_expired(io);
@@ -174,6 +174,7 @@ impl<P: Post> Worker<P> {
         match directions.end {
             None => io.deadline(id, connection.deadline()),
             Some(End::Flush) => io.close(id, How::Flush),
+            Some(End::Finish) => io.close(id, How::Finish),
             Some(End::Now) => io.close(id, How::Now),
             Some(End::Reset) => io.close(id, How::Reset),
         }

@@ -4,10 +4,11 @@ mod fanout;
 mod handler;
 mod jobs;
 mod letters;
+mod presence;
 mod table;
 
-use crate::letter::Subscriber;
-use crate::mailbox::Post;
+use crate::letter::{Letter, Subscriber};
+use crate::mailbox::{Party, Post};
 use crate::stats::{Closes, WorkerStats};
 use conn::{IdSource, Settings, Shared};
 use fanout::Fanout;
@@ -67,6 +68,8 @@ pub struct Worker<P> {
     post: P,
     fanout: Fanout,
     jobs: Jobs,
+    /// A letter about presence that was read and has to wait for the next tick; the ones behind it wait, too.
+    postponed: Option<(Party, Letter)>,
     /// Requests refused while effects were applied; answered right after.
     refused: Vec<(ConnId, u32, letters::Refusable)>,
     refused_subscribes: Vec<Subscriber>,
@@ -77,6 +80,8 @@ pub struct Worker<P> {
     /// The first three above are being worked off, further out on the stack.
     settling: bool,
     publications: u64,
+    /// Guests visited for answers to presence requests since the start.
+    presence_visits: u64,
     panics: u64,
     closes: Closes,
     stats: Arc<WorkerStats>,
@@ -99,12 +104,14 @@ impl<P: Post> Worker<P> {
             post,
             fanout: Fanout::new(),
             jobs: Jobs::default(),
+            postponed: None,
             refused: Vec::new(),
             refused_subscribes: Vec::new(),
             resumable: Vec::new(),
             handshakes: VecDeque::new(),
             settling: false,
             publications: 0,
+            presence_visits: 0,
             panics: 0,
             closes: Closes::default(),
             stats,
@@ -127,6 +134,11 @@ impl<P: Post> Worker<P> {
         &self.home
     }
 
+    /// Guests visited for answers to presence requests since the start, for checks from outside.
+    pub fn presence_visits(&self) -> u64 {
+        self.presence_visits
+    }
+
     /// The mailbox, for checks from outside and for a control thread that is not one.
     pub fn post(&mut self) -> &mut P {
         &mut self.post
@@ -144,6 +156,8 @@ impl<P: Post> Worker<P> {
             channels: (self.home.channels() - self.home.stock().idle) as u64,
             stock: self.home.stock(),
             home: self.home.counts(),
+            guests: self.home.guests() as u64,
+            presence: self.home.presence_counts(),
             publications: self.publications,
             panics: self.panics,
             outbox_dropped: self.shared.outboxes.dropped(),

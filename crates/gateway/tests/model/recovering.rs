@@ -25,6 +25,10 @@ pub struct Rules {
     pub loses: bool,
     /// Outboxes are so small that a recovery may find no room.
     pub small_outbox: bool,
+    /// Homes know their subscribers by name.
+    pub knows: bool,
+    /// Everybody is told who comes and goes.
+    pub tells_all: bool,
 }
 
 /// What a client is judged by.

@@ -142,6 +142,30 @@ allow_history_for_anonymous = {reads}
         Self::of(topology::settings(&config, false).expect("good settings"))
     }
 
+    /// A gateway whose channels know their subscribers.
+    ///
+    /// In `room` subscribers may ask who is there, and to be told who comes and goes; in `hall` everybody is told and nobody may
+    /// ask; in `list` everybody may ask and nobody is told; `gone` knows nobody; `skip` is as `room` and leaves out for slow
+    /// clients what it may.
+    pub(crate) fn with_presence() -> Self {
+        let mut text = "[public]\nuni_websocket = true\n[client]\nanonymous = true\n[channels]\n".to_owned();
+        for (name, options) in [
+            ("room", "presence = true\njoin_leave = true\nallow_presence_for_subscriber = true"),
+            ("hall", "presence = true\njoin_leave = true\nforce_push_join_leave = true"),
+            ("list", "presence = true\nallow_presence_for_client = true"),
+            ("gone", ""),
+            ("skip", "join_leave = true\nforce_push_join_leave = true\nslow_client = 'drop_oldest'"),
+        ] {
+            let reads = options.contains("allow_presence");
+            text += &format!(
+                "[[namespaces]]\nname = '{name}'\nallow_subscribe_for_client = true\n\
+                 allow_subscribe_for_anonymous = true\nallow_presence_for_anonymous = {reads}\n{options}\n"
+            );
+        }
+        let config: gateway::config::Config = toml::from_str(&text).expect("a config");
+        Self::of(topology::settings(&config, false).expect("good settings"))
+    }
+
     fn of(settings: Settings) -> Self {
         Self {
             workers: 1,
