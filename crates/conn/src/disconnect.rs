@@ -31,6 +31,8 @@ impl Disconnect {
     pub const INSUFFICIENT_STATE: Self = Self::new(3010, "insufficient state");
     /// A ping was not answered in time.
     pub const NO_PONG: Self = Self::new(3012, "no pong");
+    /// Commands came faster than `client.commands_per_second` although they were refused.
+    pub const TOO_MANY_REQUESTS: Self = Self::new(3013, "too many requests");
     /// A connection token that we cannot accept.
     pub const INVALID_TOKEN: Self = Self::new(3500, "invalid token");
     /// The client broke the protocol, or brought no credentials where some are needed.
@@ -89,7 +91,7 @@ impl ClientError {
     pub const BAD_REQUEST: Self = Self::new(107, "bad request", false);
     /// The feature is off here.
     pub const NOT_AVAILABLE: Self = Self::new(108, "not available", false);
-    /// The answer does not fit what waits for the client already: worth another try.
+    /// The answer does not fit what waits for the client already, or commands came faster than they may: worth another try.
     pub const TOO_MANY_REQUESTS: Self = Self::new(111, "too many requests", true);
     /// The position that the client names is gone.
     pub const UNRECOVERABLE_POSITION: Self = Self::new(112, "unrecoverable position", false);

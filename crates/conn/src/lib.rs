@@ -31,6 +31,7 @@ pub mod ids;
 mod liveness;
 mod moment;
 pub mod outbox;
+mod pace;
 pub mod recoveries;
 mod route;
 mod session;

@@ -24,6 +24,7 @@ use crate::encoded::Encoding;
 use crate::ids::ClientId;
 use crate::liveness::Liveness;
 use crate::moment::Moment;
+use crate::pace::{Pace, Paced};
 use crate::settings::Settings;
 use crate::shared::Cx;
 use crate::subscriptions::Subscriptions;
@@ -69,6 +70,7 @@ pub(crate) struct Session {
     waiting: Option<Box<Waiting>>,
     stage: Stage,
     dialect: Dialect,
+    pace: Pace,
     /// Pings are WebSocket pings, not messages.
     pub(crate) native_ping: bool,
 }
@@ -123,7 +125,15 @@ struct Pending {
 impl Session {
     pub(crate) fn new(dialect: Dialect, client: ClientId, native_ping: bool) -> Self {
         let subscriptions = Subscriptions::default();
-        Self { client, subscriptions, waiting: None, stage: Stage::Unconnected, dialect, native_ping }
+        Self {
+            client,
+            subscriptions,
+            waiting: None,
+            stage: Stage::Unconnected,
+            dialect,
+            pace: Pace::default(),
+            native_ping,
+        }
     }
 
     pub(crate) fn client(&self) -> ClientId {
@@ -206,6 +216,9 @@ impl Session {
 
     fn command(&mut self, cx: &mut Cx<'_>, liveness: &mut Liveness, command: Command<'_>) -> Result<(), Disconnect> {
         let id = command.id;
+        if self.stage == Stage::Connected && !self.is_in_time(cx, &command)? {
+            return self.refuse(cx, id, ClientError::TOO_MANY_REQUESTS);
+        }
         match (self.stage, command.request) {
             (Stage::Unconnected, Request::Connect(connect)) if id > 0 => self.connect(cx, liveness, id, &connect),
             (Stage::Unconnected | Stage::Connecting, _) | (_, Request::Connect(_)) => Err(Disconnect::BAD_REQUEST),
@@ -221,6 +234,24 @@ impl Session {
             (_, Request::Presence { channel }) => self.presence(cx, id, &channel, PresenceQuery::Clients),
             (_, Request::PresenceStats { channel }) => self.presence(cx, id, &channel, PresenceQuery::Stats),
             (_, Request::Unavailable(_)) => self.refuse(cx, id, ClientError::NOT_AVAILABLE),
+        }
+    }
+
+    /// Whether a command comes no faster than it may. What the protocol answers by itself takes no part.
+    fn is_in_time(&mut self, cx: &mut Cx<'_>, command: &Command<'_>) -> Result<bool, Disconnect> {
+        use Request::{Connect, Pong, Send, Unknown, Unsubscribe};
+        if command.id == 0 || matches!(command.request, Connect(_) | Pong | Send | Unknown) {
+            return Ok(true);
+        }
+        match self.pace.spend(cx.now, cx.shared.settings.limits.commands) {
+            Paced::Run => Ok(true),
+            // It makes less work later, and SDKs reconnect where it is refused.
+            Paced::Refuse if matches!(command.request, Unsubscribe { .. }) => Ok(true),
+            Paced::Refuse => {
+                cx.shared.counters.commands_refused += 1;
+                Ok(false)
+            }
+            Paced::End => Err(Disconnect::TOO_MANY_REQUESTS),
         }
     }
 

@@ -5,6 +5,7 @@ use crate::auth::origin::OriginPolicy;
 use crate::outbox::slow::Room;
 use crate::tls::ServerConfig;
 use hub::Namespaces;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -67,6 +68,8 @@ pub struct Limits {
     pub fragments_max: u32,
     /// Subscriptions of one connection.
     pub channels_max: usize,
+    /// How many commands it may send; `None` is any number.
+    pub commands: Option<CommandRate>,
     /// Bytes of a channel name.
     pub channel_name_bytes_max: usize,
     /// Bytes waiting for one client, above which its publications are skipped or it is closed as slow.
@@ -87,6 +90,15 @@ pub struct Limits {
     pub held_bytes_max: usize,
     /// Bytes of publications that a worker keeps to make patches from.
     pub delta_bytes_max: usize,
+}
+
+/// How often a client may ask for something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CommandRate {
+    /// Commands per second, for as long as it likes.
+    pub per_second: NonZeroU32,
+    /// Commands at once, after a pause.
+    pub burst: NonZeroU32,
 }
 
 /// Deadlines of a connection.

@@ -95,6 +95,8 @@ pub struct Counters {
     pub encodings: u64,
     /// Commands of the client protocols.
     pub commands: u64,
+    /// Of these, refused because they came too fast.
+    pub commands_refused: u64,
     /// WebSocket handshakes answered with 101.
     pub handshakes: u64,
     /// HTTP requests answered without an upgrade.

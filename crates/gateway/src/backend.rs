@@ -364,6 +364,7 @@ fn worker_sample(stats: &WorkerStats) -> WorkerSample {
             conflate: number(Number::SlowByConflated),
             reply: number(Number::SlowByReply),
         },
+        commands_refused: number(Number::CommandsRefused),
         handshakes: number(Number::Handshakes),
         origins_refused: number(Number::OriginsRefused),
         tls_handshakes: number(Number::TlsHandshakes),

@@ -82,6 +82,8 @@ numbers! {
     MessagesOut,
     /// Publications made into frames: at most once per publication and encoding.
     Encodings,
+    /// Commands refused because they came too fast.
+    CommandsRefused,
     /// Handshakes answered with 101.
     Handshakes,
     /// Handshakes refused for their Origin.
@@ -204,6 +206,7 @@ impl WorkerStats {
         set(Number::HttpRequests, counters.http_requests);
         set(Number::MessagesOut, counters.messages_out);
         set(Number::Encodings, counters.encodings);
+        set(Number::CommandsRefused, counters.commands_refused);
         set(Number::Handshakes, counters.handshakes);
         set(Number::OriginsRefused, counters.origins_refused);
         set(Number::TlsHandshakes, counters.tls_handshakes);
@@ -222,9 +225,9 @@ impl WorkerStats {
 }
 
 /// Codes with a count of their own; the last takes all others.
-const CLOSE_CODES: [u16; 28] = [
+const CLOSE_CODES: [u16; 29] = [
     0, 1000, 1001, 1002, 1003, 1005, 1006, 1007, 1008, 1009, 1011, 3000, 3001, 3004, 3005, 3008, 3009, 3010, 3011,
-    3012, 3500, 3501, 3502, 3503, 3504, 3505, 3508, OTHER_CODE,
+    3012, 3013, 3500, 3501, 3502, 3503, 3504, 3505, 3508, OTHER_CODE,
 ];
 
 /// Stands for every code without a count of its own. No close frame may carry it.

@@ -11,9 +11,10 @@ use crate::tls::Identities;
 use conn::Settings;
 use conn::auth::host::HostPolicy;
 use conn::auth::origin::OriginPolicy;
-use conn::settings::{Endpoints, Limits, Listener, StaticPage, Times};
+use conn::settings::{CommandRate, Endpoints, Limits, Listener, StaticPage, Times};
 use hub::{Namespace, Namespaces};
 use std::fmt;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// Why the gateway did not start. Says what to change.
@@ -187,6 +188,7 @@ fn limits(config: &Config) -> Limits {
         message_bytes_max: config.client.message_bytes_max.get(),
         fragments_max: config.client.fragments_max,
         channels_max: config.client.channels_max as usize,
+        commands: command_rate(config),
         channel_name_bytes_max: config.client.channel_name_bytes_max.get(),
         outbox_bytes_max: config.outbox.bytes_max.get(),
         outbox_high_water: config.outbox.high_water.get(),
@@ -198,6 +200,13 @@ fn limits(config: &Config) -> Limits {
         held_bytes_max: config.hub.held_bytes_max.get(),
         delta_bytes_max: config.hub.delta_bytes_max.get(),
     }
+}
+
+fn command_rate(config: &Config) -> Option<CommandRate> {
+    let per_second = NonZeroU32::new(config.client.commands_per_second)?;
+    // 0 is refused by the config's check.
+    let burst = NonZeroU32::new(config.client.commands_burst)?;
+    Some(CommandRate { per_second, burst })
 }
 
 /// The process's secrets, drawn once.

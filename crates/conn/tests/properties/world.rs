@@ -108,6 +108,7 @@ fn settings() -> Settings {
             message_bytes_max: 2048,
             fragments_max: 8,
             channels_max: 8,
+            commands: None,
             channel_name_bytes_max: 255,
             outbox_bytes_max: 6000,
             outbox_high_water: 3000,

@@ -120,6 +120,8 @@ pub struct WorkerSample {
     pub conflated: u64,
     /// Clients closed because they read too slowly.
     pub slow_disconnects: SlowDisconnects,
+    /// Commands refused because they came too fast.
+    pub commands_refused: u64,
     /// WebSocket handshakes answered with 101.
     pub handshakes: u64,
     /// Handshakes refused because of their Origin.

@@ -77,6 +77,7 @@ const COUNTERS: &[PerWorker] = &[
     ("outbox_dropped", None, "Messages dropped unsent", |w| w.outbox_dropped),
     ("slow_skipped", None, "Publications left out for clients that read too slowly", |w| w.skipped),
     ("slow_conflated", None, "Publications replaced by newer ones for clients that read too slowly", |w| w.conflated),
+    ("commands_refused", None, "Commands refused because they came too fast", |w| w.commands_refused),
     ("handshakes", None, "WebSocket handshakes answered with 101", |w| w.handshakes),
     ("origins_refused", None, "Handshakes refused because of their Origin", |w| w.origins_refused),
     ("tls_handshakes", None, "TLS handshakes completed", |w| w.tls_handshakes),

@@ -236,6 +236,8 @@ fn clients(rules: &mut Rules, config: &Config) {
         rules.within(key, time, &(Time::millis(100)..=Time::secs(3600)));
     }
     rules.count("client.channels_max", client.channels_max.into(), 1, 1 << 20);
+    rules.count("client.commands_per_second", client.commands_per_second.into(), 0, 1_000_000);
+    rules.count("client.commands_burst", client.commands_burst.into(), 1, 1 << 20);
     rules.count("client.fragments_max", client.fragments_max.into(), 1, 1 << 30);
     rules.count("http.headers_max", http.headers_max.into(), 1, HEADERS_LIMIT);
     rules.within("client.channel_name_bytes_max", client.channel_name_bytes_max, &(Bytes::new(1)..=Bytes::new(1024)));
@@ -476,6 +478,16 @@ fn warnings(rules: &mut Rules, config: &Config) {
         !config.public.origins.iter().any(|origin| origin.is_opaque()),
         || "\"null\" is the origin of sandboxed pages of every site, not only of local files".into(),
         "serve the page over http, then list its origin",
+    );
+    let client = &config.client;
+    rules.holds(
+        &["client.commands_burst", "client.channels_max", "client.commands_per_second"],
+        client.commands_per_second == 0 || client.commands_burst >= client.channels_max,
+        || {
+            "a client that comes back to all its channels at once has some of its subscribes refused (111) at first"
+                .into()
+        },
+        "set client.commands_burst to client.channels_max or more",
     );
     let public = &config.public;
     rules.holds(

@@ -201,6 +201,12 @@ pub struct Client {
     /// Subscriptions of one connection.
     #[serde(deserialize_with = "whole")]
     pub channels_max: u32,
+    /// Commands that one connection may send per second, for as long as it likes; 0 is any number.
+    #[serde(deserialize_with = "whole")]
+    pub commands_per_second: u32,
+    /// Commands that it may send at once, after a pause.
+    #[serde(deserialize_with = "whole")]
+    pub commands_burst: u32,
     /// Bytes of a channel name.
     pub channel_name_bytes_max: Bytes,
     /// Bytes of one message from a client.
@@ -225,6 +231,8 @@ impl Default for Client {
             pong_timeout: Time::secs(8),
             stale_close_delay: Time::secs(10),
             channels_max: 128,
+            commands_per_second: 0,
+            commands_burst: 256,
             channel_name_bytes_max: Bytes::new(255),
             message_bytes_max: Bytes::kib(64),
             fragments_max: 1024,

@@ -89,6 +89,10 @@ fn what_is_allowed_and_hardly_meant_is_a_warning() {
     assert_eq!(warned(&format!("{quiet}[public]\norigins = ['*']")), ["public.origins"]);
     assert_eq!(warned(&format!("{quiet}[public]\norigins = ['null']")), ["public.origins"]);
     assert_eq!(warned(&format!("{quiet}[public]\nwebsocket = false")), ["public.websocket"]);
+    let rate = "[client]\nanonymous = true\ncommands_per_second = 10\ncommands_burst";
+    let quiet = quiet.replace("[client]\nanonymous = true\n", "");
+    assert_eq!(warned(&format!("{quiet}\n{rate} = 127")), ["client.commands_burst"]);
+    assert_eq!(warned(&format!("{quiet}\n{rate} = 128")), [""; 0]);
     assert_eq!(
         warned("[public]\nlisten = ['0.0.0.0:1']\n[client]\nanonymous = true\ninsecure = true\n[api]\nlisten = []"),
         ["client.insecure"]

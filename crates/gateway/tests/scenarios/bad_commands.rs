@@ -1,9 +1,12 @@
 //! Messages that break the client protocols, each beside one that differs in a byte or two and is answered.
 
 use crate::support::client::{frame, text_frame};
-use crate::support::{Gateway, Setup, in_every_format, on_every_driver, schema};
+use crate::support::{Client, Gateway, Setup, in_every_format, on_every_driver, schema};
+use conn::settings::CommandRate;
+use gateway::stats::Number;
 use prost::Message as _;
 use serde_json::{Value, json};
+use std::num::NonZeroU32;
 use wire::ws::OpCode;
 
 in_every_format! {
@@ -12,6 +15,7 @@ in_every_format! {
     a_command_before_connect_is_told_3501: Setup::dev(),
     a_second_connect_is_told_3501: Setup::dev(),
     a_pong_nobody_asked_for_is_told_3501: Setup::dev(),
+    commands_that_come_too_fast_are_refused_and_then_cost_the_connection: five_at_once(),
     commands_without_a_handler_are_answered_108_and_the_connection_stays: Setup::dev(),
 }
 
@@ -21,6 +25,11 @@ on_every_driver! {
     a_payload_that_is_no_json_is_refused_and_the_connection_stays: Setup::dev().in_protobuf(),
     commands_behind_a_bad_one_are_not_run: Setup::dev(),
     a_first_message_of_the_plain_dialect_must_be_a_connect_request: Setup::dev(),
+}
+
+fn five_at_once() -> Setup {
+    let [per_second, burst] = [1, 5].map(|n| NonZeroU32::new(n).expect("not 0"));
+    Setup::dev().with(|s| s.limits.commands = Some(CommandRate { per_second, burst }))
 }
 
 /// Sends one message to a connected client and returns the first answer.
@@ -97,7 +106,7 @@ fn what_is_no_list_of_commands_in_protobuf_is_told_3501(gateway: &Gateway) {
 
 fn a_payload_that_is_no_json_is_refused_and_the_connection_stays(gateway: &Gateway) {
     let mut client = gateway.subscriber("c");
-    let publish = |client: &crate::support::Client, data: &[u8]| {
+    let publish = |client: &Client, data: &[u8]| {
         let publish = schema::PublishRequest { channel: "c".to_owned(), data: data.to_vec() };
         let command = schema::Command { id: 3, publish: Some(publish), ..Default::default() };
         client.write(frame(OpCode::Binary, true, &command.encode_length_delimited_to_vec()));
@@ -205,6 +214,31 @@ fn a_first_message_of_the_plain_dialect_must_be_a_connect_request(gateway: &Gate
         twin.send_text(good);
         assert!(twin.json()["connect"]["client"].is_string());
     }
+}
+
+fn commands_that_come_too_fast_are_refused_and_then_cost_the_connection(gateway: &Gateway) {
+    // In one message, so that no time passes between them.
+    let send = |client: &Client, command: &str, times: u32| {
+        let lines: Vec<String> = (0..times).map(|n| format!("{{\"id\":{},\"{command}\":{{}}}}", n + 2)).collect();
+        client.send_text(&lines.join("\n"));
+    };
+    let answers = |client: &mut Client, times: u32| {
+        let error = |mut reply: Value| (reply["error"]["code"].take(), reply["error"]["temporary"].take());
+        (0..times).map(|_| error(client.json())).collect::<Vec<_>>()
+    };
+    let (run, refused) = ((json!(108), Value::Null), (json!(111), json!(true)));
+    let mut patient = gateway.centrifugo();
+    send(&patient, "rpc", 7);
+    let expected = [vec![run.clone(); 5], vec![refused.clone(); 2]].concat();
+    assert_eq!(answers(&mut patient, 7), expected);
+    // What is no question is answered all the same, and makes less work.
+    patient.unsubscribe(20, "never-subscribed");
+    let mut eager = gateway.centrifugo();
+    send(&eager, "rpc", 11);
+    let expected = [vec![run; 5], vec![refused; 5]].concat();
+    assert_eq!(answers(&mut eager, 10), expected);
+    eager.expect_close(3013, "too many requests");
+    gateway.until("it is counted", || gateway.sum(Number::CommandsRefused) == 7);
 }
 
 fn commands_without_a_handler_are_answered_108_and_the_connection_stays(gateway: &Gateway) {
