@@ -254,6 +254,9 @@ pub(crate) struct RecoverArgs {
     /// at once with 0s
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub(crate) storm: Option<Duration>,
+    /// After the storm all come back in one moment, that long afterwards, instead of as `--away` says
+    #[arg(long, value_name = "TIME", value_parser = duration, requires = "storm")]
+    pub(crate) storm_away: Option<Duration>,
     /// Of all that is random; without it one is drawn and printed
     #[arg(long, value_name = "N")]
     pub(crate) seed: Option<u64>,

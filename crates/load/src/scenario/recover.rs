@@ -32,7 +32,16 @@ struct Weather {
     pauses: Option<f64>,
     pause: Duration,
     away: Duration,
-    storm: Option<Duration>,
+    storm: Option<Storm>,
+}
+
+/// All clients are cut in one moment.
+#[derive(Clone, Copy, Debug)]
+struct Storm {
+    /// That long after publishing began.
+    after: Duration,
+    /// They come back in one moment too, that long afterwards; without it as all others do.
+    away: Option<Duration>,
 }
 
 /// Where a client is in its channel.
@@ -67,6 +76,8 @@ struct Recover {
     /// Clients that are gone and have no errand yet.
     gone: Vec<ClientNo>,
     errands: BinaryHeap<Reverse<(Duration, ClientNo, Errand)>>,
+    /// Whoever goes before this stays away until then.
+    storm_is_away_until: Option<Duration>,
     /// When the measured part began, and how much of the weather is over.
     running: Option<Running>,
     returning: Recorder,
@@ -90,6 +101,7 @@ impl Recover {
             positions: vec![Position::default(); clients],
             left: vec![None; clients],
             errands: BinaryHeap::new(),
+            storm_is_away_until: None,
             running: None,
             // The plot has these among all openings.
             returning: Recorder::new(None, Series::Opening),
@@ -133,7 +145,7 @@ impl Recover {
         let due = |rate: Option<f64>, done: u64| {
             rate.map(|rate| running.since + Duration::from_secs_f64(share.nth(done) as f64 / rate))
         };
-        let storm = self.weather.storm.map(|after| running.since + after).filter(|_| !running.storm_is_over);
+        let storm = self.weather.storm.map(|storm| running.since + storm.after).filter(|_| !running.storm_is_over);
         while due(self.weather.resets, running.resets).is_some_and(|at| at <= now) {
             running.resets += 1;
             let no = self.somebody();
@@ -146,6 +158,7 @@ impl Recover {
         }
         if storm.is_some_and(|at| at <= now) {
             running.storm_is_over = true;
+            self.storm_is_away_until = self.weather.storm.and_then(|storm| storm.away).map(|away| now + away);
             (0..self.positions.len() as ClientNo).for_each(|no| self.cut(net, io, no));
         }
         self.running = Some(running);
@@ -159,8 +172,13 @@ impl Recover {
     fn run_errands(&mut self, net: &mut Net, io: &mut Io, now: Duration) -> Option<Duration> {
         while let Some(no) = self.gone.pop() {
             // It has tried in vain where it is gone before it was subscribed.
-            let pause = if self.left[no as usize].is_some() { AGAIN_AFTER } else { Duration::ZERO };
-            let back = now + pause + self.within(self.weather.away);
+            let back = match self.storm_is_away_until.filter(|&until| until > now) {
+                Some(until) => until,
+                None => {
+                    let pause = if self.left[no as usize].is_some() { AGAIN_AFTER } else { Duration::ZERO };
+                    now + pause + self.within(self.weather.away)
+                }
+            };
             self.errands.push(Reverse((back, no, Errand::Open)));
         }
         while let Some(&Reverse((at, no, errand))) = self.errands.peek() {
@@ -330,7 +348,7 @@ fn weather(args: &RecoverArgs) -> Weather {
         pauses: args.pauses,
         pause: args.pause,
         away: args.away,
-        storm: args.storm,
+        storm: args.storm.map(|after| Storm { after, away: args.storm_away }),
     }
 }
 

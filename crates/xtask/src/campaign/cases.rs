@@ -37,6 +37,8 @@ pub(super) struct Sizes {
     /// Clients that come back at once, and those beside them.
     herd_clients: u32,
     established_clients: u32,
+    /// How long the herd is away, all for the same time.
+    herd_away: Duration,
     herd_time: Duration,
 }
 
@@ -48,7 +50,9 @@ impl Sizes {
             weather_time: Duration::from_secs(300),
             herd_clients: 20_000,
             established_clients: 1000,
-            herd_time: Duration::from_secs(40),
+            // A hundred publications.
+            herd_away: Duration::from_secs(25),
+            herd_time: Duration::from_secs(60),
         }
     }
 
@@ -59,7 +63,8 @@ impl Sizes {
             weather_time: Duration::from_secs(5),
             herd_clients: 500,
             established_clients: 100,
-            herd_time: Duration::from_secs(12),
+            herd_away: Duration::from_secs(3),
+            herd_time: Duration::from_secs(10),
         }
     }
 }
@@ -91,14 +96,15 @@ impl Case {
             sizes.weather_rate,
             seconds(sizes.weather_time),
         );
-        // Opening takes a while, and longer with more clients: the established ones come early and stay to the end.
+        // Four times 20,000 deliveries a second leave the machine room for those that come back.
         let herd = format!(
-            "recover -n {} --open-rate 4000 --loops 2 --channel hist:herd --rate 20 --for {} --storm {} --away 0s --timeout 30s \
-             --drain 30s --seed {seed}",
+            "recover -n {} --open-rate 4000 --loops 2 --channel hist:herd --rate 4 --for {} --storm 5s --storm-away {} \
+             --away 0s --timeout 30s --drain 30s --seed {seed}",
             sizes.herd_clients,
-            seconds(sizes.herd_time / 2),
-            seconds(sizes.herd_time / 8),
+            seconds(sizes.herd_time),
+            seconds(sizes.herd_away),
         );
+        // They come first, because they are fewer, and stay until the herd has been back for a while.
         let established = format!(
             "recover -n {} --open-rate 4000 --channel hist:established --rate 20 --for {} --drain 30s --seed {seed}",
             sizes.established_clients,
