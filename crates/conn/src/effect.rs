@@ -83,6 +83,11 @@ pub enum Note {
         /// The Host header.
         host: String,
     },
+    /// A TLS connection that could not go on.
+    TlsFailed {
+        /// What rustls says.
+        error: String,
+    },
 }
 
 impl fmt::Display for Note {
@@ -110,6 +115,7 @@ impl fmt::Display for Note {
             Self::HostRefused { host } => {
                 write!(f, "403: Host {host:?} is no name of this machine: add it to `public.hosts` to answer to it")
             }
+            Self::TlsFailed { error } => write!(f, "a TLS connection was closed: {error}"),
         }
     }
 }

@@ -148,6 +148,11 @@ impl Session {
         self.stage == Stage::Connected
     }
 
+    /// Whether the client waits for the answer to its connect or to a subscribe.
+    pub(crate) fn is_joining(&self) -> bool {
+        !self.is_connected() || self.waiting.is_some()
+    }
+
     /// How replies are written. What the plain dialect says is JSON, too.
     fn format(&self) -> Format {
         match self.dialect {

@@ -8,6 +8,7 @@ use crate::ids::IdSource;
 use crate::outbox::{BodyId, Outbox, Outboxes};
 use crate::recoveries::Recoveries;
 use crate::settings::Settings;
+use crate::tls::Records;
 use hub::{Channel, Local, Member, MemberId, Missed, Part, SubscriberId};
 use std::sync::Arc;
 use std::time::Duration;
@@ -34,6 +35,8 @@ pub struct Shared {
     pub ids: IdSource,
     /// What clients that come back have missed, encoded.
     pub recoveries: Recoveries,
+    /// Memory that TLS connections use in turn.
+    pub records: Records,
     pub(crate) sequence: u32,
     pub(crate) scratch: Vec<u8>,
 }
@@ -51,6 +54,7 @@ impl Shared {
             counters: Counters::default(),
             ids,
             recoveries: Recoveries::default(),
+            records: Records::default(),
             sequence: 0,
             scratch: Vec::new(),
         }
@@ -115,6 +119,12 @@ pub struct Counters {
     pub join_leave_pushes: u64,
     /// Joins and leaves not queued, because the subscriber reads too slowly.
     pub join_leave_skipped: u64,
+    /// TLS handshakes completed.
+    pub tls_handshakes: u64,
+    /// Of these, shortened by a ticket.
+    pub tls_resumed: u64,
+    /// TLS connections ended because of what the client sent, most of them in the handshake.
+    pub tls_failed: u64,
     /// Sessions that have connected and are still here (now, not in total).
     pub sessions: u64,
 }
@@ -129,6 +139,8 @@ pub struct Directions {
     pub reading: Option<bool>,
     /// Receive what waits in the socket, out of turn; if nothing does, say so by `nothing_waits`.
     pub look: bool,
+    /// Bytes of a TLS handshake wait: call `shake_hands` when established connections have had their turn.
+    pub handshake: bool,
     /// The connection is done for.
     pub end: Option<End>,
 }
@@ -147,6 +159,8 @@ pub enum Urgency {
 pub enum End {
     /// After everything waiting has been sent.
     Flush,
+    /// The same, and nothing is awaited of the peer, who has said its last.
+    Finish,
     /// At once.
     Now,
     /// At once, with a reset: the peer does not take what we send.

@@ -8,8 +8,11 @@ use crate::letter::{
 };
 use crate::mailbox::{Mailbox, Party, Post};
 use crate::stats::{Number, OTHER_CODE, WorkerStats};
+use crate::tls::Expiry;
 use conn::Disconnect;
-use control::metrics::{Close, DriverInUse, NodeSample, Side, SlowDisconnects, TickLengths, WorkerSample};
+use control::metrics::{
+    CertificateInUse, Close, DriverInUse, NodeSample, Side, SlowDisconnects, TickLengths, WorkerSample,
+};
 use control::{Backend, BackendError, DisconnectTarget, Glob, NodeInfo};
 use hub::{Channel, ChannelHash, Draft, HistoryPage, HistoryQuery, Namespaces, Presence, PresenceQuery, Published};
 use std::collections::HashMap;
@@ -52,6 +55,8 @@ pub struct Gateway {
     clock: io::Clock,
     /// Read and written by the control thread's tasks only, so nobody ever waits for it.
     namespaces: RwLock<Arc<Namespaces>>,
+    /// The same of these.
+    certificates: RwLock<Vec<Expiry>>,
     ready: AtomicBool,
     log_lines_dropped: crate::logging::Dropped,
 }
@@ -109,6 +114,7 @@ impl Gateway {
             identity,
             clock: settings.clock,
             namespaces: RwLock::new(Arc::new(settings.namespaces.clone())),
+            certificates: RwLock::default(),
             ready: AtomicBool::new(true),
             log_lines_dropped,
         });
@@ -167,6 +173,11 @@ impl Gateway {
     /// The namespaces that publishing asks for, after a reload.
     pub fn set_namespaces(&self, namespaces: Namespaces) {
         *self.namespaces.write().expect("nobody panics while holding it") = Arc::new(namespaces);
+    }
+
+    /// The certificates that are shown, after they were read.
+    pub fn set_certificates(&self, certificates: Vec<Expiry>) {
+        *self.certificates.write().expect("nobody panics while holding it") = certificates;
     }
 
     /// Number of workers.
@@ -296,9 +307,20 @@ impl Backend for Gateway {
             files_max: self.identity.files_max,
             connections_max: self.identity.connections_max,
             log_lines_dropped: self.log_lines_dropped.lines(),
+            certificates: self
+                .certificates
+                .read()
+                .expect("nobody panics while holding it")
+                .iter()
+                .map(ending)
+                .collect(),
             workers: self.stats.iter().map(|stats| worker_sample(stats)).collect(),
         }
     }
+}
+
+fn ending(expiry: &Expiry) -> CertificateInUse {
+    CertificateInUse { file: expiry.file.clone(), not_after: expiry.not_after }
 }
 
 fn worker_sample(stats: &WorkerStats) -> WorkerSample {
@@ -345,6 +367,9 @@ fn worker_sample(stats: &WorkerStats) -> WorkerSample {
         commands_refused: number(Number::CommandsRefused),
         handshakes: number(Number::Handshakes),
         origins_refused: number(Number::OriginsRefused),
+        tls_handshakes: number(Number::TlsHandshakes),
+        tls_resumed: number(Number::TlsResumed),
+        tls_failed: number(Number::TlsFailed),
         panics: number(Number::Panics),
         accepted: io.accepts.load(),
         refused_full: io.refused_full.load(),

@@ -88,6 +88,12 @@ numbers! {
     Handshakes,
     /// Handshakes refused for their Origin.
     OriginsRefused,
+    /// TLS handshakes completed.
+    TlsHandshakes,
+    /// Of these, shortened by a ticket.
+    TlsResumed,
+    /// TLS connections ended because of what the client sent.
+    TlsFailed,
     /// Letters sent.
     LettersSent,
     /// Letters refused.
@@ -203,6 +209,9 @@ impl WorkerStats {
         set(Number::CommandsRefused, counters.commands_refused);
         set(Number::Handshakes, counters.handshakes);
         set(Number::OriginsRefused, counters.origins_refused);
+        set(Number::TlsHandshakes, counters.tls_handshakes);
+        set(Number::TlsResumed, counters.tls_resumed);
+        set(Number::TlsFailed, counters.tls_failed);
         set(Number::LettersSent, totals.letters.sent);
         set(Number::LettersRefused, totals.letters.refused);
         set(Number::Sessions, counters.sessions);

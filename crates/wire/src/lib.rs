@@ -38,9 +38,11 @@
 //!
 //! - [`ws`]: RFC 6455, both roles: [`ws::Reader`], the frame writers, masking, close codes,
 //!   [`ws::handshake`] (server) and [`ws::client`].
+//! - [`ws::extension`] and [`ws::deflate`]: RFC 7692: what is agreed, and one compressor and one inflater for the
+//!   connections of a thread.
 //! - [`http`]: HTTP/1.1 and 1.0 as far as a gateway needs it: heads, bodies, answers, queries.
 //! - [`limits`]: every default maximum, with the reason for its size.
-#![forbid(unsafe_code)] // no module can lift this
+#![deny(unsafe_code)] // allowed in `ws/mask/x86.rs` alone, whose portable twin is its oracle
 
 pub mod http;
 pub mod limits;

@@ -29,5 +29,18 @@ pub const TARGET_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of chunk extensions and trailers in one chunked body, all together; they are skipped.
 pub const BODY_OVERHEAD_BYTES_MAX: u16 = 4 * 1024;
 
+/// Bits of window asked of clients whose compression takes a limit: 1 KiB is kept of what each sent.
+///
+/// Without a limit it would be 32 KiB. What clients send is small, and repeats itself within less.
+pub const CLIENT_WINDOW_BITS: u8 = 10;
+
+/// Bytes of what clients sent that one thread keeps so that their next messages can be inflated; a default for
+/// [`crate::ws::deflate::HistoryBudget`]. Room for 65,536 clients that take a limit, or 2,048 that do not.
+pub const HISTORY_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Blocks of one compressed message that may say they are the last one. A sender has a use for one per fragment at
+/// most, and each makes us set up a window anew: two bytes of input for up to 32 KiB of copying.
+pub const FINAL_BLOCKS_MAX: u32 = 128;
+
 const _: () =
     assert!(TARGET_BYTES_MAX < HEAD_BYTES_MAX, "a target of the permitted length must leave room for headers");

@@ -2,7 +2,9 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use wire::ws::{Event, Limits, OpCode, Reader, Role, write_frame};
+use wire::ws::deflate::{Compressor, Inflater, Level, MarkSource, Previous};
+use wire::ws::extension::Policy;
+use wire::ws::{Event, Limits, OpCode, Reader, Role, write_compressed_header, write_frame};
 
 /// The system's allocator, counting per thread: tests run beside each other.
 struct Counting;
@@ -177,4 +179,47 @@ fn writing_into_a_buffer_with_room_allocates_nothing() {
         wire::ws::write_close(&mut out, wire::ws::CloseCode::NORMAL, "bye", None);
     });
     assert_eq!(calls, 0);
+}
+
+#[test]
+fn compressing_and_inflating_allocate_nothing_once_they_have_run() {
+    let agreed = {
+        let mut head = Vec::new();
+        let extra = [("Sec-WebSocket-Extensions", "permessage-deflate; client_max_window_bits")];
+        wire::ws::client::write_request(&mut head, "example.org", "/", &[7; 16], None, &extra);
+        let (request, _) = wire::http::parse(&head, &Default::default()).expect("good").expect("whole");
+        wire::ws::handshake::check(&request).expect("good").deflate(&Policy::default()).expect("acceptable")
+    };
+    let (mut compressor, mut inflater) = (Compressor::new(Level::default()), Inflater::new());
+    let mut readers = [0; 3].map(|_| Reader::with_deflate(Role::Server, agreed));
+    let mut marks = MarkSource::default();
+    let (mut payload, mut bytes) = (Vec::with_capacity(4096), Vec::with_capacity(4096));
+    let message = "{\"symbol\":\"ACME\",\"bid\":101.25,\"ask\":101.50}".repeat(40);
+    let mut round = |compressed: bool| {
+        for reader in &mut readers {
+            payload.clear();
+            bytes.clear();
+            let previous = Previous { mark: marks.draw(), payload: message.as_bytes() };
+            let _ = compressor.compress(message.as_bytes(), Some(previous), message.len(), &mut payload);
+            payload.clear();
+            compressor.compress(message.as_bytes(), None, message.len(), &mut payload).expect("it shrinks");
+            if compressed {
+                write_compressed_header(&mut bytes, OpCode::Text, payload.len(), Some([0; 4]));
+                bytes.extend_from_slice(&payload);
+            } else {
+                write_frame(&mut bytes, OpCode::Text, true, message.as_bytes(), Some([0; 4]));
+            }
+            let mut input = &mut bytes[..];
+            let event = reader.next_inflating(&mut input, &LIMITS, &mut inflater).expect("a good frame");
+            assert!(matches!(event, Some(Event::Message { payload, .. }) if payload == message.as_bytes()));
+        }
+    };
+    let ((), _, _, held) = counted(|| round(false));
+    assert_eq!(held, 0, "a client that has sent nothing compressed costs nothing");
+    let ((), calls, _, held) = counted(|| round(true));
+    assert!(calls > 0 && (3 * 1024..10_000).contains(&held), "the inflater's buffer and 1 KiB each: {held} bytes");
+    for _ in 0..10 {
+        let ((), calls, _, held) = counted(|| round(true));
+        assert_eq!((calls, held), (0, 0));
+    }
 }

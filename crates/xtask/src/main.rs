@@ -6,8 +6,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use xtask::Project;
+use xtask::campaign;
 use xtask::compare;
 use xtask::floor;
+use xtask::fuzz;
 use xtask::setup::{Need, provide};
 use xtask::test::{Cases, STEPS, run};
 
@@ -67,6 +69,33 @@ enum Chore {
         #[arg(long, value_name = "DIR")]
         out: Option<PathBuf>,
     },
+    /// Cuts clients off and lets them come back, at length, on both drivers, and writes docs/campaign.md. A quarter of an hour
+    Campaign {
+        /// Small sizes and short times, to see that everything works; written below target/ unless --out is given
+        #[arg(long)]
+        quick: bool,
+        /// Of all that is random
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        seed: u64,
+        /// Only on this driver; written below target/ unless --out is given
+        #[arg(long, value_parser = ["epoll", "uring"])]
+        driver: Option<String>,
+        /// Where the page goes, and the lines of all runs beside it as .json
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Feeds the parsers of wire and conn with what libFuzzer makes up, each target for a while
+    Fuzz {
+        /// Time of each target
+        #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=86_400))]
+        seconds: u32,
+        /// Only these targets; see crates/fuzz/fuzz_targets
+        #[arg(long, value_name = "TARGET", value_delimiter = ',')]
+        only: Vec<String>,
+        /// Fuzzes code with a bug in it instead, which must be found within a minute
+        #[arg(long, conflicts_with_all = ["only", "seconds"])]
+        planted: bool,
+    },
     /// Measures the gateway over the least that can be done: bare loops with the same bytes. A quiet machine; 15 minutes
     Floor {
         /// Turns that each server has
@@ -122,6 +151,13 @@ fn perform(chore: Chore) -> Result<bool, String> {
         Chore::Floor { rounds, seconds, only, out } => {
             floor::run(&project, &floor::Plan { rounds: usize::from(rounds), seconds, only, out })
         }
+        Chore::Campaign { quick, seed, driver, out } => {
+            let is_whole = !quick && driver.is_none();
+            let folder = if is_whole { project.root.join("docs") } else { project.target.clone() };
+            let out = out.unwrap_or_else(|| folder.join("campaign.md"));
+            campaign::run(&project, &campaign::Plan { quick, seed, driver, out })
+        }
+        Chore::Fuzz { seconds, only, planted } => fuzz::run(&project, &fuzz::Plan { seconds, only, planted }),
         Chore::Sdk { language } => {
             let steps = match language {
                 Some(language) => vec![format!("sdk-{language}")],

@@ -95,6 +95,11 @@ impl Open {
         matches!(&self.speaker, Speaker::Session(session) if session.is_connected())
     }
 
+    /// Whether there is a session whose client waits for the answer to its connect or to a subscribe.
+    pub(crate) fn is_joining(&self) -> bool {
+        matches!(&self.speaker, Speaker::Session(session) if session.is_joining())
+    }
+
     pub(crate) fn encoding(&self) -> Option<Encoding> {
         match &self.speaker {
             Speaker::Echo => None,
@@ -353,7 +358,8 @@ impl Closing {
         loop {
             match self.reader.next(&mut input, limits) {
                 Ok(None) => return None,
-                Ok(Some(Event::Close { .. })) | Err(_) => return Some(End::Flush),
+                Ok(Some(Event::Close { .. })) => return Some(End::Finish),
+                Err(_) => return Some(End::Flush),
                 Ok(Some(_)) => {}
             }
         }

@@ -2,6 +2,10 @@
 //!
 //! `TIDEGATE_SEED` replays a run whose seed a failure has named.
 
+mod corpus;
+#[allow(unreachable_pub, reason = "the fuzzers use it as a public module")]
+#[path = "../../../fuzz/src/connection.rs"]
+mod fuzzed;
 mod output;
 mod presence;
 #[path = "../schema/mod.rs"]

@@ -122,6 +122,7 @@ fn settings() -> Settings {
         },
         times: Times {
             head_timeout: Duration::from_secs(10),
+            tls_handshake_timeout: Duration::from_secs(10),
             keep_alive_timeout: Duration::from_secs(60),
             stale_close_delay: Duration::from_secs(10),
             ping_interval: Duration::from_secs(25),
@@ -129,6 +130,7 @@ fn settings() -> Settings {
             write_timeout: Duration::from_secs(20),
             close_timeout: Duration::from_secs(5),
         },
+        listeners: Vec::new(),
         pages: Vec::new(),
     }
 }
@@ -216,7 +218,7 @@ impl World {
         let hash = ChannelHash::new([1; 16]);
         let shared = Shared::new(Arc::new(settings()), Local::new(hash), IdSource::new([2; 16], 0));
         let now = Duration::from_millis(1234);
-        let connection = Connection::accepted(now, &shared);
+        let connection = Connection::accepted(now, 0, &shared);
         Self {
             now,
             shared,
@@ -326,7 +328,7 @@ impl World {
         self.looks |= directions.look;
         // A second close counts only if it is harsher.
         self.end = match (self.end, directions.end) {
-            (None | Some(End::Flush), Some(end)) => Some(end),
+            (None | Some(End::Flush | End::Finish), Some(end)) => Some(end),
             (before, _) => before,
         };
         self.apply_effects();
@@ -478,20 +480,21 @@ impl World {
     }
 
     fn gather(&mut self, room: usize) {
-        if !(self.dirty || self.end == Some(End::Flush)) || self.in_flight.is_some() {
+        let ends = matches!(self.end, Some(End::Flush | End::Finish));
+        if !(self.dirty || ends) || self.in_flight.is_some() {
             return;
         }
         let Some(connection) = &mut self.connection else { return };
         self.dirty = false;
         let mut batch = Vec::new();
-        connection.gather(&mut self.shared.outboxes, |bytes| {
+        connection.gather(&mut self.shared, |bytes| {
             let taken = bytes.len().min(room - batch.len());
             batch.extend_from_slice(&bytes[..taken]);
             taken
         });
         if !batch.is_empty() {
             self.in_flight = Some(batch);
-        } else if self.end == Some(End::Flush) {
+        } else if ends {
             self.socket_closed();
         }
     }

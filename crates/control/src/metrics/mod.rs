@@ -33,8 +33,19 @@ pub struct NodeSample {
     pub connections_max: u64,
     /// Log lines dropped because the log's queue was full.
     pub log_lines_dropped: u64,
+    /// What is shown on TLS listeners.
+    pub certificates: Vec<CertificateInUse>,
     /// One entry per worker, in their order.
     pub workers: Vec<WorkerSample>,
+}
+
+/// A certificate that is shown.
+#[derive(Clone, Debug, Default)]
+pub struct CertificateInUse {
+    /// Its file, as configured.
+    pub file: String,
+    /// When it ends, as Unix time.
+    pub not_after: Duration,
 }
 
 /// A driver that workers run on.
@@ -115,6 +126,12 @@ pub struct WorkerSample {
     pub handshakes: u64,
     /// Handshakes refused because of their Origin.
     pub origins_refused: u64,
+    /// TLS handshakes completed.
+    pub tls_handshakes: u64,
+    /// Of these, shortened by a ticket.
+    pub tls_resumed: u64,
+    /// TLS connections ended because of what the client sent.
+    pub tls_failed: u64,
     /// Panics caught inside a connection; each cost that connection and is a bug of ours.
     pub panics: u64,
     /// Connections accepted.

@@ -11,7 +11,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
-use super::{CLOSE_CODES_MAX, NodeSample, Side, SlowDisconnects, TickLengths, WorkerSample};
+use super::{CLOSE_CODES_MAX, CertificateInUse, NodeSample, Side, SlowDisconnects, TickLengths, WorkerSample};
 use crate::backend::Backend;
 
 /// Samples the workers at every scrape.
@@ -80,6 +80,9 @@ const COUNTERS: &[PerWorker] = &[
     ("commands_refused", None, "Commands refused because they came too fast", |w| w.commands_refused),
     ("handshakes", None, "WebSocket handshakes answered with 101", |w| w.handshakes),
     ("origins_refused", None, "Handshakes refused because of their Origin", |w| w.origins_refused),
+    ("tls_handshakes", None, "TLS handshakes completed", |w| w.tls_handshakes),
+    ("tls_resumed", None, "TLS handshakes shortened by a ticket", |w| w.tls_resumed),
+    ("tls_failed", None, "TLS connections ended because of what the client sent", |w| w.tls_failed),
     ("panics", None, "Panics caught inside a connection", |w| w.panics),
 ];
 
@@ -104,7 +107,20 @@ impl Writer<'_, '_> {
         let connections = ConstGauge::new(sample.connections_max);
         self.one("connections_max", None, "Client connections that all workers take", &connections)?;
         let dropped = ConstCounter::new(sample.log_lines_dropped);
-        self.one("log_lines_dropped", None, "Log lines dropped because the log's queue was full", &dropped)
+        self.one("log_lines_dropped", None, "Log lines dropped because the log's queue was full", &dropped)?;
+        self.certificates(&sample.certificates)
+    }
+
+    fn certificates(&mut self, certificates: &[CertificateInUse]) -> fmt::Result {
+        if certificates.is_empty() {
+            return Ok(());
+        }
+        let (name, help) = ("tls_certificate_not_after_timestamp", "Unix time at which a certificate ends");
+        let mut family = self.encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        for CertificateInUse { file, not_after } in certificates {
+            ConstGauge::new(not_after.as_secs()).encode(family.encode_family(&[("file", file.as_str())])?)?;
+        }
+        Ok(())
     }
 
     /// A metric with a single value.

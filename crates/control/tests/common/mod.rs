@@ -175,6 +175,7 @@ impl Backend for Fake {
             files_max: 1024,
             connections_max: 900,
             log_lines_dropped: 4,
+            certificates: Vec::new(),
             workers: vec![worker(1), worker(2)],
         }
     }

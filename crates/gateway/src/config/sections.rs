@@ -4,6 +4,7 @@ use super::address::Address;
 use super::hosts::HostPattern;
 use super::levels::Levels;
 use super::origins::OriginPattern;
+use super::tls::Tls;
 use super::values::{Bytes, Count, Secret, Time, choice, whole};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -18,6 +19,8 @@ pub struct Config {
     pub workers: Workers,
     /// `[public]`
     pub public: Public,
+    /// `[tls]`
+    pub tls: Tls,
     /// `[api]`
     pub api: Api,
     /// `[client]`

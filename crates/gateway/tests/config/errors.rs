@@ -52,7 +52,7 @@ const REFUSED: [Refused; 29] = [
         at: (1, 1),
         key: "listen",
         message: "unknown key",
-        hint: "below [api] or [public]",
+        hint: "below [api] or [public] or [tls]",
     },
     Refused {
         text: "log = 'info'",

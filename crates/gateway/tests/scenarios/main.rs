@@ -19,3 +19,4 @@ mod plain;
 mod presence;
 mod slow_clients;
 mod slow_policies;
+mod tls;

@@ -300,6 +300,8 @@ impl Gateway {
             self.until("connections, sessions, subscriptions and channels are gone", || {
                 numbers.iter().all(|&number| self.sum(number) == 0)
             });
+            // A subscribe that its client has not waited for is withdrawn when its home has answered.
+            self.until("local channels are gone", || self.machine.borrow().local_channels() == 0);
             assert_eq!(self.sum(Number::Panics), 0, "panics inside connections");
         }
         let machine = self.machine.borrow();

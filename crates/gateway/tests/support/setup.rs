@@ -17,6 +17,8 @@ pub(crate) struct Setup {
     /// What clients of Centrifugo's protocol speak.
     pub(crate) format: Format,
     pub(crate) settings: Settings,
+    /// What clients write goes out as it is, also where TLS is spoken.
+    pub(crate) raw: bool,
     pub(crate) mailbox: Sizes,
     pub(crate) home: HomeLimits,
     pub(crate) connections_max: usize,
@@ -169,6 +171,7 @@ allow_history_for_anonymous = {reads}
             workers: 1,
             format: Format::Json,
             settings,
+            raw: false,
             mailbox: Sizes { letters: 1024, answers: 512, bytes: 4 * 1024 * 1024 },
             home: HomeLimits { channels_max: 10_000, ..HomeLimits::default() },
             connections_max: 256,
@@ -183,6 +186,21 @@ allow_history_for_anonymous = {reads}
     /// The same with clients that speak Protobuf.
     pub(crate) fn in_protobuf(self) -> Self {
         Self { format: Format::Protobuf, ..self }
+    }
+
+    /// The same with a listener that speaks TLS.
+    pub(crate) fn over_tls(mut self) -> Self {
+        self.settings.listeners = vec![conn::settings::Listener { tls: Some(super::tls::server_config()) }];
+        self
+    }
+
+    /// The same, whose clients have to speak it themselves.
+    pub(crate) fn raw_tls(self) -> Self {
+        Self { raw: true, ..self.over_tls() }
+    }
+
+    pub(super) fn is_over_tls(&self) -> bool {
+        !self.settings.listeners.is_empty() && !self.raw
     }
 
     /// The same with some settings changed.

@@ -1,5 +1,6 @@
 //! The opening handshake, client side (RFC 6455, 4.1).
 
+use super::extension::{self, Offer, Params};
 use super::handshake::{BASE64, accept};
 use crate::http::{HeadLimits, list, push_value};
 use crate::limits::HEADERS_MAX;
@@ -23,7 +24,7 @@ pub enum ResponseError {
     Accept,
     /// A subprotocol that we did not offer.
     Subprotocol,
-    /// An extension, and we offered none.
+    /// An extension that we did not offer, or an answer that does not fit our offer.
     Extension,
 }
 
@@ -37,7 +38,7 @@ impl fmt::Display for ResponseError {
             ResponseError::Connection => "the answer lacks Connection: Upgrade",
             ResponseError::Accept => "Sec-WebSocket-Accept does not belong to our key",
             ResponseError::Subprotocol => "the server chose a subprotocol that was not offered",
-            ResponseError::Extension => "the server chose an extension, none was offered",
+            ResponseError::Extension => "the server chose an extension that was not offered",
         })
     }
 }
@@ -46,6 +47,9 @@ impl std::error::Error for ResponseError {}
 
 /// Appends an upgrade request. `key` is 16 fresh random bytes; `subprotocol` may be a
 /// comma-separated list. Control characters in values are written as spaces.
+///
+/// To offer compression pass `("Sec-WebSocket-Extensions", &offer.to_string())` in `extra`, and the same
+/// [`Offer`] to [`check_response_with`].
 pub fn write_request(
     out: &mut Vec<u8>,
     host: &str,
@@ -85,6 +89,26 @@ pub fn check_response(
     offered: Option<&str>,
     limits: &HeadLimits,
 ) -> Result<Option<usize>, ResponseError> {
+    Ok(check_response_with(bytes, key, offered, None, limits)?.map(|answer| answer.head_len))
+}
+
+/// A server's answer that makes the connection a WebSocket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// The length of the head: frames follow it.
+    pub head_len: usize,
+    /// How messages may be compressed; `None`: not at all.
+    pub deflate: Option<Params>,
+}
+
+/// Like [`check_response`], for a request that offered compression as well.
+pub fn check_response_with(
+    bytes: &[u8],
+    key: &[u8; 16],
+    offered: Option<&str>,
+    offer: Option<&Offer>,
+    limits: &HeadLimits,
+) -> Result<Option<Answer>, ResponseError> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let headers_max = limits.headers_max.min(HEADERS_MAX);
     let mut response = httparse::Response::new(&mut headers[..headers_max]);
@@ -111,14 +135,17 @@ pub fn check_response(
     if !only(values("sec-websocket-accept"), |value| *value == accept(&encoded(key))) {
         return Err(ResponseError::Accept);
     }
-    if values("sec-websocket-extensions").next().is_some() {
-        return Err(ResponseError::Extension);
+    let deflate = match offer {
+        Some(offer) => extension::agree(values("sec-websocket-extensions"), offer),
+        None if values("sec-websocket-extensions").next().is_some() => Err(extension::Unacceptable),
+        None => Ok(None),
     }
+    .map_err(|extension::Unacceptable| ResponseError::Extension)?;
     let chosen = |value: &[u8]| list(offered.unwrap_or_default().as_bytes()).any(|offer| offer == value);
     if values("sec-websocket-protocol").next().is_some() && !only(values("sec-websocket-protocol"), chosen) {
         return Err(ResponseError::Subprotocol);
     }
-    Ok(Some(head_len))
+    Ok(Some(Answer { head_len, deflate }))
 }
 
 /// Whether there is exactly one value, and `is_good` holds for it.

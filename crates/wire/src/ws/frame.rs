@@ -55,7 +55,8 @@ impl OpCode {
 /// [`FrameError::close_code`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FrameError {
-    /// RSV bits set that no negotiated extension defines (5.2); the value is RSV1-3 as a number.
+    /// RSV bits set that no negotiated extension defines for this frame (5.2); the value is RSV1-3 as a number. With
+    /// permessage-deflate RSV1 (4) belongs on the first frame of a compressed message and nowhere else (RFC 7692, 6).
     ReservedBits(u8),
     /// An opcode without a meaning (5.2).
     ReservedOpCode(u8),
@@ -87,14 +88,20 @@ pub enum FrameError {
     MessageTooLong(u64),
     /// The message has more frames than [`Limits::fragments_max`].
     TooManyFragments(u32),
+    /// A compressed message that is not what a compressor puts out, or not all of it (RFC 7692, 7.2.2).
+    Corrupt,
+    /// A compressed message with more than [`crate::limits::FINAL_BLOCKS_MAX`] blocks that say they are the last.
+    TooManyFinalBlocks,
 }
 
 impl FrameError {
     /// The code of the close frame that answers this.
     pub fn close_code(&self) -> CloseCode {
         match self {
-            FrameError::TextUtf8 | FrameError::CloseReasonUtf8 => CloseCode::INVALID_PAYLOAD,
-            FrameError::MessageTooLong(_) | FrameError::TooManyFragments(_) => CloseCode::TOO_BIG,
+            FrameError::TextUtf8 | FrameError::CloseReasonUtf8 | FrameError::Corrupt => CloseCode::INVALID_PAYLOAD,
+            FrameError::MessageTooLong(_) | FrameError::TooManyFragments(_) | FrameError::TooManyFinalBlocks => {
+                CloseCode::TOO_BIG
+            }
             _ => CloseCode::PROTOCOL,
         }
     }
@@ -119,6 +126,8 @@ impl fmt::Display for FrameError {
             FrameError::TextUtf8 => f.write_str("text is not UTF-8"),
             FrameError::MessageTooLong(len) => write!(f, "message of {len} bytes is too long"),
             FrameError::TooManyFragments(n) => write!(f, "message of {n} fragments is too many"),
+            FrameError::Corrupt => f.write_str("compressed message is corrupt"),
+            FrameError::TooManyFinalBlocks => f.write_str("compressed message ends too often"),
         }
     }
 }
@@ -130,6 +139,7 @@ impl std::error::Error for FrameError {}
 pub(super) struct Assembled {
     pub(super) len: usize,
     pub(super) fragments: u32,
+    pub(super) compressed: bool,
 }
 
 /// What [`Header::parse`] checks a header against.
@@ -137,6 +147,8 @@ pub(super) struct Assembled {
 pub(super) struct Context<'a> {
     pub(super) role: Role,
     pub(super) limits: &'a Limits,
+    /// Whether RSV1 may mark a compressed message.
+    pub(super) deflate: bool,
     /// `None` between messages.
     pub(super) message: Option<Assembled>,
 }
@@ -146,9 +158,11 @@ pub(super) struct Context<'a> {
 pub(super) struct Header {
     pub(super) fin: bool,
     pub(super) opcode: OpCode,
+    /// The first frame of a compressed message.
+    pub(super) compressed: bool,
     /// `None` from a server.
     pub(super) mask: Option<[u8; 4]>,
-    /// At most 125 or [`Limits::message_bytes_max`].
+    /// At most 125, [`Limits::message_bytes_max`] or [`Limits::compressed_bytes_max`].
     pub(super) payload_len: usize,
     /// Bytes of the header itself.
     pub(super) header_len: usize,
@@ -163,7 +177,7 @@ impl Header {
         let Some(&first) = bytes.first() else {
             return Ok(None);
         };
-        let (fin, opcode) = check_first(first, context)?;
+        let (fin, opcode, compressed) = check_first(first, context)?;
         let Some(&second) = bytes.get(1) else {
             return Ok(None);
         };
@@ -171,7 +185,7 @@ impl Header {
         let Some((len, mask_at)) = parse_length(second & 0x7f, &bytes[2..])? else {
             return Ok(None);
         };
-        let payload_len = check_length(len, opcode, context)?;
+        let payload_len = check_length(len, opcode, compressed, context)?;
         let mask_at = mask_at + 2;
         let (mask, header_len) = match context.role {
             Role::Client => (None, mask_at),
@@ -180,7 +194,7 @@ impl Header {
                 None => return Ok(None),
             },
         };
-        Ok(Some(Header { fin, opcode, mask, payload_len, header_len }))
+        Ok(Some(Header { fin, opcode, compressed, mask, payload_len, header_len }))
     }
 
     /// What kind of message this frame starts; `None` for continuations and control frames.
@@ -193,19 +207,20 @@ impl Header {
     }
 }
 
-/// FIN, RSV and opcode, and whether the opcode may come now.
-fn check_first(byte: u8, context: Context<'_>) -> Result<(bool, OpCode), FrameError> {
+/// FIN, opcode and RSV1, and whether the opcode may come now.
+fn check_first(byte: u8, context: Context<'_>) -> Result<(bool, OpCode, bool), FrameError> {
     let fin = byte & 0x80 != 0;
-    if byte & 0x70 != 0 {
+    let number = byte & 0x0f;
+    let compressed = byte & 0x70 == 0x40 && context.deflate && matches!(number, 1 | 2);
+    if byte & 0x70 != 0 && !compressed {
         return Err(FrameError::ReservedBits((byte >> 4) & 7));
     }
-    let number = byte & 0x0f;
     let opcode = OpCode::new(number).ok_or(FrameError::ReservedOpCode(number))?;
     if opcode.is_control() {
         if !fin {
             return Err(FrameError::ControlFragmented(opcode));
         }
-        return Ok((fin, opcode));
+        return Ok((fin, opcode, false));
     }
     let fragments = match (context.message, opcode) {
         (None, OpCode::Continuation) => return Err(FrameError::ContinuationUnexpected),
@@ -216,7 +231,7 @@ fn check_first(byte: u8, context: Context<'_>) -> Result<(bool, OpCode), FrameEr
     if fragments > context.limits.fragments_max {
         return Err(FrameError::TooManyFragments(fragments));
     }
-    Ok((fin, opcode))
+    Ok((fin, opcode, compressed))
 }
 
 /// MASK, and the 7-bit length of a control frame.
@@ -255,14 +270,17 @@ fn parse_length(len7: u8, rest: &[u8]) -> Result<Option<(u64, usize)>, FrameErro
 }
 
 /// Refuses a data frame that would make its message too long.
-fn check_length(len: u64, opcode: OpCode, context: Context<'_>) -> Result<usize, FrameError> {
+fn check_length(len: u64, opcode: OpCode, compressed: bool, context: Context<'_>) -> Result<usize, FrameError> {
     if !opcode.is_control() {
         let before = context.message.map_or(0, |message| message.len as u64);
         let total = before.saturating_add(len);
-        if total > context.limits.message_bytes_max as u64 {
+        let compressed = compressed || context.message.is_some_and(|message| message.compressed);
+        let bytes_max =
+            if compressed { context.limits.compressed_bytes_max() } else { context.limits.message_bytes_max };
+        if total > bytes_max as u64 {
             return Err(FrameError::MessageTooLong(total));
         }
     }
-    // At most 125 or `message_bytes_max`, which is a usize.
+    // At most 125 or a limit, which is a usize.
     Ok(len as usize)
 }

@@ -5,11 +5,13 @@
 //! Nor does anything here decide who may connect: browsers let any page open a WebSocket to any
 //! host, so whoever calls [`check`] must judge the Origin header as well.
 
+use super::extension::{self, Params, Policy};
 use crate::http::{BodyKind, Method, Missing, Refusal, Request, Version, push_value};
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use sha1::{Digest, Sha1};
+use std::io::Write as _;
 
 /// Appended to the key before hashing (1.3).
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -38,7 +40,7 @@ pub fn wants_upgrade(request: &Request<'_>) -> bool {
 ///
 /// 405 if it is no GET; 426, with the missing lines named, if a part is missing that a proxy may
 /// have dropped or if the version is not 13; 400 for headers that no client would send: a key that
-/// alone is missing, or is malformed, a body, a malformed list of subprotocols.
+/// alone is missing, or is malformed, a body, a malformed list of subprotocols or extensions.
 pub fn check<'r>(request: &'r Request<'_>) -> Result<Upgrade<'r>, Refusal> {
     if request.method() != Method::Get {
         return Err(Refusal::method_not_allowed("GET"));
@@ -66,13 +68,19 @@ pub fn check<'r>(request: &'r Request<'_>) -> Result<Upgrade<'r>, Refusal> {
         return Err(Refusal::bad_request("an upgrade request has a body"));
     }
     let mut offers = request.headers(PROTOCOL).flat_map(crate::http::list);
-    if !offers.all(|offer| offer.iter().all(|&byte| is_token_byte(byte))) {
+    if !offers.all(|offer| offer.iter().all(|&byte| extension::is_token_byte(byte))) {
         return Err(Refusal::bad_header(PROTOCOL, "is malformed"));
     }
+    // The grammar is judged whether or not compression is wanted here, so that a switch of ours changes no verdict.
+    extension::negotiate(request.headers(extension::HEADER), &Policy::default()).map_err(malformed_extensions)?;
     Ok(Upgrade { request, accept: accept(key.as_bytes()) })
 }
 
 const PROTOCOL: &str = "Sec-WebSocket-Protocol";
+
+fn malformed_extensions(extension::Malformed: extension::Malformed) -> Refusal {
+    Refusal::bad_header(extension::HEADER, "is malformed")
+}
 
 impl Upgrade<'_> {
     /// Whether the client offers this subprotocol (4.1, item 10; the case counts).
@@ -86,11 +94,24 @@ impl Upgrade<'_> {
         self.request.headers(PROTOCOL).flat_map(crate::http::list).next().is_some()
     }
 
+    /// The first offer of permessage-deflate that can be accepted under this policy, as it is accepted; `None`: there
+    /// is none, and the connection goes on uncompressed.
+    pub fn deflate(&self, policy: &Policy) -> Option<Params> {
+        // `check` has seen that the header follows the grammar.
+        extension::negotiate(self.request.headers(extension::HEADER), policy).unwrap_or_default()
+    }
+
     /// Appends the answer that makes the connection a WebSocket (4.2.2).
     ///
     /// A client that gets a subprotocol it did not offer fails the connection, so `subprotocol`
     /// must be one it [offers](Upgrade::offers); a debug assertion sees to it.
     pub fn write_response(&self, out: &mut Vec<u8>, subprotocol: Option<&str>) {
+        self.write_response_with(out, subprotocol, None);
+    }
+
+    /// The same, and accepts permessage-deflate with what [`Upgrade::deflate`] gave. From then on the connection is
+    /// read with [`super::Reader::with_deflate`].
+    pub fn write_response_with(&self, out: &mut Vec<u8>, subprotocol: Option<&str>, deflate: Option<Params>) {
         out.extend_from_slice(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
               Sec-WebSocket-Accept: ",
@@ -100,6 +121,9 @@ impl Upgrade<'_> {
             debug_assert!(self.offers(subprotocol), "{subprotocol} was not offered");
             out.extend_from_slice(b"\r\nSec-WebSocket-Protocol: ");
             push_value(out, subprotocol);
+        }
+        if let Some(params) = deflate {
+            write!(out, "\r\n{}: {params}", extension::HEADER).expect("writing into memory cannot fail");
         }
         out.extend_from_slice(b"\r\n\r\n");
     }
@@ -119,8 +143,4 @@ fn is_key(key: &str) -> bool {
     // The decoder asks for room for whole groups of three.
     let mut bytes = [0; 18];
     BASE64.decode_slice(key, &mut bytes) == Ok(16)
-}
-
-fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }

@@ -1,7 +1,9 @@
-//! The WebSocket protocol (RFC 6455), both roles, without I/O.
+//! The WebSocket protocol (RFC 6455) and permessage-deflate (RFC 7692), both roles, without I/O.
 
 pub mod client;
 mod close;
+pub mod deflate;
+pub mod extension;
 mod frame;
 pub mod handshake;
 mod mask;
@@ -13,7 +15,9 @@ pub use close::CloseCode;
 pub use frame::{FrameError, OpCode};
 pub use mask::{apply_mask, apply_mask_at};
 pub use reader::{Event, Reader};
-pub use writer::{CLOSE_REASON_BYTES_MAX, HEADER_BYTES_MAX, write_close, write_frame, write_header};
+pub use writer::{
+    CLOSE_REASON_BYTES_MAX, HEADER_BYTES_MAX, write_close, write_compressed_header, write_frame, write_header,
+};
 
 use crate::limits;
 
@@ -53,6 +57,14 @@ pub struct Limits {
     pub message_bytes_max: usize,
     /// Frames of one message; empty ones count, and so does the only frame of an unfragmented one.
     pub fragments_max: u32,
+}
+
+impl Limits {
+    /// Bytes of one message as they are received when it is compressed. Compression can make a message larger, by a
+    /// eighth with a compressor that always uses the fixed code, so that more than this is never a permitted one.
+    pub fn compressed_bytes_max(&self) -> usize {
+        self.message_bytes_max.saturating_add(self.message_bytes_max / 8).saturating_add(64)
+    }
 }
 
 impl Default for Limits {

@@ -1,9 +1,10 @@
-//! Received bytes to messages and control frames (RFC 6455, 5.4 to 5.6, 7 and 8.1).
+//! Received bytes to messages and control frames (RFC 6455, 5.4 to 5.6, 7 and 8.1; RFC 7692, 6).
 //!
 //! Two ways lead to an event. A frame that is whole in the received chunk, and a message by itself,
 //! is unmasked in place and handed out as a slice of the chunk: nothing is copied or allocated.
 //! Anything else is gathered piece by piece in a boxed [`Partial`], which is freed as soon as the
-//! caller is done with the event; so a connection between two messages owns no memory at all.
+//! caller is done with the event; so a connection between two messages owns no memory at all, unless its
+//! peer compresses: then the end of what it sent is kept. Compressed messages are inflated once they are complete.
 //!
 //! ```text
 //!            header incomplete                 payload incomplete, or FIN is missing
@@ -15,6 +16,8 @@
 //!              close frame or error: Ended, for good
 //! ```
 
+use super::deflate::{History, InflateError, Inflater};
+use super::extension::{Direction, Params};
 use super::frame::{Assembled, Context, Header};
 use super::utf8::{self, Utf8};
 use super::{CloseCode, FrameError, HEADER_BYTES_MAX, Limits, MessageKind, OpCode, Role, apply_mask, close, mask};
@@ -51,12 +54,15 @@ const _: () = assert!(size_of::<Reader>() <= 32, "one per connection: a million 
 #[derive(Debug)]
 pub struct Reader {
     partial: Option<Box<Partial>>,
+    /// What the next compressed message may refer to.
+    history: Option<Box<History>>,
     /// The start of a header whose end has not been received.
     header: [u8; HEADER_CUT_BYTES_MAX],
     header_len: u8,
-    role: Role,
-    /// After an error or a close frame nothing is read any more (7.1.1, 7.1.7).
-    ended: bool,
+    /// `None` after an error or a close frame: nothing is read any more (7.1.1, 7.1.7).
+    role: Option<Role>,
+    /// `None`: messages are never compressed.
+    deflate: Option<Direction>,
 }
 
 /// What the peer sent: a whole message or a control frame. Borrows from the chunk or the reader.
@@ -99,6 +105,7 @@ struct Partial {
 struct Message {
     kind: MessageKind,
     fragments: u32,
+    compressed: bool,
     utf8: Utf8,
     payload: Vec<u8>,
 }
@@ -129,6 +136,8 @@ enum Step<'i> {
     Onward,
     /// An event made of the chunk.
     Whole(Event<'i>),
+    /// A compressed message that is whole in the chunk.
+    Compressed(MessageKind, &'i [u8]),
     /// An event waits in the reader.
     Gathered(Buffered),
 }
@@ -136,7 +145,19 @@ enum Step<'i> {
 impl Reader {
     /// A reader for the end `role` of a new connection.
     pub fn new(role: Role) -> Reader {
-        Reader { partial: None, header: [0; HEADER_CUT_BYTES_MAX], header_len: 0, role, ended: false }
+        Reader {
+            partial: None,
+            history: None,
+            header: [0; HEADER_CUT_BYTES_MAX],
+            header_len: 0,
+            role: Some(role),
+            deflate: None,
+        }
+    }
+
+    /// A reader for a connection on which permessage-deflate was agreed. It is read with [`Reader::next_inflating`].
+    pub fn with_deflate(role: Role, params: Params) -> Reader {
+        Reader { deflate: Some(params.incoming(role)), ..Reader::new(role) }
     }
 
     /// Takes bytes from the front of `input` until one event is complete (`Ok(Some)`) or all of
@@ -148,19 +169,46 @@ impl Reader {
     /// of the header, a length over a limit before the payload, bad UTF-8 with the chunk that has
     /// its first bad octet. After an error or a [`Event::Close`] everything is consumed and
     /// ignored.
+    ///
+    /// Without an inflater a compressed message is one that was not agreed on: [`FrameError::ReservedBits`], whatever
+    /// the reader was made with.
     pub fn next<'a, 'i: 'a>(
         &'a mut self,
         input: &mut &'i mut [u8],
         limits: &Limits,
     ) -> Result<Option<Event<'a>>, FrameError> {
+        self.read(input, limits, None)
+    }
+
+    /// Like [`Reader::next`], for connections that may compress. The inflater is whichever one is at hand: nothing of
+    /// this connection stays in it.
+    ///
+    /// [`Limits::message_bytes_max`] holds for what a message is inflated to. Compressed text is judged when its
+    /// message is complete.
+    pub fn next_inflating<'a, 'i: 'a>(
+        &'a mut self,
+        input: &mut &'i mut [u8],
+        limits: &Limits,
+        inflater: &'a mut Inflater,
+    ) -> Result<Option<Event<'a>>, FrameError> {
+        self.read(input, limits, Some(inflater))
+    }
+
+    fn read<'a, 'i: 'a>(
+        &'a mut self,
+        input: &mut &'i mut [u8],
+        limits: &Limits,
+        inflater: Option<&'a mut Inflater>,
+    ) -> Result<Option<Event<'a>>, FrameError> {
         self.release();
-        if self.ended {
+        let Some(role) = self.role else {
             self.partial = None;
             *input = &mut [];
             return Ok(None);
-        }
+        };
+        let rules = Rules { role, limits, deflate: self.deflate.is_some() && inflater.is_some() };
         let step = loop {
-            match self.step(input, limits) {
+            match self.step(input, rules) {
                 Ok(Step::Onward) => {}
                 Ok(step) => break step,
                 Err(error) => {
@@ -169,16 +217,22 @@ impl Reader {
                 }
             }
         };
-        match step {
-            Step::Starved | Step::Onward => Ok(None),
+        let event = match step {
+            Step::Starved | Step::Onward => return Ok(None),
             Step::Whole(event) => {
                 if matches!(event, Event::Close { .. }) {
                     self.end();
                 }
-                Ok(Some(event))
+                return Ok(Some(event));
             }
-            Step::Gathered(part) => self.gathered(part).map(Some),
+            Step::Gathered(part) if !self.is_compressed(part) => return self.gathered(part).map(Some),
+            Step::Gathered(part) => self.gathered_compressed(part, inflater, limits),
+            Step::Compressed(kind, payload) => self.inflated(kind, payload, inflater, limits),
+        };
+        if event.is_err() {
+            self.end();
         }
+        event.map(Some)
     }
 
     /// Whether no part of a frame or message is held, so that the peer may leave without loss.
@@ -191,8 +245,9 @@ impl Reader {
     }
 
     fn end(&mut self) {
-        self.ended = true;
+        self.role = None;
         self.partial = None;
+        self.history = None;
         self.header_len = 0;
     }
 
@@ -211,25 +266,26 @@ impl Reader {
         }
     }
 
-    fn step<'i>(&mut self, input: &mut &'i mut [u8], limits: &Limits) -> Result<Step<'i>, FrameError> {
+    fn step<'i>(&mut self, input: &mut &'i mut [u8], rules: Rules<'_>) -> Result<Step<'i>, FrameError> {
         if let Some(partial) = &mut self.partial
             && let Some(frame) = partial.frame.take()
         {
-            return partial.gather(frame, input, limits);
+            return partial.gather(frame, input, rules.limits);
         }
         if input.is_empty() {
             return Ok(Step::Starved);
         }
-        let Some(header) = self.take_header(input, limits)? else {
+        let Some(header) = self.take_header(input, rules)? else {
             return Ok(Step::Starved);
         };
         let alone = header.opcode.is_control() || (header.fin && header.starts().is_some());
         if alone && input.len() >= header.payload_len {
             let payload = take(input, header.payload_len);
-            if let Some(key) = header.mask {
-                apply_mask(payload, key);
+            let is_ascii = header.mask.is_some_and(|key| apply_mask(payload, key));
+            if let (true, Some(kind)) = (header.compressed, header.starts()) {
+                return Ok(Step::Compressed(kind, payload));
             }
-            return whole(&header, payload).map(Step::Whole);
+            return whole(&header, payload, is_ascii).map(Step::Whole);
         }
         self.begin(&header);
         Ok(Step::Onward)
@@ -237,12 +293,17 @@ impl Reader {
 
     /// Takes a header from the input, together with what an earlier chunk had of it. `None`: the
     /// header is still incomplete and the input used up.
-    fn take_header(&mut self, input: &mut &mut [u8], limits: &Limits) -> Result<Option<Header>, FrameError> {
+    fn take_header(&mut self, input: &mut &mut [u8], rules: Rules<'_>) -> Result<Option<Header>, FrameError> {
         let message = self.partial.as_ref().and_then(|partial| partial.message.as_ref());
         let context = Context {
-            role: self.role,
-            limits,
-            message: message.map(|message| Assembled { len: message.payload.len(), fragments: message.fragments }),
+            role: rules.role,
+            limits: rules.limits,
+            deflate: rules.deflate,
+            message: message.map(|message| Assembled {
+                len: message.payload.len(),
+                fragments: message.fragments,
+                compressed: message.compressed,
+            }),
         };
         let held = usize::from(self.header_len);
         if held == 0
@@ -278,7 +339,13 @@ impl Reader {
         partial.frame =
             Some(Frame { opcode: header.opcode, fin: header.fin, mask: header.mask, missing: header.payload_len });
         if let Some(kind) = header.starts() {
-            partial.message = Some(Message { kind, fragments: 1, utf8: Utf8::default(), payload: Vec::new() });
+            partial.message = Some(Message {
+                kind,
+                fragments: 1,
+                compressed: header.compressed,
+                utf8: Utf8::default(),
+                payload: Vec::new(),
+            });
         } else if let Some(message) = &mut partial.message
             && header.opcode == OpCode::Continuation
         {
@@ -292,7 +359,10 @@ impl Reader {
         partial.spent = Some(part);
         match part {
             Buffered::Control(opcode) => {
-                self.ended = opcode == OpCode::Close;
+                if opcode == OpCode::Close {
+                    self.role = None;
+                    self.history = None;
+                }
                 control(opcode, &partial.control)
             }
             Buffered::Message => {
@@ -301,6 +371,58 @@ impl Reader {
             }
         }
     }
+
+    fn is_compressed(&self, part: Buffered) -> bool {
+        let message = self.partial.as_ref().and_then(|partial| partial.message.as_ref());
+        matches!(part, Buffered::Message) && message.is_some_and(|message| message.compressed)
+    }
+
+    /// Inflates the message that was gathered, and frees what was gathered.
+    fn gathered_compressed<'a>(
+        &mut self,
+        part: Buffered,
+        inflater: Option<&'a mut Inflater>,
+        limits: &Limits,
+    ) -> Result<Event<'a>, FrameError> {
+        let partial = self.partial.as_mut().expect("a step just gathered a message in it");
+        let message = partial.message.take().expect("a step just completed it");
+        partial.spent = Some(part);
+        self.release();
+        self.inflated(message.kind, &message.payload, inflater, limits)
+    }
+
+    /// A complete compressed message as an event.
+    fn inflated<'a>(
+        &mut self,
+        kind: MessageKind,
+        compressed: &[u8],
+        inflater: Option<&'a mut Inflater>,
+        limits: &Limits,
+    ) -> Result<Event<'a>, FrameError> {
+        let Some((direction, inflater)) = self.deflate.zip(inflater) else {
+            // Begun with an inflater, continued without one.
+            return Err(FrameError::ReservedBits(4));
+        };
+        let bytes_max = limits.message_bytes_max;
+        let payload = inflater.message(compressed, direction, &mut self.history, bytes_max).map_err(|e| match e {
+            InflateError::Corrupt => FrameError::Corrupt,
+            InflateError::FinalBlocks => FrameError::TooManyFinalBlocks,
+            InflateError::TooLong => FrameError::MessageTooLong(bytes_max as u64 + 1),
+        })?;
+        if kind == MessageKind::Text {
+            utf8::check(payload).map_err(|_| FrameError::TextUtf8)?;
+        }
+        Ok(Event::Message { kind, payload })
+    }
+}
+
+/// What the bytes of one call are judged by.
+#[derive(Clone, Copy)]
+struct Rules<'a> {
+    role: Role,
+    limits: &'a Limits,
+    /// Whether messages may be compressed.
+    deflate: bool,
 }
 
 impl Partial {
@@ -312,15 +434,16 @@ impl Partial {
         limits: &Limits,
     ) -> Result<Step<'i>, FrameError> {
         let piece = take(input, frame.missing.min(input.len()));
+        let mut is_ascii = false;
         if let Some(key) = &mut frame.mask {
-            apply_mask(piece, *key);
+            is_ascii = apply_mask(piece, *key);
             *key = mask::rotated(*key, piece.len());
         }
         frame.missing -= piece.len();
         if frame.opcode.is_control() {
             self.control.extend_from_slice(piece);
         } else if let Some(message) = &mut self.message {
-            message.push(piece, &frame, limits)?;
+            message.push(piece, is_ascii, &frame, limits)?;
         }
         if frame.missing > 0 {
             self.frame = Some(frame);
@@ -340,22 +463,28 @@ impl Partial {
 }
 
 impl Message {
-    /// Adds a piece; `frame` says what is still missing of the frame it belongs to.
-    fn push(&mut self, piece: &[u8], frame: &Frame, limits: &Limits) -> Result<(), FrameError> {
-        if self.kind == MessageKind::Text {
+    /// Adds a piece, which may be known to be ASCII; `frame` says what is still missing of the frame it belongs to.
+    fn push(&mut self, piece: &[u8], is_ascii: bool, frame: &Frame, limits: &Limits) -> Result<(), FrameError> {
+        let is_checked = is_ascii && self.utf8.is_between_characters();
+        if self.kind == MessageKind::Text && !self.compressed && !is_checked {
             self.utf8.push(piece).map_err(|_| FrameError::TextUtf8)?;
         }
         let needed = self.payload.len() + piece.len();
         if needed > self.payload.capacity() {
             // Doubling keeps the copying linear, and a header that lies about the length gets
             // memory only for what was really sent. The message will not exceed the ceiling.
-            let ceiling = if frame.fin { needed + frame.missing } else { limits.message_bytes_max };
+            let ceiling = if frame.fin { needed + frame.missing } else { self.bytes_max(limits) };
             let doubled = self.payload.capacity().saturating_mul(2);
             let capacity = doubled.min(ceiling).max(needed);
             self.payload.reserve_exact(capacity - self.payload.len());
         }
         self.payload.extend_from_slice(piece);
         Ok(())
+    }
+
+    /// The most bytes that it may have as it is received.
+    fn bytes_max(&self, limits: &Limits) -> usize {
+        if self.compressed { limits.compressed_bytes_max() } else { limits.message_bytes_max }
     }
 }
 
@@ -366,12 +495,12 @@ fn take<'i>(input: &mut &'i mut [u8], len: usize) -> &'i mut [u8] {
     front
 }
 
-/// The event of a frame that stands alone: control, or a message of one frame.
-fn whole<'i>(header: &Header, payload: &'i [u8]) -> Result<Event<'i>, FrameError> {
+/// The event of a frame that stands alone: control, or a message of one frame, which may be known to be ASCII.
+fn whole<'i>(header: &Header, payload: &'i [u8], is_ascii: bool) -> Result<Event<'i>, FrameError> {
     match header.starts() {
         None => control(header.opcode, payload),
         Some(kind) => {
-            if kind == MessageKind::Text {
+            if kind == MessageKind::Text && !is_ascii {
                 utf8::check(payload).map_err(|_| FrameError::TextUtf8)?;
             }
             Ok(Event::Message { kind, payload })

@@ -37,6 +37,11 @@ impl Utf8 {
         Ok(())
     }
 
+    /// Whether no character is begun, so that a chunk of ASCII needs no check.
+    pub(super) fn is_between_characters(self) -> bool {
+        self.len == 0
+    }
+
     /// The text ends here: it must not end inside a character.
     pub(super) fn finish(self) -> Result<(), Invalid> {
         if self.len == 0 { Ok(()) } else { Err(Invalid) }

@@ -24,12 +24,26 @@ pub fn write_frame(out: &mut Vec<u8>, opcode: OpCode, fin: bool, payload: &[u8],
 
 /// Appends the header of a frame whose `payload_len` bytes, masked with `mask`, the caller appends.
 pub fn write_header(out: &mut Vec<u8>, opcode: OpCode, fin: bool, payload_len: usize, mask: Option<[u8; 4]>) {
+    write_header_after(out, u8::from(fin) << 7 | opcode as u8, opcode, payload_len, mask);
+}
+
+/// Appends the header of the only frame of a compressed message (RFC 7692, 6): FIN and RSV1 are set. The caller
+/// appends `payload_len` bytes, masked with `mask`.
+///
+/// `opcode` must be text or binary; the caller sees to it, and so does a debug assertion.
+pub fn write_compressed_header(out: &mut Vec<u8>, opcode: OpCode, payload_len: usize, mask: Option<[u8; 4]>) {
+    debug_assert!(matches!(opcode, OpCode::Text | OpCode::Binary), "{opcode:?} frame with RSV1");
+    write_header_after(out, 0xc0 | opcode as u8, opcode, payload_len, mask);
+}
+
+fn write_header_after(out: &mut Vec<u8>, first: u8, opcode: OpCode, payload_len: usize, mask: Option<[u8; 4]>) {
+    let fin = first & 0x80 != 0;
     debug_assert!(
         !opcode.is_control() || (fin && payload_len <= 125),
         "{opcode:?} frame, fin {fin}, {payload_len} bytes"
     );
     let mask_bit = if mask.is_some() { 0x80 } else { 0 };
-    out.push(u8::from(fin) << 7 | opcode as u8);
+    out.push(first);
     match payload_len {
         0..=125 => out.push(mask_bit | payload_len as u8),
         126..=0xffff => {

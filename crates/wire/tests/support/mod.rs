@@ -1,10 +1,13 @@
-//! What the tests of frames share: owned events, a way to feed bytes, seeded properties.
+//! What the tests of frames share: owned events, a way to feed bytes, seeded properties, messages to compress.
 #![allow(dead_code, reason = "every test binary uses its own part")]
 
-use proptest::strategy::Strategy;
+use proptest::collection::vec;
+use proptest::prelude::*;
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 use std::hash::{BuildHasher, RandomState};
-use wire::ws::{Event, FrameError, Limits, MessageKind, Reader, Role};
+use wire::http::{self, HeadLimits};
+use wire::ws::extension::{Params, Policy};
+use wire::ws::{Event, FrameError, Limits, MessageKind, Reader, Role, client, handshake};
 
 /// An event that outlives its chunk.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -93,4 +96,24 @@ where
     if let Err(failure) = TestRunner::new(config).run(&strategy, claim) {
         panic!("{failure}\nto replay: TIDEGATE_SEED={seed}");
     }
+}
+
+/// What a server agrees on with a client that offers this.
+pub(crate) fn params(offer: &str) -> Params {
+    let mut head = Vec::new();
+    let extra = [("Sec-WebSocket-Extensions", offer)];
+    client::write_request(&mut head, "example.org", "/", &[7; 16], None, &extra);
+    let (request, _) = http::parse(&head, &HeadLimits::default()).expect("a good head").expect("a whole head");
+    let policy = Policy { client_window_bits: 15 };
+    handshake::check(&request).expect("a good request").deflate(&policy).expect("an acceptable offer")
+}
+
+/// Words that repeat, noise that does not, and much of the same.
+pub(crate) fn message() -> impl Strategy<Value = Vec<u8>> {
+    let words = vec(prop::sample::select(vec!["bid", "ask", "\"price\":", "101.25", "{", "}", ",", "size"]), 0..200);
+    prop_oneof![
+        8 => words.prop_map(|words| words.concat().into_bytes()),
+        3 => vec(any::<u8>(), 0..2000),
+        2 => (any::<u8>(), 0..70_000_usize).prop_map(|(byte, len)| vec![byte; len]),
+    ]
 }

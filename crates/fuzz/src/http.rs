@@ -1,0 +1,79 @@
+//! HTTP heads, the upgrade, and the header of extensions.
+
+use wire::http::{self, HeadLimits};
+use wire::ws::client;
+use wire::ws::extension::{ClientWindow, Offer, Policy};
+use wire::ws::handshake;
+
+const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 2048, headers_max: 16, target_bytes_max: 512 };
+
+/// A head is read as soon as it is whole and no sooner, whatever follows; what is refused gets a whole answer.
+pub fn head(data: &[u8]) {
+    match http::parse(data, &LIMITS) {
+        Ok(Some((request, head_len))) => {
+            assert!(head_len <= data.len() && head_len <= LIMITS.head_bytes_max);
+            let alone = http::parse(&data[..head_len], &LIMITS).expect("as good without what follows");
+            let (again, len) = alone.expect("as whole without what follows");
+            assert_eq!((len, again.target(), again.host()), (head_len, request.target(), request.host()));
+            assert!(!matches!(http::parse(&data[..head_len - 1], &LIMITS), Ok(Some(_))), "not before its last byte");
+            assert!(request.target().bytes().all(|byte| byte.is_ascii_graphic()));
+        }
+        Ok(None) => assert!(data.len() < LIMITS.head_bytes_max, "more than the limit cannot be a part"),
+        Err(refusal) => {
+            let mut out = Vec::new();
+            refusal.write(&mut out, true);
+            assert!(out.starts_with(b"HTTP/1.1 4") || out.starts_with(b"HTTP/1.1 5"));
+            assert!(out.windows(4).any(|four| four == b"\r\n\r\n"));
+        }
+    }
+}
+
+/// An upgrade is answered by a head that adds nothing the client did not ask for and that ends where it ends.
+pub fn upgrade(data: &[u8]) {
+    let Ok(Some((request, _))) = http::parse(data, &LIMITS) else { return };
+    let Ok(upgrade) = handshake::check(&request) else { return };
+    assert!(request.header("sec-websocket-key").is_some());
+    let params = upgrade.deflate(&Policy::default());
+    assert!(params.is_none() || request.header("sec-websocket-extensions").is_some());
+    let subprotocol = ["centrifuge-json", "centrifuge-protobuf"].into_iter().find(|name| upgrade.offers(name));
+    let mut out = Vec::new();
+    upgrade.write_response_with(&mut out, subprotocol, params);
+    assert!(out.starts_with(b"HTTP/1.1 101 ") && out.ends_with(b"\r\n\r\n"));
+    let lines = out.windows(2).filter(|two| two == b"\r\n").count();
+    assert_eq!(lines, 5 + usize::from(subprotocol.is_some()) + usize::from(params.is_some()));
+}
+
+/// The header of extensions: our answer to any header is one that a client who offered as much takes, and that, were it
+/// an offer, would be answered alike.
+pub fn extension(data: &[u8]) {
+    // Other bytes never get past the reader of heads.
+    let Ok(value) = std::str::from_utf8(data) else { return };
+    if !value.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) {
+        return;
+    }
+    let answered = |value: &str| {
+        let mut head = Vec::new();
+        let extra = [("Sec-WebSocket-Extensions", value)];
+        client::write_request(&mut head, "example.org", "/", &[7; 16], None, &extra);
+        let (request, _) = http::parse(&head, &HeadLimits::default()).ok()??;
+        handshake::check(&request).ok()?.deflate(&Policy { client_window_bits: 15 })
+    };
+    let Some(params) = answered(value) else { return };
+    assert!(value.to_ascii_lowercase().contains("permessage-deflate"));
+    let answer = params.to_string();
+    assert_eq!(answered(&answer), Some(params), "{answer}");
+    let offer = Offer {
+        server_no_context_takeover: answer.contains("server_no"),
+        client_no_context_takeover: answer.contains("client_no"),
+        server_max_window_bits: answer.contains("server_max").then_some(15),
+        client_max_window_bits: ClientWindow::Any,
+    };
+    let mut response = Vec::new();
+    let mut head = Vec::new();
+    client::write_request(&mut head, "example.org", "/", &[7; 16], None, &[("Sec-WebSocket-Extensions", value)]);
+    let (request, _) = http::parse(&head, &HeadLimits::default()).expect("good").expect("whole");
+    handshake::check(&request).expect("good").write_response_with(&mut response, None, Some(params));
+    let taken = client::check_response_with(&response, &[7; 16], None, Some(&offer), &HeadLimits::default());
+    let taken = taken.expect(&answer).expect("whole").deflate.expect("agreed");
+    assert_eq!(taken.to_string(), answer);
+}
