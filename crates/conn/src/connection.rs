@@ -316,7 +316,10 @@ impl Connection {
     pub fn panicked(&mut self, now: Duration, shared: &mut Shared) -> Directions {
         let was_empty = self.outbox.is_empty();
         let end = match &self.phase {
-            Phase::Open(_) => self.close_with(now, 1011, Cow::Borrowed("internal error"), shared, true),
+            // What TLS has left behind may not be able to seal a frame.
+            Phase::Open(_) if self.tls.is_none() => {
+                self.close_with(now, 1011, Cow::Borrowed("internal error"), shared, true)
+            }
             _ => Some(self.end(End::Now, shared)),
         };
         self.directions(now, was_empty, Urgency::Reply, end, shared)

@@ -3,10 +3,13 @@
 use crate::settings::CommandRate;
 use std::time::Duration;
 
-/// The moment at which a client's bucket is full again, in microseconds since the clock's origin. Each command moves it on by
-/// what one command takes to come back.
+/// When a client's bucket is full again. Counted in what one command takes to come back, since the clock's origin and round in
+/// a circle: 4 bytes that fit where a session has nothing. Each command moves it on by one.
 #[derive(Debug, Default)]
-pub(crate) struct Pace(u64);
+pub(crate) struct Pace(u32);
+
+/// A bucket is small against the circle.
+const BURST_MAX: u32 = 1 << 24;
 
 /// What becomes of one command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,15 +26,15 @@ impl Pace {
     /// One command more.
     pub(crate) fn spend(&mut self, now: Duration, rate: Option<CommandRate>) -> Paced {
         let Some(CommandRate { per_second, burst }) = rate else { return Paced::Run };
-        let now = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
-        let one = 1_000_000 / u64::from(per_second.get());
-        let bucket = one * u64::from(burst.get());
-        let full_at = self.0.max(now) + one;
-        if full_at > now + 2 * bucket {
+        let now = (now.as_micros() * u128::from(per_second.get()) / 1_000_000) as u32;
+        let burst = burst.get().min(BURST_MAX);
+        // More than was ever owed is long past: the circle has gone on.
+        let owed = Some(self.0.wrapping_sub(now)).filter(|&owed| owed <= 2 * burst).unwrap_or(0);
+        if owed >= 2 * burst {
             return Paced::End;
         }
-        self.0 = full_at;
-        if full_at > now + bucket { Paced::Refuse } else { Paced::Run }
+        self.0 = now.wrapping_add(owed + 1);
+        if owed >= burst { Paced::Refuse } else { Paced::Run }
     }
 }
 
@@ -73,5 +76,16 @@ mod tests {
         assert!((0..10_000).all(|_| pace.spend(Duration::ZERO, None) == Paced::Run));
         assert_eq!(pace.spend(Duration::ZERO, rate(1, 1)), Paced::Run);
         assert_eq!(pace.spend(Duration::ZERO, rate(1_000_000, u32::MAX)), Paced::Run, "nothing overflows");
+    }
+
+    #[test]
+    fn after_any_silence_there_is_a_burst_again() {
+        for (days, per_second) in [(1, 1), (50, 1000), (4000, 7), (1, 1_000_000), (365, 1_000_000)] {
+            let mut pace = Pace::default();
+            for now in [Duration::ZERO, Duration::from_secs(days * 86_400)] {
+                let run = (0..9).filter(|_| pace.spend(now, rate(per_second, 5)) == Paced::Run).count();
+                assert_eq!(run, 5, "{days} days at {per_second} a second");
+            }
+        }
     }
 }

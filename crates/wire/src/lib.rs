@@ -46,4 +46,5 @@
 
 pub mod http;
 pub mod limits;
+pub mod proxy;
 pub mod ws;
