@@ -9,6 +9,7 @@
 //! Inputs are `received`, `sent`, `expired`, `deliver` and the answers from the hub; each returns [`Directions`] for the
 //! worker and may leave [`crate::Effect`]s in [`Shared`]. Output bytes are asked for with `gather`.
 
+use crate::compression::Agreed;
 use crate::disconnect::{ClientError, Disconnect};
 use crate::encoded::Encoding;
 use crate::ids::ClientId;
@@ -129,6 +130,11 @@ impl Connection {
         self.outbox.backlog()
     }
 
+    /// What was agreed about compression.
+    pub(crate) fn agreed(&self) -> Option<&Agreed> {
+        self.outbox.agreed()
+    }
+
     /// When the worker has to call `expired`.
     pub fn deadline(&self) -> Option<Duration> {
         let phase = match &self.phase {
@@ -154,7 +160,15 @@ impl Connection {
                 self.settle(now, fate, shared)
             }
             Phase::Closing(closing) => {
-                let end = closing.received(bytes, &shared.settings.limits.messages());
+                let limits = shared.settings.limits.messages();
+                let end = if self.outbox.agreed().is_some() {
+                    let mut inflater = shared.compression.lend_inflater();
+                    let end = closing.received(bytes, &limits, Some(&mut inflater));
+                    shared.compression.take_back(inflater);
+                    end
+                } else {
+                    closing.received(bytes, &limits, None)
+                };
                 end.map(|end| self.end(end, shared))
             }
         };
@@ -512,6 +526,9 @@ impl Connection {
     /// The socket is gone: leaves every channel, frees the outbox, says how it ended.
     pub fn closed(mut self, shared: &mut Shared) -> CloseReport {
         self.end(End::Now, shared);
+        if let Some(agreed) = self.outbox.agreed() {
+            shared.compression.disagree(agreed);
+        }
         shared.outboxes.clear(&mut self.outbox);
         match self.phase {
             Phase::Ended(report) => *report,

@@ -434,7 +434,8 @@ impl Session {
         self.announce_plain(cx, waiting.settled)?;
         for publication in &waiting.held {
             cx.shared.counters.deliveries += 1;
-            cx.text(|out, _| plain::publication(out, publication))?;
+            // Whether its namespace compresses is asked where publications fan out; a few that were held need not be.
+            cx.text_as_it_is(|out| plain::publication(out, publication))?;
         }
         self.subscriptions.iter().for_each(|s| cx.shared.local.go_live(s.member));
         Ok(())

@@ -124,6 +124,7 @@ fn settings() -> Settings {
             write_timeout: Duration::from_secs(20),
             close_timeout: Duration::from_secs(5),
         },
+        compression: None,
         pages: Vec::new(),
     }
 }

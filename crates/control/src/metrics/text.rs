@@ -33,6 +33,7 @@ impl<B: Backend> Collector for NodeCollector<B> {
         out.workers(&sample.workers)?;
         out.ticks(&sample.workers)?;
         out.slow_disconnects(&sample.workers)?;
+        out.compression(&sample.workers)?;
         out.closes(&sample.workers)
     }
 }
@@ -49,6 +50,12 @@ const GAUGES: &[PerWorker] = &[
     ("history_channels", None, "Channels with a history", |w| w.history_channels),
     ("history_publications", None, "Publications kept in histories", |w| w.history_publications),
     ("history", Some(Unit::Bytes), "What the publications kept cost", |w| w.history_bytes),
+    ("compression_history", Some(Unit::Bytes), "Reserved for what clients' compressed messages refer to", |w| {
+        w.compression.history_bytes
+    }),
+    ("compression_previous", Some(Unit::Bytes), "Publications kept because the next ones refer to them", |w| {
+        w.compression.previous_bytes
+    }),
 ];
 
 const COUNTERS: &[PerWorker] = &[
@@ -74,11 +81,19 @@ const COUNTERS: &[PerWorker] = &[
     ("slow_conflated", None, "Publications replaced by newer ones for clients that read too slowly", |w| w.conflated),
     ("handshakes", None, "WebSocket handshakes answered with 101", |w| w.handshakes),
     ("origins_refused", None, "Handshakes refused because of their Origin", |w| w.origins_refused),
+    ("compression_agreed", None, "Connections that agreed on compression", |w| w.compression.agreed),
+    ("compression_refused", None, "Connections without it for want of room for their history", |w| {
+        w.compression.refused
+    }),
+    ("compressed_publications", None, "Publications compressed at all, once per encoding", |w| {
+        w.compression.publications
+    }),
+    ("compression_unused", None, "Messages sent as they are to connections that agreed", |w| w.compression.as_they_are),
     ("panics", None, "Panics caught inside a connection", |w| w.panics),
 ];
 
-struct Writer<'e, 'o> {
-    encoder: &'e mut DescriptorEncoder<'o>,
+pub(super) struct Writer<'e, 'o> {
+    pub(super) encoder: &'e mut DescriptorEncoder<'o>,
 }
 
 impl Writer<'_, '_> {

@@ -17,6 +17,7 @@
 //! ```
 
 mod address;
+mod compression;
 mod hosts;
 mod layers;
 mod levels;
@@ -27,6 +28,7 @@ mod sections;
 mod values;
 
 pub use address::Address;
+pub use compression::Compression;
 pub use hosts::HostPattern;
 pub use levels::Levels;
 pub use origins::OriginPattern;

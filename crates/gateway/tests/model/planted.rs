@@ -34,6 +34,8 @@ pub enum Plant {
     /// A publication that the outbox of a slow client was free to drop gets lost on its way, and nobody notices: what comes
     /// next may be a patch on it.
     PatchBehindDrop,
+    /// The same with one that was compressed, before it is inflated: what comes next may have been compressed after it.
+    CompressedBehindDrop,
     /// Deliveries are lost, in channels with a history only: no bug of the gateway, but something it has to notice.
     Lossy,
 }

@@ -1,9 +1,11 @@
 //! One seed's world: workers, clients, publishers, a network, and what happens in it.
 
 use crate::clients::{Dialect, Seen, SimClient};
+use crate::compressing::offer;
 use crate::planted::{Log, Plant, Planted, TAG};
 use crate::recovering::{Place, Rules, View};
 use conn::Settings;
+use conn::settings::Compression;
 use gateway::config::{Config, Inputs, load};
 use gateway::letter::{Letter, Publish, Ticket};
 use gateway::mailbox::{self, Mailbox, Post, Sizes};
@@ -18,6 +20,7 @@ use std::ops::AddAssign;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use wire::ws::deflate::Level;
 
 const STEPS: u32 = 250;
 const CLIENTS_MAX: usize = 24;
@@ -49,6 +52,11 @@ pub struct Coverage {
     pub conflated: u64,
     pub slow_by_firm: u64,
     pub slow_by_conflated: u64,
+    pub compressed_alone: u64,
+    pub compressed_after: u64,
+    pub compressed_replies: u64,
+    pub compressed_by_clients: u64,
+    pub compression_refused: u64,
 }
 
 /// What publication number `id` carries: enough for a patch to be shorter. Its text is that of `serde_json`.
@@ -97,6 +105,7 @@ fn settings(random: &mut fastrand::Rng, rules: &Rules) -> Settings {
         slow_client,
         allow_fossil_deltas: true,
         delta_publish: true,
+        compress: true,
         ..Namespace::default()
     };
     let kept = |name: &str, slow_client| Namespace {
@@ -116,6 +125,14 @@ fn settings(random: &mut fastrand::Rng, rules: &Rules) -> Settings {
     ];
     settings.namespaces =
         Namespaces::new(plain("", SlowClient::Disconnect), named).expect("good namespaces").accepting_unknown();
+    settings.compression = random.bool().then(|| Compression {
+        level: Level::new([1, 6][random.usize(..2)]).expect("1 to 9"),
+        reply_bytes_min: [20, 200][random.usize(..2)],
+        publication_bytes_min: [1, 100][random.usize(..2)],
+        after_previous: random.u32(..4) > 0,
+        previous_bytes_max: [600, 1 << 20][random.usize(..2)],
+        client_history_bytes_max: [70_000, 1 << 20][random.usize(..2)],
+    });
     settings
 }
 
@@ -247,7 +264,11 @@ impl World {
         let places =
             if back { self.memories.swap_remove(self.random.usize(..self.memories.len())) } else { <_>::default() };
         let was_in: Vec<String> = places.keys().cloned().collect();
-        let mut client = SimClient::connect(socket, dialect, wanted, places, self.random.bool());
+        let offer = self.random.bool().then(|| offer(&mut self.random));
+        let mut client = SimClient::connect(socket, dialect, wanted, places, self.random.bool(), offer);
+        if self.plant == Plant::CompressedBehindDrop {
+            client.drop_compressed(self.random.u64(..));
+        }
         if self.plant == Plant::PatchBehindDrop {
             client.drop_some(self.random.u64(..));
         }
@@ -391,6 +412,8 @@ impl World {
                 ("bodies", shared.outboxes.bodies_in_use() - shared.recoveries.len()),
                 ("channels with deltas", shared.deltas.channels()),
                 ("bytes for deltas", shared.deltas.bytes()),
+                ("bytes of history reserved", shared.compression.reserved()),
+                ("bytes to refer to", shared.compression.previous_bytes()),
             ];
             if let Some((what, count)) = left.iter().find(|(_, count)| *count > 0) {
                 return Err(format!("worker {number}: everybody has left, and {count} {what} are still there"));
@@ -400,6 +423,15 @@ impl World {
             self.coverage.conflated += shared.outboxes.conflated();
             self.coverage.slow_by_firm += counters.slow_by_firm;
             self.coverage.slow_by_conflated += counters.slow_by_conflated;
+            let compressed = shared.compression.counts();
+            self.coverage.compressed_alone += compressed.alone.messages;
+            self.coverage.compressed_after += compressed.after.messages;
+            self.coverage.compressed_replies += compressed.replies.messages;
+            self.coverage.compression_refused += compressed.refused;
+            self.coverage.compressed_by_clients += shared.compression.received().messages;
+            if compressed.publication_runs > 2 * compressed.publications {
+                return Err(format!("more than two compressions for a publication: {compressed:?}"));
+            }
             let io = driver.io().counters();
             let home = worker.home().counts();
             self.coverage.channels_evicted += home.evicted;
@@ -462,6 +494,7 @@ counters!(
     seen.publications,
     seen.publications_in_protobuf,
     seen.patches,
+    seen.inflated,
     seen.missed_oldest,
     seen.missed_but_the_newest,
     seen.told_of_skips,
@@ -504,6 +537,11 @@ counters!(
     skipped,
     conflated,
     slow_by_firm,
-    slow_by_conflated;
+    slow_by_conflated,
+    compressed_alone,
+    compressed_after,
+    compressed_replies,
+    compressed_by_clients,
+    compression_refused;
     only summed: seen.told_of_gaps, deliveries_lost,
 );
