@@ -4,7 +4,7 @@ use crate::script::CHANNELS;
 use conn::auth::host::HostPolicy;
 use conn::auth::origin::OriginPolicy;
 use conn::outbox::Standing;
-use conn::settings::{Endpoints, Limits, Settings, Times};
+use conn::settings::{Compression, Endpoints, Limits, Settings, Times};
 use conn::{ClientError, Connection, Delivered, Directions, Disconnect, Effect, Encoding, End, IdSource, Shared};
 use hub::{Channel, ChannelHash, Draft, Epoch, Home, HomeLimits, Local, LocalId, Namespace, Namespaces, Publication};
 use hub::{HistoryQuery, MemberId, Offset, Position, Recover, Retention, Route, SubscriberId, WorkerId};
@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
+use wire::ws::deflate::Level;
 
 /// Of the channels in a namespace.
 const HISTORY: Retention = Retention { size: 7, ttl: Duration::from_secs(30), meta_ttl: Duration::from_secs(3600) };
@@ -124,7 +125,15 @@ fn settings() -> Settings {
             write_timeout: Duration::from_secs(20),
             close_timeout: Duration::from_secs(5),
         },
-        compression: None,
+        // Scripts do not offer it; the fuzzers do.
+        compression: Some(Compression {
+            level: Level::default(),
+            reply_bytes_min: 1,
+            publication_bytes_min: 1,
+            after_previous: true,
+            previous_bytes_max: 1 << 16,
+            client_history_bytes_max: 1 << 16,
+        }),
         pages: Vec::new(),
     }
 }
