@@ -32,12 +32,21 @@ pub enum Request<'a> {
     },
     /// Read a part of a channel's history.
     History(History<'a>),
+    /// Ask who is subscribed.
+    Presence {
+        /// The channel.
+        channel: Cow<'a, str>,
+    },
+    /// Ask how many are.
+    PresenceStats {
+        /// The channel.
+        channel: Cow<'a, str>,
+    },
     /// Answer to our ping.
     Pong,
     /// A one-way message to the backend.
     Send,
-    /// Known to the protocol, without anybody here who handles it: `presence`, `presence_stats`, `rpc`, `refresh`,
-    /// `sub_refresh`.
+    /// Known to the protocol, without anybody here who handles it: `rpc`, `refresh`, `sub_refresh`.
     Unavailable(&'static str),
     /// No request at all, or one that the protocol forbids (`ping` from a client).
     Unknown,
@@ -120,6 +129,8 @@ pub struct Subscribe<'a> {
     pub recoverable: bool,
     /// The client wants to be told when it misses something.
     pub positioned: bool,
+    /// The client wants to be told who comes and goes.
+    pub join_leave: bool,
     /// Where it cannot recover, the client wants an error rather than the subscription.
     pub reject_unrecovered: bool,
 }

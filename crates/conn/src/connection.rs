@@ -9,6 +9,10 @@
 //! Inputs are `received`, `sent`, `expired`, `deliver` and the answers from the hub; each returns [`Directions`] for the
 //! worker and may leave [`crate::Effect`]s in [`Shared`]. Output bytes are asked for with `gather`.
 
+mod report;
+
+pub use report::{CloseReport, Delivered, Side};
+
 use crate::compression::Agreed;
 use crate::disconnect::{ClientError, Disconnect};
 use crate::encoded::Encoding;
@@ -16,11 +20,13 @@ use crate::ids::ClientId;
 use crate::moment::Moment;
 use crate::outbox::slow::Offered;
 use crate::outbox::{BodyId, Outbox, Outboxes};
+use crate::session::Held;
 use crate::settings::Limits;
 use crate::shared::{Cx, Directions, End, Shared, Urgency};
+use crate::tls::Tls;
 use crate::transport::http::{Http, Outcome};
 use crate::transport::websocket::{Closing, Fate, Open};
-use hub::{HistoryPage, LocalId, Publication, Subscribed, SubscriberId};
+use hub::{Announcement, HistoryPage, LocalId, Presence, Publication, Subscribed, SubscriberId};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,10 +42,12 @@ pub struct Connection {
     /// What the driver was told last.
     reading: bool,
     phase: Phase,
+    /// TLS, on a listener that speaks it.
+    pub(crate) tls: Option<Box<Tls>>,
 }
 
 /// The table of a million connections is an array of these.
-const _: () = assert!(size_of::<Connection>() <= 160);
+const _: () = assert!(size_of::<Connection>() <= 168);
 
 #[derive(Debug)]
 enum Phase {
@@ -53,56 +61,31 @@ enum Phase {
     Ended(Box<CloseReport>),
 }
 
-/// How a connection ended, for the log and the metrics.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CloseReport {
-    /// Who began it.
-    pub side: Side,
-    /// The close code; 1006 where no close frame was seen; 0 for plain HTTP.
-    pub code: u16,
-    /// The close reason.
-    pub reason: Cow<'static, str>,
-    /// The protocol's id of the client, once it had one.
-    pub client: Option<ClientId>,
-}
-
-/// One of the two ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
-    /// The gateway.
-    Ours,
-    /// The client.
-    Peer,
-}
-
-/// What became of a delivery.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Delivered {
-    /// Queued behind other bytes.
-    Queued,
-    /// Queued as the first: the connection has to be marked dirty.
-    First,
-    /// Queued, and the connection has to be attended to with [`Connection::attend`]: the backlog has just crossed high
-    /// water, or other publications were skipped for this one.
-    Attend,
-    /// Skipped, because the outbox is full. The connection has to be attended to as well.
-    Skipped,
-    /// Refused: the outbox is full. The connection has to be disconnected as slow.
-    Slow,
-    /// Refused: it is closing.
-    Gone,
-}
-
 impl Connection {
-    /// A new socket.
-    pub fn accepted(now: Duration, shared: &Shared) -> Self {
+    /// A new socket of the listener with that number.
+    pub fn accepted(now: Duration, listener: usize, shared: &Shared) -> Self {
+        let times = &shared.settings.times;
+        let tls =
+            shared.settings.listeners.get(listener).and_then(|listener| listener.tls.as_ref()).and_then(Tls::boxed);
+        let timeout = if tls.is_some() { times.tls_handshake_timeout } else { times.head_timeout };
         Self {
             outbox: Outbox::default(),
             opened: Moment::after(now, Duration::ZERO),
             stalled: None,
             reading: true,
-            phase: Phase::Http(Box::new(Http::new(now, &shared.settings.times))),
+            phase: Phase::Http(Box::new(Http::new(now, timeout))),
+            tls,
         }
+    }
+
+    /// The TLS handshake is done: the time for a request begins.
+    pub(crate) fn begin_http(&mut self, now: Duration, shared: &Shared) {
+        self.phase = Phase::Http(Box::new(Http::new(now, shared.settings.times.head_timeout)));
+    }
+
+    /// Nothing will be queued any more.
+    pub(crate) fn has_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended(_))
     }
 
     /// How long it has been there.
@@ -123,6 +106,21 @@ impl Connection {
     /// Whether a session is open and has connected.
     pub fn is_connected(&self) -> bool {
         matches!(&self.phase, Phase::Open(open) if open.is_connected())
+    }
+
+    /// Whether the client has come and does not know yet whether it is in: between its first byte and the connect reply, or
+    /// while one of its subscribes waits for the answer.
+    pub fn is_joining(&self) -> bool {
+        match &self.phase {
+            Phase::Http(_) => true,
+            Phase::Open(open) => open.is_joining(),
+            Phase::Closing(_) | Phase::Ended(_) => false,
+        }
+    }
+
+    /// Whether nothing has ended the connection yet.
+    pub fn is_going_on(&self) -> bool {
+        matches!(self.phase, Phase::Http(_) | Phase::Open(_))
     }
 
     /// Bytes waiting to be sent.
@@ -151,7 +149,17 @@ impl Connection {
     /// Bytes from the socket; an empty slice is the peer's FIN.
     pub fn received(&mut self, now: Duration, bytes: &mut [u8], shared: &mut Shared) -> Directions {
         let was_empty = self.outbox.is_empty();
-        let end = match &mut self.phase {
+        let end = if self.tls.is_some() {
+            self.received_sealed(now, bytes, shared)
+        } else {
+            self.received_plain(now, bytes, shared)
+        };
+        let handshake = self.asks_for_handshake();
+        Directions { handshake, ..self.directions(now, was_empty, Urgency::Reply, end, shared) }
+    }
+
+    pub(crate) fn received_plain(&mut self, now: Duration, bytes: &mut [u8], shared: &mut Shared) -> Option<End> {
+        match &mut self.phase {
             Phase::Ended(_) => None,
             _ if bytes.is_empty() => self.peer_finished(shared),
             Phase::Http(_) => self.requests(now, bytes, shared),
@@ -160,19 +168,10 @@ impl Connection {
                 self.settle(now, fate, shared)
             }
             Phase::Closing(closing) => {
-                let limits = shared.settings.limits.messages();
-                let end = if self.outbox.agreed().is_some() {
-                    let mut inflater = shared.compression.lend_inflater();
-                    let end = closing.received(bytes, &limits, Some(&mut inflater));
-                    shared.compression.take_back(inflater);
-                    end
-                } else {
-                    closing.received(bytes, &limits, None)
-                };
+                let end = closing.received(bytes, shared, self.outbox.agreed().is_some());
                 end.map(|end| self.end(end, shared))
             }
-        };
-        self.directions(now, was_empty, Urgency::Reply, end, shared)
+        }
     }
 
     fn peer_finished(&mut self, shared: &mut Shared) -> Option<End> {
@@ -216,7 +215,7 @@ impl Connection {
                 let code = code.map_or(1005, |c| c.get());
                 self.phase =
                     Phase::Ended(Box::new(CloseReport { side: Side::Peer, code, reason: reason.into(), client }));
-                Some(End::Flush)
+                Some(End::Finish)
             }
         }
     }
@@ -304,7 +303,7 @@ impl Connection {
     }
 
     /// The socket goes; the report keeps what is known about why.
-    fn end(&mut self, end: End, shared: &mut Shared) -> End {
+    pub(crate) fn end(&mut self, end: End, shared: &mut Shared) -> End {
         let report = match &mut self.phase {
             Phase::Http(_) => CloseReport { side: Side::Ours, code: 0, reason: "".into(), client: None },
             Phase::Open(open) => {
@@ -361,14 +360,9 @@ impl Connection {
         self.with_open(now, Urgency::Reply, shared, |open, _| open.nothing_waits())
     }
 
-    /// Hands the waiting bytes to `take`, oldest first.
-    pub fn gather(&mut self, outboxes: &mut Outboxes, take: impl FnMut(&[u8]) -> usize) {
-        outboxes.gather(&mut self.outbox, take);
-    }
-
     /// The kernel took `bytes`.
     pub fn sent(&mut self, now: Duration, bytes: usize, shared: &mut Shared) -> Directions {
-        shared.outboxes.sent(&mut self.outbox, bytes);
+        let broken = self.account_for(bytes, shared);
         if let Some(by) = &mut self.stalled {
             if bytes > 0 {
                 *by = Moment::after(now, shared.settings.times.write_timeout);
@@ -391,6 +385,7 @@ impl Connection {
             Phase::Http(http) if self.stalled.is_none() && http.holds_input() => self.requests(now, &[], shared),
             _ => None,
         };
+        let end = broken.or(end);
         self.directions(now, was_empty, Urgency::Reply, end, shared)
     }
 
@@ -422,10 +417,19 @@ impl Connection {
 
     /// Keeps a publication for a subscription that is not announced yet.
     pub fn hold(&mut self, now: Duration, publication: &Arc<Publication>, shared: &mut Shared) -> Directions {
+        self.hold_back(now, Held::Publication(Arc::clone(publication)), shared)
+    }
+
+    /// The same for who has come or gone.
+    pub fn hold_announcement(&mut self, now: Duration, held: &Arc<Announcement>, shared: &mut Shared) -> Directions {
+        self.hold_back(now, Held::Announcement(Arc::clone(held)), shared)
+    }
+
+    fn hold_back(&mut self, now: Duration, held: Held, shared: &mut Shared) -> Directions {
         let was_empty = self.outbox.is_empty();
         let limits = &shared.settings.limits;
         let end = match &mut self.phase {
-            Phase::Open(open) => match open.hold(publication, limits.held_publications_max, limits.held_bytes_max) {
+            Phase::Open(open) => match open.hold(held, limits.held_publications_max, limits.held_bytes_max) {
                 Ok(()) => None,
                 Err(why) => self.disconnect_now(now, why, shared),
             },
@@ -473,6 +477,17 @@ impl Connection {
         shared: &mut Shared,
     ) -> Directions {
         self.with_open(now, Urgency::Reply, shared, |open, cx| open.history_read(cx, command, answer))
+    }
+
+    /// The home has answered a presence command.
+    pub fn presence_read(
+        &mut self,
+        now: Duration,
+        command: u32,
+        answer: Result<Presence, ClientError>,
+        shared: &mut Shared,
+    ) -> Directions {
+        self.with_open(now, Urgency::Reply, shared, |open, cx| open.presence_read(cx, command, answer))
     }
 
     /// Lets an open connection do something; does nothing to another one.
@@ -530,6 +545,9 @@ impl Connection {
             shared.compression.disagree(agreed);
         }
         shared.outboxes.clear(&mut self.outbox);
+        if let Some(tls) = &mut self.tls {
+            tls.clear(&mut shared.records);
+        }
         match self.phase {
             Phase::Ended(report) => *report,
             _ => unreachable!("`end` leaves the connection ended"),
@@ -542,8 +560,17 @@ impl Connection {
         self.directions(now, true, Urgency::Broadcast, end, shared)
     }
 
+    /// Input waits here for something else to happen first.
+    pub(crate) fn holds_input(&self) -> bool {
+        match &self.phase {
+            Phase::Http(http) => http.holds_input(),
+            Phase::Open(open) => open.holds_input(),
+            Phase::Closing(_) | Phase::Ended(_) => false,
+        }
+    }
+
     /// Compares what the connection is now with what the driver was told.
-    fn directions(
+    pub(crate) fn directions(
         &mut self,
         now: Duration,
         was_empty: bool,
@@ -555,15 +582,12 @@ impl Connection {
         if over && self.stalled.is_none() && matches!(self.phase, Phase::Open(_) | Phase::Http(_)) {
             self.stalled = Some(Moment::after(now, shared.settings.times.write_timeout));
         }
-        let held = match &self.phase {
-            Phase::Http(http) => http.holds_input(),
-            Phase::Open(open) => open.holds_input(),
-            Phase::Closing(_) | Phase::Ended(_) => false,
-        };
-        let wants = self.stalled.is_none() && !held;
+        let waits = self.tls.as_ref().is_some_and(|tls| tls.waits_for_its_turn());
+        let wants = self.stalled.is_none() && !self.holds_input() && !waits;
         let reading = (wants != self.reading).then_some(wants);
         self.reading = wants;
-        let flush = (was_empty && !self.outbox.is_empty()).then_some(urgency);
-        Directions { flush, reading, look: false, end }
+        let unsent = (was_empty && !self.outbox.is_empty()) || self.tls.as_ref().is_some_and(|tls| tls.has_sealed());
+        let flush = unsent.then_some(urgency);
+        Directions { flush, reading, look: false, handshake: false, end }
     }
 }

@@ -1,7 +1,7 @@
 //! What a connection asks of the rest of its worker. Values, applied by the worker after the call that made them, so
 //! that a panic inside a connection cannot leave the hub half changed.
 
-use hub::{Channel, Draft, HistoryQuery, MemberId, Recover};
+use hub::{Channel, Draft, Entrance, HistoryQuery, MemberId, PresenceQuery, Recover};
 use std::fmt;
 
 /// One request to the worker.
@@ -15,6 +15,8 @@ pub enum Effect {
         channel: Channel,
         /// Where it wants to go on, if it does.
         recover: Option<Box<Recover>>,
+        /// Who it is, where the channel's namespace wants to know.
+        entrance: Option<Box<Entrance>>,
     },
     /// The subscription is over here: remove the member and withdraw it at the home.
     Withdraw {
@@ -36,6 +38,15 @@ pub enum Effect {
         channel: Channel,
         /// What is wanted of it.
         query: HistoryQuery,
+    },
+    /// Have the home say who is present in a channel, or how many, and answer with `presence_read`.
+    Presence {
+        /// The command's id, for the reply.
+        command: u32,
+        /// The channel.
+        channel: Channel,
+        /// Who, or how many.
+        query: PresenceQuery,
     },
     /// Something the operator should be able to read in the log.
     Note(Note),
@@ -72,6 +83,11 @@ pub enum Note {
         /// The Host header.
         host: String,
     },
+    /// A TLS connection that could not go on.
+    TlsFailed {
+        /// What rustls says.
+        error: String,
+    },
 }
 
 impl fmt::Display for Note {
@@ -99,6 +115,7 @@ impl fmt::Display for Note {
             Self::HostRefused { host } => {
                 write!(f, "403: Host {host:?} is no name of this machine: add it to `public.hosts` to answer to it")
             }
+            Self::TlsFailed { error } => write!(f, "a TLS connection was closed: {error}"),
         }
     }
 }

@@ -134,15 +134,45 @@ impl Encoding {
         }
     }
 
-    /// Appends publications as they stand in a subscribe result, without what is around them.
-    pub(crate) fn missed(self, missed: &hub::Missed, out: &mut Vec<u8>) {
-        let format = match self {
-            Self::Plain => return json_publications(out, &missed.publications),
-            Self::CentrifugoJson | Self::CentrifugoJsonFirst | Self::CentrifugoJsonDelta => Format::Json,
-            Self::CentrifugoProtobuf | Self::CentrifugoProtobufFirst | Self::CentrifugoProtobufDelta => {
-                Format::Protobuf
+    /// Appends the whole frame of a push that tells who has come or gone. `scratch` is reused between calls.
+    pub fn announcement(self, announcement: &hub::Announcement, scratch: &mut Vec<u8>, out: &mut Vec<u8>) {
+        scratch.clear();
+        let opcode = match self.format() {
+            None => {
+                plain::announcement(scratch, announcement);
+                OpCode::Text
+            }
+            Some(format) => {
+                format.announcement(scratch, announcement);
+                format.opcode()
             }
         };
+        wire::ws::write_frame(out, opcode, true, scratch, None);
+    }
+
+    /// The format of Centrifugo's messages, if they are that.
+    fn format(self) -> Option<Format> {
+        match self {
+            Self::Plain => None,
+            Self::CentrifugoJson | Self::CentrifugoJsonFirst | Self::CentrifugoJsonDelta => Some(Format::Json),
+            Self::CentrifugoProtobuf | Self::CentrifugoProtobufFirst | Self::CentrifugoProtobufDelta => {
+                Some(Format::Protobuf)
+            }
+        }
+    }
+
+    /// The first encoding, by number, in which an announcement looks the same as in this one.
+    pub fn of_announcements(self) -> Self {
+        match self.format() {
+            None => Self::Plain,
+            Some(Format::Json) => Self::CentrifugoJson,
+            Some(Format::Protobuf) => Self::CentrifugoProtobuf,
+        }
+    }
+
+    /// Appends publications as they stand in a subscribe result, without what is around them.
+    pub(crate) fn missed(self, missed: &hub::Missed, out: &mut Vec<u8>) {
+        let Some(format) = self.format() else { return json_publications(out, &missed.publications) };
         format.missed(out, &missed.publications, Self::takes_deltas(self as u8));
     }
 }

@@ -11,7 +11,7 @@
 //!
 //! # Where things are
 //!
-//! * [`connection`]: the life of a connection; `transport`: HTTP requests and WebSocket frames.
+//! * [`connection`]: the life of a connection; [`tls`]: records around it; `transport`: HTTP requests and WebSocket frames.
 //! * `session`: a client after the handshake; [`command`]: what it asks; `dialect`: how it says so.
 //! * [`outbox`]: what waits to be sent; [`encoded`]: publications as frames, once per encoding; [`recoveries`]: what was
 //!   missed, once for all that missed the same; [`deltas`]: what patches are made from.
@@ -39,6 +39,7 @@ mod session;
 pub mod settings;
 mod shared;
 mod subscriptions;
+pub mod tls;
 mod transport;
 
 pub use connection::{CloseReport, Connection, Delivered, Side};

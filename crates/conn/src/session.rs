@@ -9,10 +9,13 @@
 //! [`Waiting`]), then *held* while the reply that announces it cannot be written yet (plain, until all are answered),
 //! then *live*. Publications that arrive while it is held are kept in `Waiting::held` and follow the announcement.
 
+mod connecting;
 mod joining;
+mod presence;
 mod reading;
+mod subscribing;
 
-use crate::command::{Command, Connect, Request, Subscribe};
+use crate::command::{Command, Request};
 use crate::dialect::centrifugo::{Done, Format, Malformed};
 use crate::dialect::plain;
 use crate::disconnect::{ClientError, Disconnect};
@@ -25,7 +28,7 @@ use crate::settings::Settings;
 use crate::shared::Cx;
 use crate::subscriptions::Subscriptions;
 use hub::namespace::{Lacks, Namespace};
-use hub::{Channel, ClientInfo, Draft, LocalId, Publication, Subscribed, SubscriberId};
+use hub::{Announcement, Channel, ClientInfo, Draft, LocalId, PresenceQuery, Publication};
 use joining::{Settled, Wish};
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,13 +79,29 @@ struct Waiting {
     pending: Vec<Pending>,
     /// An unsubscribe command whose channel's subscribe is still pending: command id and sequence.
     unsubscribe: Option<(u32, u32)>,
-    /// Publications of held subscriptions, in order of arrival.
-    held: Vec<Arc<Publication>>,
+    /// What has come for held subscriptions, in order of arrival.
+    held: Vec<Held>,
     held_bytes: usize,
     /// Channels that were accepted and cannot be announced yet.
     settled: Vec<(LocalId, Settled)>,
     /// Whether a wanted channel was refused for a passing reason.
     busy: bool,
+}
+
+/// What follows the announcement of a held subscription.
+#[derive(Debug, Clone)]
+pub(crate) enum Held {
+    Publication(Arc<Publication>),
+    Announcement(Arc<Announcement>),
+}
+
+impl Held {
+    fn cost(&self) -> usize {
+        match self {
+            Self::Publication(publication) => publication.cost(),
+            Self::Announcement(announcement) => announcement.cost(),
+        }
+    }
 }
 
 /// Which subscribe was answered.
@@ -117,6 +136,11 @@ impl Session {
 
     pub(crate) fn is_connected(&self) -> bool {
         self.stage == Stage::Connected
+    }
+
+    /// Whether the client waits for the answer to its connect or to a subscribe.
+    pub(crate) fn is_joining(&self) -> bool {
+        !self.is_connected() || self.waiting.is_some()
     }
 
     /// How replies are written. What the plain dialect says is JSON, too.
@@ -194,64 +218,10 @@ impl Session {
             (_, Request::Unsubscribe { channel }) => self.unsubscribe(cx, id, &channel),
             (_, Request::Publish { channel, data }) => self.publish(cx, id, &channel, &data),
             (_, Request::History(history)) => self.history(cx, id, &history),
+            (_, Request::Presence { channel }) => self.presence(cx, id, &channel, PresenceQuery::Clients),
+            (_, Request::PresenceStats { channel }) => self.presence(cx, id, &channel, PresenceQuery::Stats),
             (_, Request::Unavailable(_)) => self.refuse(cx, id, ClientError::NOT_AVAILABLE),
         }
-    }
-
-    fn authenticate(&self, cx: &mut Cx<'_>, connect: &Connect<'_>) -> Result<(), Disconnect> {
-        if !connect.token.is_empty() {
-            cx.note(Note::TokenUnsupported);
-            return Err(Disconnect::INVALID_TOKEN);
-        }
-        if !cx.shared.settings.anonymous && !cx.shared.settings.insecure {
-            cx.note(Note::AnonymousRefused);
-            return Err(Disconnect::BAD_REQUEST);
-        }
-        Ok(())
-    }
-
-    fn connect(
-        &mut self,
-        cx: &mut Cx<'_>,
-        liveness: &mut Liveness,
-        id: u32,
-        connect: &Connect<'_>,
-    ) -> Result<(), Disconnect> {
-        self.authenticate(cx, connect)?;
-        self.become_connected(cx, liveness);
-        let (client, native) = (self.client, self.native_ping);
-        self.reply(cx, |format, out, settings| {
-            let ping = (!native).then_some(settings.times.ping_interval.as_secs());
-            format.connected(out, id, client, &settings.version, ping);
-        })
-    }
-
-    /// Opens a plain session and asks for the wanted channels. Those it may not have are left out, as the protocol says.
-    pub(crate) fn connect_plain(
-        &mut self,
-        cx: &mut Cx<'_>,
-        liveness: &mut Liveness,
-        connect: &Connect<'_>,
-    ) -> Result<(), Disconnect> {
-        self.authenticate(cx, connect)?;
-        if connect.channels.len() > cx.shared.settings.limits.channels_max {
-            return Err(Disconnect::CHANNEL_LIMIT);
-        }
-        self.stage = Stage::Connecting;
-        for wanted in &connect.channels {
-            let (channel, recover) = (wanted.channel.clone(), wanted.recover.clone());
-            let request = Subscribe { channel, recover, ..Subscribe::default() };
-            if !request.channel.is_empty() && self.may_subscribe(cx, &request).is_ok() {
-                self.ask(cx, 0, &request);
-            }
-        }
-        self.announce_when_answered(cx, liveness)
-    }
-
-    fn become_connected(&mut self, cx: &mut Cx<'_>, liveness: &mut Liveness) {
-        self.stage = Stage::Connected;
-        cx.shared.counters.sessions += 1;
-        *liveness = cx.first_ping();
     }
 
     fn refuse(&self, cx: &mut Cx<'_>, id: u32, error: ClientError) -> Result<(), Disconnect> {
@@ -267,52 +237,6 @@ impl Session {
     fn reply(&self, cx: &mut Cx<'_>, fill: impl FnOnce(Format, &mut Vec<u8>, &Settings)) -> Result<(), Disconnect> {
         let format = self.format();
         cx.message(format.opcode(), |out, settings| fill(format, out, settings))
-    }
-
-    fn subscribe(&mut self, cx: &mut Cx<'_>, id: u32, request: &Subscribe<'_>) -> Result<(), Disconnect> {
-        if request.channel.is_empty() || !matches!(&*request.delta, "" | "fossil") {
-            return Err(Disconnect::BAD_REQUEST);
-        }
-        match self.may_subscribe(cx, request) {
-            Ok(()) => {
-                self.ask(cx, id, request);
-                Ok(())
-            }
-            Err(error) => self.refuse(cx, id, error),
-        }
-    }
-
-    /// The checks of a subscription, in the order in which Centrifugo makes them.
-    fn may_subscribe(&self, cx: &mut Cx<'_>, request: &Subscribe<'_>) -> Result<(), ClientError> {
-        let channel = &*request.channel;
-        let limits = &cx.shared.settings.limits;
-        if channel.len() > limits.channel_name_bytes_max || !channel.is_ascii() {
-            return Err(ClientError::BAD_REQUEST);
-        }
-        if request.filtered || request.kind == 4 {
-            return Err(ClientError::NOT_AVAILABLE);
-        }
-        if request.kind != 0 {
-            return Err(ClientError::PERMISSION_DENIED);
-        }
-        if self.pending(channel).is_some() || self.subscription(cx, channel).is_some() {
-            return Err(ClientError::ALREADY_SUBSCRIBED);
-        }
-        let wanted = self.waiting.as_ref().map_or(0, |w| w.pending.len());
-        if self.subscriptions.len() + wanted >= limits.channels_max {
-            return Err(ClientError::LIMIT_EXCEEDED);
-        }
-        if !request.token.is_empty() {
-            cx.note(Note::TokenUnsupported);
-            return Err(ClientError::PERMISSION_DENIED);
-        }
-        self.permit(cx, channel, |namespace| namespace.may_subscribe(ANONYMOUS))?;
-        if channel.starts_with('$') && !cx.shared.settings.insecure {
-            let option = "a subscription token, which a private channel needs";
-            cx.note(Note::Denied { channel: channel.to_owned(), namespace: String::new(), option });
-            return Err(ClientError::PERMISSION_DENIED);
-        }
-        Ok(())
     }
 
     /// Asks the options of a channel's namespace.
@@ -336,170 +260,6 @@ impl Session {
         Err(ClientError::PERMISSION_DENIED)
     }
 
-    fn ask(&mut self, cx: &mut Cx<'_>, command: u32, request: &Subscribe<'_>) {
-        let sequence = cx.shared.next_sequence();
-        let channel = cx.channel(&request.channel);
-        let (wish, recover) = Wish::granted(cx, request);
-        let waiting = self.waiting.get_or_insert_default();
-        waiting.pending.push(Pending { sequence, command, channel: channel.clone(), local: None, wish });
-        cx.shared.effects.push(Effect::Subscribe { sequence, channel, recover });
-    }
-
-    /// The worker counts the pending subscriber under this number.
-    pub(crate) fn begun(&mut self, sequence: u32, local: LocalId) {
-        if let Some(pending) = self.pending_mut(sequence) {
-            pending.local = Some(local);
-        }
-    }
-
-    fn pending_mut(&mut self, sequence: u32) -> Option<&mut Pending> {
-        self.waiting.as_mut()?.pending.iter_mut().find(|p| p.sequence == sequence)
-    }
-
-    /// The home has answered. `None`: nothing of that number is pending here, so the answer is stale. Otherwise whether the
-    /// client became a member, and how the session goes on.
-    pub(crate) fn answered(
-        &mut self,
-        cx: &mut Cx<'_>,
-        liveness: &mut Liveness,
-        me: SubscriberId,
-        sequence: u32,
-        answer: Result<Subscribed, ClientError>,
-    ) -> Option<(bool, Result<(), Disconnect>)> {
-        let waiting = self.waiting.as_mut()?;
-        let at = waiting.pending.iter().position(|p| p.sequence == sequence && p.local.is_some())?;
-        let Pending { command, local, wish, .. } = waiting.pending.remove(at);
-        let local = local?;
-        let settled = answer.map(|subscribed| wish.settle(subscribed));
-        if self.stage != Stage::Connecting {
-            let asked = Asked { command, sequence, local };
-            return Some(self.reply_to_subscribe(cx, me, asked, settled));
-        }
-        let is_member = settled.is_ok();
-        match settled {
-            Ok(settled) => {
-                self.admit(cx, me, local, &settled, true);
-                self.waiting.get_or_insert_default().settled.push((local, settled));
-            }
-            Err(_) => self.waiting.get_or_insert_default().busy = true,
-        }
-        Some((is_member, self.announce_when_answered(cx, liveness)))
-    }
-
-    fn reply_to_subscribe(
-        &mut self,
-        cx: &mut Cx<'_>,
-        me: SubscriberId,
-        asked: Asked,
-        settled: Result<Settled, ClientError>,
-    ) -> (bool, Result<(), Disconnect>) {
-        let Asked { command, sequence, local } = asked;
-        let replied = match settled {
-            Err(error) => self.refuse(cx, command, error).map(|()| false),
-            Ok(mut settled) => {
-                let replied = self.reply_subscribed(cx, command, &mut settled);
-                if replied == Ok(true) {
-                    self.admit(cx, me, local, &settled, false);
-                }
-                replied
-            }
-        };
-        let is_member = match replied {
-            Ok(is_member) => is_member,
-            Err(why) => return (false, Err(why)),
-        };
-        let unsubscribe = self.waiting.as_mut().and_then(|w| w.unsubscribe.take_if(|(_, s)| *s == sequence));
-        let mut outcome = Ok(());
-        if let Some((id, _)) = unsubscribe {
-            self.leave(cx, local);
-            outcome = self.done(cx, id, Done::Unsubscribe);
-        }
-        self.drop_idle_waiting();
-        (is_member, outcome)
-    }
-
-    /// Writes the connect push once no answer is due any more, then what was held, and lets the channels go live.
-    fn announce_when_answered(&mut self, cx: &mut Cx<'_>, liveness: &mut Liveness) -> Result<(), Disconnect> {
-        let waiting = match self.waiting.take() {
-            Some(waiting) if !waiting.pending.is_empty() => {
-                self.waiting = Some(waiting);
-                return Ok(());
-            }
-            other => other.unwrap_or_default(),
-        };
-        if waiting.busy {
-            return Err(Disconnect::INTERNAL);
-        }
-        self.become_connected(cx, liveness);
-        self.announce_plain(cx, waiting.settled)?;
-        for publication in &waiting.held {
-            cx.shared.counters.deliveries += 1;
-            // Whether its namespace compresses is asked where publications fan out; a few that were held need not be.
-            cx.text_as_it_is(|out| plain::publication(out, publication))?;
-        }
-        self.subscriptions.iter().for_each(|s| cx.shared.local.go_live(s.member));
-        Ok(())
-    }
-
-    /// The connect push, with what was missed where that fits.
-    fn announce_plain(&self, cx: &mut Cx<'_>, mut settled: Vec<(LocalId, Settled)>) -> Result<(), Disconnect> {
-        let session = cx.shared.ids.session_of(self.client);
-        let names: Vec<Channel> = settled.iter().map(|(local, _)| cx.shared.local.channel(*local).clone()).collect();
-        let write = |out: &mut Vec<u8>, settings: &Settings, settled: &[(LocalId, Settled)]| {
-            let ping = settings.times.ping_interval.as_secs();
-            let subs = names.iter().zip(settled).map(|(name, (_, s))| (&**name, s.result, s.missed.is_some()));
-            plain::connected(out, self.client, session, &settings.version, ping, subs)
-        };
-        if settled.iter().any(|(_, s)| s.missed.is_some()) {
-            let missed = settled.iter().filter_map(|(_, s)| s.missed.as_ref());
-            let bodies: Vec<_> = missed.map(|missed| cx.missed(self.encoding(), missed)).collect();
-            let mut text = Vec::new();
-            let places = write(&mut text, &cx.shared.settings, &settled);
-            let parts: Vec<_> = places.into_iter().zip(bodies.iter().copied()).collect();
-            let fits = cx.composed(OpCode::Text, &text, &parts);
-            bodies.into_iter().for_each(|body| cx.shared.outboxes.release(body));
-            if fits {
-                return Ok(());
-            }
-            // All or nothing: which of its channels could be recovered would depend on their order.
-            for (_, settled) in settled.iter_mut().filter(|(_, s)| s.missed.is_some()) {
-                cx.shared.counters.recoveries_too_large += 1;
-                settled.give_up();
-            }
-        }
-        cx.text(|out, settings| drop(write(out, settings, &settled)))
-    }
-
-    /// Keeps a publication of a subscription that is not announced yet.
-    pub(crate) fn hold(
-        &mut self,
-        publication: &Arc<Publication>,
-        count: usize,
-        bytes: usize,
-    ) -> Result<(), Disconnect> {
-        let waiting = self.waiting.get_or_insert_default();
-        waiting.held_bytes += publication.cost();
-        if waiting.held.len() >= count || waiting.held_bytes > bytes {
-            return Err(Disconnect::INSUFFICIENT_STATE);
-        }
-        waiting.held.push(publication.clone());
-        Ok(())
-    }
-
-    fn unsubscribe(&mut self, cx: &mut Cx<'_>, id: u32, channel: &str) -> Result<(), Disconnect> {
-        if channel.is_empty() {
-            return Err(Disconnect::BAD_REQUEST);
-        }
-        if let Some(sequence) = self.pending(channel) {
-            self.waiting.get_or_insert_default().unsubscribe = Some((id, sequence));
-            return Ok(());
-        }
-        if let Some(local) = self.subscription(cx, channel) {
-            self.leave(cx, local);
-        }
-        self.done(cx, id, Done::Unsubscribe)
-    }
-
     fn leave(&mut self, cx: &mut Cx<'_>, local: LocalId) {
         if let Some(subscription) = self.subscriptions.remove(local) {
             cx.shared.effects.push(Effect::Withdraw { member: subscription.member });
@@ -519,13 +279,15 @@ impl Session {
         if let Err(error) = permitted {
             return self.refuse(cx, id, error);
         }
-        let info =
-            ClientInfo { user: "".into(), client: self.client.to_string().into(), conn_info: None, chan_info: None };
-        let channel = cx.channel(channel);
-        let draft =
-            Draft { channel, data: data.as_bytes().into(), info: Some(Box::new(info)), tags: None, options: None };
+        let (channel, info) = (cx.channel(channel), Some(Box::new(self.client_info())));
+        let draft = Draft { channel, data: data.as_bytes().into(), info, tags: None, options: None };
         cx.shared.effects.push(Effect::Publish { command: id, draft: Box::new(draft) });
         Ok(())
+    }
+
+    /// What others are told of this client.
+    fn client_info(&self) -> ClientInfo {
+        ClientInfo { user: "".into(), client: self.client.to_string().into(), conn_info: None, chan_info: None }
     }
 
     /// The home has numbered the publication of that command, or not.

@@ -3,7 +3,9 @@
 use crate::auth::host::HostPolicy;
 use crate::auth::origin::OriginPolicy;
 use crate::outbox::slow::Room;
+use crate::tls::ServerConfig;
 use hub::Namespaces;
+use std::sync::Arc;
 use std::time::Duration;
 use wire::ws::deflate::Level;
 
@@ -31,8 +33,17 @@ pub struct Settings {
     pub times: Times,
     /// permessage-deflate; `None`: it is not agreed to.
     pub compression: Option<Compression>,
+    /// What is special about the public listeners, by their number; those beyond the end are plain.
+    pub listeners: Vec<Listener>,
     /// Static pages of the public listener: the demo. Empty without it.
     pub pages: Vec<StaticPage>,
+}
+
+/// How the connections of one listener begin.
+#[derive(Clone, Debug, Default)]
+pub struct Listener {
+    /// They speak TLS.
+    pub tls: Option<Arc<ServerConfig>>,
 }
 
 /// Which endpoints of the public listener are served.
@@ -84,6 +95,8 @@ pub struct Limits {
 /// Deadlines of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Times {
+    /// From the accept to the end of the TLS handshake.
+    pub tls_handshake_timeout: Duration,
     /// From the first byte of a request head to its last; also an idle kept-alive connection.
     pub head_timeout: Duration,
     /// An idle kept-alive HTTP connection is closed after it.

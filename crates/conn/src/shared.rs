@@ -9,7 +9,8 @@ use crate::ids::IdSource;
 use crate::outbox::{BodyId, Outbox, Outboxes};
 use crate::recoveries::Recoveries;
 use crate::settings::Settings;
-use hub::{Channel, Local, MemberId, Missed};
+use crate::tls::Records;
+use hub::{Channel, Local, Member, MemberId, Missed, Part, SubscriberId};
 use std::sync::Arc;
 use std::time::Duration;
 use wire::ws::OpCode;
@@ -37,6 +38,8 @@ pub struct Shared {
     pub compression: Compression,
     /// What clients that come back have missed, encoded.
     pub recoveries: Recoveries,
+    /// Memory that TLS connections use in turn.
+    pub records: Records,
     pub(crate) sequence: u32,
     pub(crate) scratch: Vec<u8>,
 }
@@ -55,13 +58,16 @@ impl Shared {
             ids,
             compression: Compression::default(),
             recoveries: Recoveries::default(),
+            records: Records::default(),
             sequence: 0,
             scratch: Vec::new(),
         }
     }
 
-    /// Ends an admitted subscription. The channel returned names it in the withdrawal that the home has to get.
-    pub fn remove(&mut self, member: MemberId) -> Channel {
+    /// Ends an admitted subscription. The channel returned names it in the withdrawal that the home has to get, the subscriber
+    /// as well where that is given.
+    pub fn remove(&mut self, member: MemberId) -> (Channel, Option<SubscriberId>) {
+        let Member { subscriber, part, .. } = self.local.member(member);
         let channel = self.local.local_of(member);
         if Encoding::takes_deltas(self.local.encoding(member)) {
             self.deltas.leave(channel);
@@ -69,7 +75,7 @@ impl Shared {
         if self.local.live(channel) == 1 {
             self.compression.forget(channel);
         }
-        self.local.remove(member)
+        (self.local.remove(member), (part != Part::None).then_some(subscriber))
     }
 
     /// A publication that its channel has had did not and will not reach this member: a patch on it would mean nothing, so
@@ -115,6 +121,16 @@ pub struct Counters {
     pub slow_by_conflated: u64,
     /// Clients closed as slow by their own replies and pings.
     pub slow_by_reply: u64,
+    /// Joins and leaves queued for a subscriber each.
+    pub join_leave_pushes: u64,
+    /// Joins and leaves not queued, because the subscriber reads too slowly.
+    pub join_leave_skipped: u64,
+    /// TLS handshakes completed.
+    pub tls_handshakes: u64,
+    /// Of these, shortened by a ticket.
+    pub tls_resumed: u64,
+    /// TLS connections ended because of what the client sent, most of them in the handshake.
+    pub tls_failed: u64,
     /// Sessions that have connected and are still here (now, not in total).
     pub sessions: u64,
 }
@@ -129,6 +145,8 @@ pub struct Directions {
     pub reading: Option<bool>,
     /// Receive what waits in the socket, out of turn; if nothing does, say so by `nothing_waits`.
     pub look: bool,
+    /// Bytes of a TLS handshake wait: call `shake_hands` when established connections have had their turn.
+    pub handshake: bool,
     /// The connection is done for.
     pub end: Option<End>,
 }
@@ -147,6 +165,8 @@ pub enum Urgency {
 pub enum End {
     /// After everything waiting has been sent.
     Flush,
+    /// The same, and nothing is awaited of the peer, who has said its last.
+    Finish,
     /// At once.
     Now,
     /// At once, with a reset: the peer does not take what we send.

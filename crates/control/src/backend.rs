@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-use hub::{Channel, Draft, HistoryPage, HistoryQuery, Namespaces, Published};
+use hub::{Channel, Draft, HistoryPage, HistoryQuery, Namespaces, Presence, PresenceQuery, Published};
 use serde::Serialize;
 
 use crate::glob::Glob;
@@ -27,6 +27,13 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Drops what a channel's history holds; its position stays.
     fn remove_history(&self, channel: Channel) -> impl Future<Output = Result<(), BackendError>> + Send;
+
+    /// Says who is subscribed to a channel, or how many are.
+    fn presence(
+        &self,
+        channel: Channel,
+        query: PresenceQuery,
+    ) -> impl Future<Output = Result<Presence, BackendError>> + Send;
 
     /// Channels that have subscribers on this node, with their number, in any order: at most `limit` of those that
     /// match (all without a pattern). More than it can list is the caller's to notice, by asking for one too many.
@@ -63,6 +70,10 @@ pub enum BackendError {
     UnknownChannel,
     /// The channel keeps no history.
     NoHistory,
+    /// The channel does not know who is subscribed to it.
+    NoPresence,
+    /// More are present than one answer names.
+    TooManyPresent,
     /// The position asked for is of another epoch.
     Unrecoverable,
     /// The process is ending.
@@ -76,6 +87,8 @@ impl fmt::Display for BackendError {
             BackendError::Timeout => "no answer in time, it may have been done",
             BackendError::UnknownChannel => "unknown channel",
             BackendError::NoHistory => "the channel keeps no history",
+            BackendError::NoPresence => "the channel has no presence",
+            BackendError::TooManyPresent => "more clients are present than one answer names",
             BackendError::Unrecoverable => "the position is of another epoch",
             BackendError::ShuttingDown => "the node is shutting down",
         })

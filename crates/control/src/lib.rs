@@ -44,5 +44,5 @@ pub use glob::{Glob, GlobError, PATTERN_BYTES_MAX};
 pub use guard::Arrival;
 pub use key::{ApiKey, ApiKeyError};
 pub use routes::router;
-pub use serve::{Listener, ServeLimits, serve};
+pub use serve::{Listener, ServeLimits, Tls, serve};
 pub use settings::{ApiSettings, CurrentSettings, ErrorMode, fixed};

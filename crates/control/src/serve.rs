@@ -16,6 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 use tower::ServiceExt;
 
 use crate::guard::Arrival;
@@ -69,9 +71,14 @@ impl Default for ServeLimits {
 pub enum Listener {
     /// IPv4 or IPv6. The Host rule applies when its address is a loopback one.
     Tcp(TcpListener),
+    /// The same with TLS.
+    Tls(TcpListener, Tls),
     /// A path in the file system, whose permissions say who may connect.
     Unix(UnixListener),
 }
+
+/// What TLS listeners show at the moment. `None`: nothing, and they turn everybody away.
+pub type Tls = watch::Receiver<Option<Arc<ServerConfig>>>;
 
 impl From<TcpListener> for Listener {
     fn from(listener: TcpListener) -> Listener {
@@ -151,6 +158,7 @@ async fn accept(listener: Listener, mut connections: Connections) {
             joined = connections.running.join_next(), if !connections.running.is_empty() => pass_on_panic(joined),
             opened = next(&listener) => match opened {
                 Ok(Opened::Tcp(stream)) => connections.open(stream, arrival),
+                Ok(Opened::Tls(stream, config)) => connections.open_tls(stream, config, arrival),
                 Ok(Opened::Unix(stream)) => connections.open(stream, arrival),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
@@ -166,6 +174,7 @@ async fn accept(listener: Listener, mut connections: Connections) {
 
 enum Opened {
     Tcp(tokio::net::TcpStream),
+    Tls(tokio::net::TcpStream, Arc<ServerConfig>),
     Unix(tokio::net::UnixStream),
 }
 
@@ -177,6 +186,12 @@ async fn next(listener: &Listener) -> io::Result<Opened> {
             stream.set_nodelay(true)?;
             Ok(Opened::Tcp(stream))
         }
+        Listener::Tls(listener, tls) => {
+            let (stream, _peer) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            let config = tls.borrow().clone().ok_or(io::ErrorKind::NotConnected)?;
+            Ok(Opened::Tls(stream, config))
+        }
         Listener::Unix(listener) => Ok(Opened::Unix(listener.accept().await?.0)),
     }
 }
@@ -184,7 +199,9 @@ async fn next(listener: &Listener) -> io::Result<Opened> {
 fn is_loopback(listener: &Listener) -> bool {
     match listener {
         // An address that cannot be read is treated as the stricter case.
-        Listener::Tcp(listener) => listener.local_addr().map_or(true, |address| address.ip().is_loopback()),
+        Listener::Tcp(listener) | Listener::Tls(listener, _) => {
+            listener.local_addr().map_or(true, |address| address.ip().is_loopback())
+        }
         Listener::Unix(_) => false,
     }
 }
@@ -221,6 +238,28 @@ impl Connections {
         }
     }
 
+    /// The same with a TLS handshake first. Over the limit nothing is said: it would cost a handshake.
+    fn open_tls<S>(&mut self, stream: S, config: Arc<ServerConfig>, arrival: Arrival)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let Ok(place) = Arc::clone(&self.room.serving).try_acquire_owned() else { return };
+        let stream = Guarded::new(stream, self.limits.write_stall, self.limits.linger);
+        let (router, limits, mut stopping) = (self.router.clone(), self.limits, self.stopping.clone());
+        self.running.spawn(async move {
+            let handshake = tokio::time::timeout(limits.head_timeout, TlsAcceptor::from(config).accept(stream));
+            let shaken = tokio::select! {
+                shaken = handshake => shaken,
+                _ = stopping.changed() => return,
+            };
+            match shaken {
+                Ok(Ok(stream)) => run(stream, router, arrival, limits, stopping, place).await,
+                Ok(Err(error)) => tracing::debug!(target: "tidegate::api", "API connection without TLS: {error}"),
+                Err(_) => tracing::debug!(target: "tidegate::api", "an API connection was slow in its TLS handshake"),
+            }
+        });
+    }
+
     /// Waits for all within the grace, then cuts.
     async fn finish(mut self) {
         let all = async {
@@ -238,7 +277,7 @@ impl Connections {
 
 /// One connection from its first request to its last.
 async fn run<S>(
-    stream: Guarded<S>,
+    stream: S,
     router: Router,
     arrival: Arrival,
     limits: ServeLimits,

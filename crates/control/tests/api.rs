@@ -205,6 +205,25 @@ async fn channels_lists_what_matches_sorted() {
 }
 
 #[tokio::test]
+async fn presence_tells_who_is_subscribed_and_presence_stats_how_many() {
+    let (_fake, router) = node();
+    let both = r#"{"result":{"presence":{"c1":{"user":"","client":"c1"},"c2":{"user":"77","client":"c2","conn_info":{"n": 1.0}}}}}"#;
+    assert_eq!(call(&router, "presence", r#"{"channel":"chat:1"}"#).await, both);
+    let stats = r#"{"result":{"num_clients":3,"num_users":2}}"#;
+    assert_eq!(call(&router, "presence_stats", r#"{"channel":"chat:1"}"#).await, stats);
+    for method in ["presence", "presence_stats"] {
+        for (expected, body) in
+            [(107, "{}"), (107, r#"{"channel":""}"#), (102, r#"{"channel":"chap:1"}"#), (108, r#"{"channel":"news"}"#)]
+        {
+            assert_eq!(code(&call(&router, method, body).await), expected, "{method} {body}");
+        }
+    }
+    // More than one answer names can be counted all the same.
+    assert_eq!(code(&call(&router, "presence", r#"{"channel":"chat:full"}"#).await), 108);
+    assert_eq!(code(&call(&router, "presence_stats", r#"{"channel":"chat:full"}"#).await), 0);
+}
+
+#[tokio::test]
 async fn more_channels_than_can_be_listed_is_an_error_not_a_cut_list() {
     let max = control::limits::CHANNELS_LISTED_MAX;
     for (flood, expected) in [(max, 0), (max + 1, 108)] {
@@ -283,7 +302,7 @@ async fn transport_mode_says_it_by_status_with_the_bare_error() {
 #[tokio::test]
 async fn unknown_paths_and_methods_are_told_in_the_same_shape() {
     let (_fake, router) = node();
-    for path in ["/api/publis", "/api/presence", "/api/publish/x"] {
+    for path in ["/api/publis", "/api/presences", "/api/publish/x"] {
         let answer = post(&router, path, "{}").await;
         assert_eq!((answer.status.as_u16(), code(&answer.body)), (404, 104), "{path}");
     }

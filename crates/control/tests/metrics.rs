@@ -269,6 +269,13 @@ async fn a_flood_of_close_codes_makes_a_bounded_number_of_series() {
         ) -> impl Future<Output = Result<(), control::BackendError>> + Send {
             self.0.remove_history(channel)
         }
+        fn presence(
+            &self,
+            channel: hub::Channel,
+            query: hub::PresenceQuery,
+        ) -> impl Future<Output = Result<hub::Presence, control::BackendError>> + Send {
+            self.0.presence(channel, query)
+        }
         fn channels(
             &self,
             pattern: Option<control::Glob>,

@@ -3,17 +3,19 @@
 //! [`Gateway`] is the handle that the API holds; [`Bridge::run`] owns the mailbox and runs beside it on the same thread.
 
 use crate::letter::{
-    Disconnecting, HistoryRead, Letter, List, Listed, Matching, Order, Publish, ReadHistory, Refused, RemoveHistory,
-    Ticket,
+    Disconnecting, HistoryRead, Letter, List, Listed, Matching, Order, PresenceRead, Publish, ReadHistory,
+    ReadPresence, Refused, RemoveHistory, Ticket,
 };
 use crate::mailbox::{Mailbox, Party, Post};
 use crate::stats::{Number, OTHER_CODE, WorkerStats};
+use crate::tls::Expiry;
 use conn::Disconnect;
 use control::metrics::{
-    Close, CompressionSample, DriverInUse, Messages, NodeSample, Side, SlowDisconnects, TickLengths, WorkerSample,
+    CertificateInUse, Close, CompressionSample, DriverInUse, Messages, NodeSample, Side, SlowDisconnects, TickLengths,
+    WorkerSample,
 };
 use control::{Backend, BackendError, DisconnectTarget, Glob, NodeInfo};
-use hub::{Channel, ChannelHash, Draft, HistoryPage, HistoryQuery, Namespaces, Published};
+use hub::{Channel, ChannelHash, Draft, HistoryPage, HistoryQuery, Namespaces, Presence, PresenceQuery, Published};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
@@ -54,6 +56,8 @@ pub struct Gateway {
     clock: io::Clock,
     /// Read and written by the control thread's tasks only, so nobody ever waits for it.
     namespaces: RwLock<Arc<Namespaces>>,
+    /// The same of these.
+    certificates: RwLock<Vec<Expiry>>,
     ready: AtomicBool,
     log_lines_dropped: crate::logging::Dropped,
 }
@@ -67,6 +71,11 @@ enum Ask {
         channel: Channel,
         query: HistoryQuery,
         answer: oneshot::Sender<Result<HistoryPage, BackendError>>,
+    },
+    Presence {
+        channel: Channel,
+        query: PresenceQuery,
+        answer: oneshot::Sender<Result<Presence, BackendError>>,
     },
     RemoveHistory {
         channel: Channel,
@@ -106,6 +115,7 @@ impl Gateway {
             identity,
             clock: settings.clock,
             namespaces: RwLock::new(Arc::new(settings.namespaces.clone())),
+            certificates: RwLock::default(),
             ready: AtomicBool::new(true),
             log_lines_dropped,
         });
@@ -119,6 +129,7 @@ impl Gateway {
             tickets: 0,
             publishing: HashMap::new(),
             reading: HashMap::new(),
+            present: HashMap::new(),
             removing: HashMap::new(),
             listing: HashMap::new(),
             disconnecting: HashMap::new(),
@@ -163,6 +174,11 @@ impl Gateway {
     /// The namespaces that publishing asks for, after a reload.
     pub fn set_namespaces(&self, namespaces: Namespaces) {
         *self.namespaces.write().expect("nobody panics while holding it") = Arc::new(namespaces);
+    }
+
+    /// The certificates that are shown, after they were read.
+    pub fn set_certificates(&self, certificates: Vec<Expiry>) {
+        *self.certificates.write().expect("nobody panics while holding it") = certificates;
     }
 
     /// Number of workers.
@@ -221,6 +237,10 @@ impl Backend for Gateway {
 
     async fn remove_history(&self, channel: Channel) -> Result<(), BackendError> {
         self.ask(|answer| Ask::RemoveHistory { channel, answer }).await
+    }
+
+    async fn presence(&self, channel: Channel, query: PresenceQuery) -> Result<Presence, BackendError> {
+        self.ask(|answer| Ask::Presence { channel, query, answer }).await
     }
 
     async fn channels(&self, pattern: Option<Glob>, limit: usize) -> Result<Vec<(Channel, u32)>, BackendError> {
@@ -288,9 +308,20 @@ impl Backend for Gateway {
             files_max: self.identity.files_max,
             connections_max: self.identity.connections_max,
             log_lines_dropped: self.log_lines_dropped.lines(),
+            certificates: self
+                .certificates
+                .read()
+                .expect("nobody panics while holding it")
+                .iter()
+                .map(ending)
+                .collect(),
             workers: self.stats.iter().map(|stats| worker_sample(stats)).collect(),
         }
     }
+}
+
+fn ending(expiry: &Expiry) -> CertificateInUse {
+    CertificateInUse { file: expiry.file.clone(), not_after: expiry.not_after }
 }
 
 fn worker_sample(stats: &WorkerStats) -> WorkerSample {
@@ -312,6 +343,11 @@ fn worker_sample(stats: &WorkerStats) -> WorkerSample {
         recovered: number(Number::Recovered),
         unrecovered: number(Number::Unrecovered),
         gaps: number(Number::Gaps),
+        presence_clients: number(Number::Guests),
+        join_leave_announced: number(Number::Announced),
+        join_leave_unannounced: number(Number::Unannounced),
+        join_leave_pushes: number(Number::JoinLeavePushes),
+        join_leave_skipped: number(Number::JoinLeaveSkipped),
         publishes_repeated: number(Number::PublishesRepeated),
         publishes_outdated: number(Number::PublishesOutdated),
         messages_received: number(Number::MessagesIn) + number(Number::HttpRequests),
@@ -332,6 +368,9 @@ fn worker_sample(stats: &WorkerStats) -> WorkerSample {
         handshakes: number(Number::Handshakes),
         origins_refused: number(Number::OriginsRefused),
         compression: compression(stats),
+        tls_handshakes: number(Number::TlsHandshakes),
+        tls_resumed: number(Number::TlsResumed),
+        tls_failed: number(Number::TlsFailed),
         panics: number(Number::Panics),
         accepted: io.accepts.load(),
         refused_full: io.refused_full.load(),
@@ -384,6 +423,7 @@ struct Desk {
     tickets: u64,
     publishing: HashMap<u64, oneshot::Sender<Result<Published, BackendError>>>,
     reading: HashMap<u64, oneshot::Sender<Result<HistoryPage, BackendError>>>,
+    present: HashMap<u64, oneshot::Sender<Result<Presence, BackendError>>>,
     removing: HashMap<u64, oneshot::Sender<Result<(), BackendError>>>,
     listing: HashMap<u64, oneshot::Sender<Result<Listed, BackendError>>>,
     disconnecting: HashMap<u64, oneshot::Sender<Result<u64, BackendError>>>,
@@ -454,6 +494,14 @@ impl Desk {
                     Err(_) => drop(answer.send(Err(BackendError::Busy))),
                 }
             }
+            Ask::Presence { channel, query, answer } => {
+                let (home, expires) = (self.home_of(&channel), self.clock.now() + self.request_timeout);
+                let read = ReadPresence { ticket: Ticket::Control(ticket), channel, query, expires };
+                match self.mailbox.request(home, Letter::Presence(Box::new(read))) {
+                    Ok(()) => drop(self.present.insert(ticket, answer)),
+                    Err(_) => drop(answer.send(Err(BackendError::Busy))),
+                }
+            }
             Ask::RemoveHistory { channel, answer } => {
                 let (home, expires) = (self.home_of(&channel), self.clock.now() + self.request_timeout);
                 let remove = RemoveHistory { ticket, channel, expires };
@@ -504,6 +552,13 @@ impl Desk {
                         let _ = caller.send(answer.map_err(to_backend));
                     }
                 }
+                Letter::PresenceRead(read) => {
+                    let PresenceRead { ticket, answer } = *read;
+                    let Ticket::Control(ticket) = ticket else { continue };
+                    if let Some(caller) = self.present.remove(&ticket) {
+                        let _ = caller.send(answer.map_err(to_backend));
+                    }
+                }
                 Letter::HistoryRemoved { ticket, answer } => {
                     if let Some(caller) = self.removing.remove(&ticket) {
                         let _ = caller.send(answer.map_err(to_backend));
@@ -532,5 +587,7 @@ fn to_backend(refused: Refused) -> BackendError {
         Refused::Expired => BackendError::Timeout,
         Refused::Unrecoverable => BackendError::Unrecoverable,
         Refused::NoHistory => BackendError::NoHistory,
+        Refused::NoPresence => BackendError::NoPresence,
+        Refused::TooManyPresent => BackendError::TooManyPresent,
     }
 }

@@ -41,6 +41,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Publish to a channel through the server API
     Publish(PublishArgs),
+    /// Make a TLS certificate for trying things out on this machine
+    Cert(CertArgs),
     /// Print a completion script for a shell
     Completions {
         /// Which shell
@@ -80,6 +82,17 @@ pub struct CheckArgs {
     /// Check it as `serve --dev` would use it
     #[arg(long)]
     pub dev: bool,
+}
+
+/// Flags of `cert`.
+#[derive(Clone, Debug, Args)]
+pub struct CertArgs {
+    /// Folder that cert.pem and key.pem are written to
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    pub out: PathBuf,
+    /// A name or address that it is good for, beside localhost, 127.0.0.1 and ::1; may be repeated
+    #[arg(long = "name", value_name = "NAME")]
+    pub names: Vec<String>,
 }
 
 /// Arguments of `publish`.

@@ -7,7 +7,10 @@
 //! Publications under way ([`Letter::Deliver`]) and orders of the control thread ([`Letter::Order`]) have room checked first.
 
 use conn::{Disconnect, Settings};
-use hub::{Channel, HistoryPage, HistoryQuery, LocalId, Publication, Recover, Subscribed, Unnumbered};
+use hub::{
+    Announcement, Channel, Entrance, HistoryPage, HistoryQuery, LocalId, Presence, PresenceQuery, Publication, Recover,
+    Subscribed, SubscriberId, Unnumbered,
+};
 use io::ConnId;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,11 +30,15 @@ pub enum Letter {
         expires: Duration,
         /// Where the subscription wants to go on, if it does.
         recover: Option<Box<Recover>>,
+        /// Who it is, where the channel's namespace wants to know.
+        entrance: Option<Box<Entrance>>,
     },
     /// Answer to [`Letter::Subscribe`].
     Subscribed {
         /// As in the request.
         by: Subscriber,
+        /// The home knows the subscriber by name now: its withdrawal has to be [`Letter::Leave`].
+        entered: bool,
         /// The position with what was missed, or why not.
         answer: Result<Subscribed, Refused>,
     },
@@ -62,8 +69,21 @@ pub enum Letter {
         /// How many.
         count: u32,
     },
+    /// The same of one subscription that the home knows by name.
+    Leave {
+        /// The channel.
+        channel: Channel,
+        /// Who goes.
+        subscriber: SubscriberId,
+    },
     /// From a home to an interested worker.
     Deliver(Arc<Publication>),
+    /// The same of who has come or gone.
+    Announce(Arc<Announcement>),
+    /// Request to a home: say who is present in a channel, or how many.
+    Presence(Box<ReadPresence>),
+    /// Answer to [`Letter::Presence`].
+    PresenceRead(Box<PresenceRead>),
     /// Request of the control thread: part of the channels of a home.
     List(Box<List>),
     /// Answer to [`Letter::List`].
@@ -141,6 +161,28 @@ pub struct HistoryRead {
     pub answer: Result<HistoryPage, Refused>,
 }
 
+/// A request to say who is present.
+#[derive(Debug)]
+pub struct ReadPresence {
+    /// Repeated in the answer.
+    pub ticket: Ticket,
+    /// The channel.
+    pub channel: Channel,
+    /// Who, or how many.
+    pub query: PresenceQuery,
+    /// Not worth doing after it.
+    pub expires: Duration,
+}
+
+/// Who is present.
+#[derive(Debug)]
+pub struct PresenceRead {
+    /// As in the request.
+    pub ticket: Ticket,
+    /// They or their number, or why not.
+    pub answer: Result<Presence, Refused>,
+}
+
 /// A request to drop what a channel holds.
 #[derive(Debug)]
 pub struct RemoveHistory {
@@ -165,6 +207,10 @@ pub enum Refused {
     Unrecoverable,
     /// The channel keeps no history.
     NoHistory,
+    /// The channel does not know who is subscribed to it.
+    NoPresence,
+    /// More are present than one answer names.
+    TooManyPresent,
 }
 
 /// A request for a page of a home's channels.

@@ -20,5 +20,6 @@ pub mod mailbox;
 mod notify;
 pub mod serve;
 pub mod stats;
+pub mod tls;
 pub mod topology;
 pub mod worker;

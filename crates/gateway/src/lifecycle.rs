@@ -14,11 +14,13 @@ use crate::letter::Order;
 use crate::logging;
 use crate::notify::Manager;
 use crate::serve::{Reload, api_settings};
+use crate::tls::{self, Identities};
 use crate::topology;
+use conn::Settings;
 use control::{ApiSettings, ServeLimits};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
@@ -37,6 +39,8 @@ pub enum Outcome {
 pub(crate) struct Lifecycle {
     /// The config in force.
     pub(crate) config: Config,
+    /// The one that the listeners were made from.
+    pub(crate) started: Config,
     /// Where a new one comes from.
     pub(crate) reload: Reload,
     /// The log's levels.
@@ -47,7 +51,32 @@ pub(crate) struct Lifecycle {
     pub(crate) ended: UnboundedReceiver<Result<usize, String>>,
     /// Listened for since before the start was announced: who reads the announcement may signal.
     pub(crate) signals: Signals,
+    /// What is shown on TLS listeners.
+    pub(crate) certificates: Certificates,
 }
+
+/// What is shown on TLS listeners.
+#[derive(Debug)]
+pub(crate) struct Certificates {
+    /// As they were read last. `None` where nothing listens with TLS.
+    pub(crate) identities: Option<Identities>,
+    /// Where the API's listeners read theirs.
+    pub(crate) api: watch::Sender<Option<Arc<conn::tls::ServerConfig>>>,
+}
+
+impl Certificates {
+    /// Says how long they are good for.
+    pub(crate) fn report(&self, gateway: &Gateway) {
+        let expiries = self.identities.iter().flat_map(|all| &all.expiries);
+        for warning in expiries.clone().filter_map(|expiry| expiry.warning(SystemTime::now())) {
+            tracing::warn!("{warning}: put the new one into its place and send SIGHUP");
+        }
+        gateway.set_certificates(expiries.cloned().collect());
+    }
+}
+
+/// How often certificates are looked at that will end.
+const LOOK_AT_CERTIFICATES: Duration = Duration::from_secs(12 * 3600);
 
 /// The signals that mean something here.
 #[derive(Debug)]
@@ -97,10 +126,16 @@ impl Lifecycle {
         let manager = Manager::from_env();
         let gateway = self.gateway.clone();
         let mut attending = pin!(manager.attend(&gateway));
+        let mut looks = tokio::time::interval(LOOK_AT_CERTIFICATES);
+        looks.reset(); // The start has looked already.
         loop {
             let asked = tokio::select! {
                 asked = self.signals.next(self.reload.is_dev()) => asked,
                 ended = self.ended.recv() => return failed(ended),
+                _ = looks.tick() => {
+                    self.certificates.report(&gateway);
+                    continue;
+                }
                 never = &mut attending => match never {},
             };
             match asked {
@@ -143,15 +178,30 @@ impl Lifecycle {
             }
         };
         let settings = match topology::settings(&config, self.reload.is_dev()) {
-            Ok(settings) => Arc::new(settings),
+            Ok(settings) => settings,
             Err(what) => {
                 tracing::error!("reload: {what}; the old configuration stays in force");
                 return Err(what);
             }
         };
+        let identities = match tls::read(&config.tls) {
+            Ok(identities) => identities,
+            Err(fault) => {
+                tracing::error!("reload: {fault}; the old configuration stays in force");
+                return Err(fault.to_string());
+            }
+        };
         for section in self.needs_restart(&config) {
             tracing::warn!("reload: {section} has changed, which takes effect with the next start only");
         }
+        // The listeners are those of the start, whatever is configured now: none may change between TLS and not.
+        if let (Some(old), Some(new)) = (&mut self.certificates.identities, identities) {
+            *old = new;
+        }
+        let listeners = topology::listeners(&self.started, self.certificates.identities.as_ref());
+        let settings = Arc::new(Settings { listeners, ..settings });
+        self.certificates.api.send_replace(self.certificates.identities.as_ref().map(|all| all.api.clone()));
+        self.certificates.report(&self.gateway);
         self.levels.set(&config.log.level);
         api.send_replace(Arc::new(api_settings(&config)));
         self.gateway.set_namespaces(settings.namespaces.clone());
@@ -166,8 +216,10 @@ impl Lifecycle {
         let changed = [
             ("server", old.server != new.server),
             ("workers", old.workers != new.workers),
-            ("public.listen", old.public.listen != new.public.listen),
-            ("api.listen", old.api.listen != new.api.listen),
+            ("public.listen", self.started.public.listen != new.public.listen),
+            ("tls.listen", self.started.tls.listen != new.tls.listen),
+            ("api.listen", self.started.api.listen != new.api.listen),
+            ("tls.api_listen", self.started.tls.api_listen != new.tls.api_listen),
             ("hub", old.hub != new.hub),
             ("demo", old.demo != new.demo),
         ];

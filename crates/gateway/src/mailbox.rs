@@ -6,10 +6,10 @@
 //! [`Post::flush`], once per tick, so a destination is woken at most once per tick and source.
 
 use crate::letter::Letter;
-use hub::{Channel, Publication};
+use hub::{Announcement, Channel, Publication, SubscriberId};
 use io::Wake;
 use rtrb::{Consumer, Producer, RingBuffer};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -27,10 +27,14 @@ pub trait Post {
     fn answer(&mut self, to: Party, letter: Letter);
     /// One subscription of this thread at the home `to` is gone. Never lost.
     fn withdraw(&mut self, to: Party, channel: Channel);
-    /// Whether a publication of that many bytes can be delivered to `to` now.
+    /// The same of one that its home knows by name.
+    fn leave(&mut self, to: Party, channel: Channel, subscriber: SubscriberId);
+    /// Whether a publication or an announcement of that many bytes can be delivered to `to` now.
     fn has_room(&mut self, to: Party, bytes: usize) -> bool;
     /// Delivers a publication; `has_room` has just said yes.
     fn deliver(&mut self, to: Party, publication: Arc<Publication>);
+    /// The same of who has come or gone.
+    fn announce(&mut self, to: Party, announcement: Arc<Announcement>);
     /// The next letter and where it came from.
     fn next(&mut self) -> Option<(Party, Letter)>;
     /// Makes this tick's letters visible and wakes whoever sleeps.
@@ -86,6 +90,8 @@ struct Outgoing {
     unanswered: usize,
     /// Withdrawals that found no room, by channel. Bounded by the channels this thread is subscribed to.
     waiting: HashMap<Channel, u32>,
+    /// The same of those that say who goes. Bounded by this thread's subscriptions.
+    leaving: VecDeque<(Channel, SubscriberId)>,
     /// Letters were pushed since the last flush.
     touched: bool,
     mail: Arc<[AtomicU64]>,
@@ -129,6 +135,7 @@ pub fn connect(sizes: Sizes, wakes: &[Wake]) -> Vec<Mailbox> {
                 bytes: bytes.clone(),
                 unanswered: 0,
                 waiting: HashMap::new(),
+                leaving: VecDeque::new(),
                 touched: false,
                 mail: bitmaps[to].clone(),
                 wake: wakes[to].clone(),
@@ -170,6 +177,14 @@ impl Mailbox {
             self.counts.waiting -= 1;
             self.push(to, Letter::Unsubscribe { channel, count });
         }
+        while !self.out[to].leaving.is_empty() {
+            if !self.fits(to) {
+                return false;
+            }
+            let Some((channel, subscriber)) = self.out[to].leaving.pop_front() else { break };
+            self.counts.waiting -= 1;
+            self.push(to, Letter::Leave { channel, subscriber });
+        }
         true
     }
 
@@ -207,6 +222,7 @@ impl Mailbox {
             Letter::Subscribed { .. }
                 | Letter::Published { .. }
                 | Letter::HistoryRead(_)
+                | Letter::PresenceRead(_)
                 | Letter::HistoryRemoved { .. }
                 | Letter::Listed(_)
                 | Letter::Disconnected { .. }
@@ -243,6 +259,15 @@ impl Post for Mailbox {
         self.counts.waiting += (self.out[to].waiting.len() - before) as u64;
     }
 
+    fn leave(&mut self, to: Party, channel: Channel, subscriber: SubscriberId) {
+        if self.send_waiting(to) && self.fits(to) {
+            self.push(to, Letter::Leave { channel, subscriber });
+            return;
+        }
+        self.out[to].leaving.push_back((channel, subscriber));
+        self.counts.waiting += 1;
+    }
+
     fn has_room(&mut self, to: Party, bytes: usize) -> bool {
         let under_way = self.out[to].bytes.load(Ordering::Relaxed);
         // A publication larger than the whole budget passes alone.
@@ -254,6 +279,11 @@ impl Post for Mailbox {
     fn deliver(&mut self, to: Party, publication: Arc<Publication>) {
         self.out[to].bytes.fetch_add(publication.cost(), Ordering::Relaxed);
         self.push(to, Letter::Deliver(publication));
+    }
+
+    fn announce(&mut self, to: Party, announcement: Arc<Announcement>) {
+        self.out[to].bytes.fetch_add(announcement.cost(), Ordering::Relaxed);
+        self.push(to, Letter::Announce(announcement));
     }
 
     fn next(&mut self) -> Option<(Party, Letter)> {
@@ -269,8 +299,13 @@ impl Post for Mailbox {
                 continue;
             };
             self.turn.1 -= 1;
-            if let Letter::Deliver(publication) = &letter {
-                self.inbox[from].bytes.fetch_sub(publication.cost(), Ordering::Relaxed);
+            let bytes = match &letter {
+                Letter::Deliver(publication) => publication.cost(),
+                Letter::Announce(announcement) => announcement.cost(),
+                _ => 0,
+            };
+            if bytes > 0 {
+                self.inbox[from].bytes.fetch_sub(bytes, Ordering::Relaxed);
             }
             if Self::is_answer(&letter) {
                 self.out[from].unanswered -= 1;

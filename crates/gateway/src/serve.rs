@@ -3,10 +3,11 @@
 use crate::backend::{Bridge, Gateway, Identity, Reach};
 use crate::cli::{Cli, Command, Dev, EXIT_RUNTIME, EXIT_USAGE, ServeArgs};
 use crate::config::{Config, LogFormat};
-use crate::lifecycle::{Lifecycle, Outcome, Signals};
+use crate::lifecycle::{Certificates, Lifecycle, Outcome, Signals};
 use crate::logging::Logs;
 use crate::topology::{self, Layout, Machine, Secrets, Start, StartError, Why, Workers};
-use crate::{commands, config};
+use crate::{commands, config, tls};
+use conn::Settings;
 use control::metrics::DriverInUse;
 use control::{ApiKey, ApiSettings, ServeLimits};
 use hub::ChannelHash;
@@ -15,6 +16,7 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
+use tokio::sync::watch;
 
 /// Runs whatever the command line asks for.
 pub fn main(cli: &Cli) -> ExitCode {
@@ -25,6 +27,7 @@ pub fn main(cli: &Cli) -> ExitCode {
         Some(Command::Serve(args)) => serve(args, &env, cli.dev(&env)),
         Some(Command::Check(args)) => written(commands::check::run(args, &env, &mut out, &mut err)),
         Some(Command::Publish(args)) => written(commands::publish::run(args, &env, &mut out, &mut err)),
+        Some(Command::Cert(args)) => written(commands::cert::run(args, &mut out, &mut err)),
         Some(Command::Completions { shell }) => written(commands::completions::run(*shell, &mut out)),
     };
     ExitCode::from(code)
@@ -89,6 +92,8 @@ fn start_and_run(config: &Config, reload: Reload, logs: &Logs) -> Result<Outcome
     let dev = reload.dev;
     let settings = topology::settings(config, dev.is_on())
         .map_err(|what| StartError::Kernel { what: "the config", error: std::io::Error::other(what) })?;
+    let identities = tls::read(&config.tls).map_err(StartError::Tls)?;
+    let settings = Settings { listeners: topology::listeners(config, identities.as_ref()), ..settings };
     let kernel = |what| move |error| StartError::Kernel { what, error };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -96,7 +101,8 @@ fn start_and_run(config: &Config, reload: Reload, logs: &Logs) -> Result<Outcome
         .map_err(kernel("starting the control thread"))?;
     runtime.block_on(async {
         // The API first: an address in use is found before any thread runs.
-        let api = bind_api(config).await?;
+        let (api_tls, shown_to_api) = watch::channel(identities.as_ref().map(|all| all.api.clone()));
+        let api = bind_api(config, &shown_to_api).await?;
         let settings = Arc::new(settings);
         let start = Start { config, layout: &layout, settings: settings.clone(), secrets, clock };
         let Workers { mailbox, wake, stats, drivers, listening, ended } = start.workers()?;
@@ -116,13 +122,25 @@ fn start_and_run(config: &Config, reload: Reload, logs: &Logs) -> Result<Outcome
         let signals = Signals::listen().map_err(kernel("listening for signals"))?;
         let announcement = Announcement {
             dev,
-            public: listening.iter().map(url).collect(),
+            public: listening.iter().enumerate().map(|(i, at)| url(at, i >= config.public.listen.len())).collect(),
             api: api.iter().map(api_url).collect(),
             layout,
         };
         let (gateway, bridge) = Gateway::new(mailbox, wake, stats, identity, &reach, logs.dropped());
         let api = Api { listeners: api, settings: api_settings(config), limits: api_limits(config) };
-        let lifecycle = Lifecycle { config: config.clone(), reload, levels: logs.reload(), gateway, ended, signals };
+        let levels = logs.reload();
+        let certificates = Certificates { identities, api: api_tls };
+        certificates.report(&gateway);
+        let lifecycle = Lifecycle {
+            config: config.clone(),
+            started: config.clone(),
+            reload,
+            levels,
+            gateway,
+            ended,
+            signals,
+            certificates,
+        };
         Ok(run(api, bridge, lifecycle, announcement).await)
     })
 }
@@ -138,10 +156,10 @@ async fn run(api: Api, bridge: Bridge, lifecycle: Lifecycle, announcement: Annou
     let gateway = lifecycle.gateway.clone();
     let config = lifecycle.config.clone();
     let bridge = tokio::spawn(bridge.run());
-    let (settings, current_settings) = tokio::sync::watch::channel(Arc::new(api.settings));
+    let (settings, current_settings) = watch::channel(Arc::new(api.settings));
     let router = control::router(current_settings, gateway.clone());
     let demo_options =
-        control::demo::Options { api_url: api.listeners.iter().map(api_url).find(|url| url.starts_with("http")) };
+        control::demo::Options { api_url: api.listeners.iter().map(api_url).find(|url| url.starts_with("http:")) };
     let (stop_api, api_stopped) = tokio::sync::oneshot::channel::<()>();
     let serving = tokio::spawn(control::serve(api.listeners, router, api.limits, async move {
         let _ = api_stopped.await;
@@ -174,7 +192,7 @@ async fn run(api: Api, bridge: Bridge, lifecycle: Lifecycle, announcement: Annou
     outcome
 }
 
-async fn bind_api(config: &Config) -> Result<Vec<control::Listener>, StartError> {
+async fn bind_api(config: &Config, tls: &control::Tls) -> Result<Vec<control::Listener>, StartError> {
     let mut listeners = Vec::new();
     for address in &config.api.listen {
         let change = "--api-listen or api.listen";
@@ -184,6 +202,12 @@ async fn bind_api(config: &Config) -> Result<Vec<control::Listener>, StartError>
             io::Address::Ip(_) => tokio::net::TcpListener::from_std(fd.into()).map_err(refused)?.into(),
             io::Address::Unix(_) => tokio::net::UnixListener::from_std(fd.into()).map_err(refused)?.into(),
         });
+    }
+    for address in &config.tls.api_listen {
+        let refused = |error| StartError::Listen { address: address.to_string(), change: "tls.api_listen", error };
+        let fd = io::listener::bind(address, false).map_err(refused)?.into_fd();
+        let listener = tokio::net::TcpListener::from_std(fd.into()).map_err(refused)?;
+        listeners.push(control::Listener::Tls(listener, tls.clone()));
     }
     Ok(listeners)
 }
@@ -285,8 +309,9 @@ fn banner(
     text
 }
 
-fn url(address: &io::Address) -> String {
+fn url(address: &io::Address, tls: bool) -> String {
     match address {
+        io::Address::Ip(ip) if tls => format!("https://{ip}"),
         io::Address::Ip(ip) => format!("http://{ip}"),
         io::Address::Unix(path) => format!("unix:{}", path.display()),
     }
@@ -296,6 +321,9 @@ fn api_url(listener: &control::Listener) -> String {
     match listener {
         control::Listener::Tcp(tcp) => {
             tcp.local_addr().map_or_else(|error| format!("({error})"), |address| format!("http://{address}"))
+        }
+        control::Listener::Tls(tcp, _) => {
+            tcp.local_addr().map_or_else(|error| format!("({error})"), |address| format!("https://{address}"))
         }
         control::Listener::Unix(unix) => unix
             .local_addr()

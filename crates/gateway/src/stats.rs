@@ -60,6 +60,16 @@ numbers! {
     PublishesRepeated,
     /// Publishes left out because of their version.
     PublishesOutdated,
+    /// Subscriptions that homes know by name.
+    Guests,
+    /// Joins and leaves that homes announced.
+    Announced,
+    /// Joins and leaves that homes left out.
+    Unannounced,
+    /// Joins and leaves queued for a subscriber each.
+    JoinLeavePushes,
+    /// Joins and leaves not queued for slow subscribers.
+    JoinLeaveSkipped,
     /// Publications numbered here.
     Publications,
     /// Panics caught inside connections.
@@ -76,6 +86,12 @@ numbers! {
     Handshakes,
     /// Handshakes refused for their Origin.
     OriginsRefused,
+    /// TLS handshakes completed.
+    TlsHandshakes,
+    /// Of these, shortened by a ticket.
+    TlsResumed,
+    /// TLS connections ended because of what the client sent.
+    TlsFailed,
     /// Letters sent.
     LettersSent,
     /// Letters refused.
@@ -149,6 +165,10 @@ pub struct Totals {
     pub stock: hub::Stock,
     /// What the home has counted.
     pub home: hub::HomeCounts,
+    /// Subscriptions that the home knows by name.
+    pub guests: u64,
+    /// What the home has done about them.
+    pub presence: hub::PresenceCounts,
     /// Publications numbered.
     pub publications: u64,
     /// Panics caught.
@@ -228,6 +248,11 @@ impl WorkerStats {
         set(Number::Gaps, counters.gaps);
         set(Number::PublishesRepeated, totals.home.repeated);
         set(Number::PublishesOutdated, totals.home.outdated);
+        set(Number::Guests, totals.guests);
+        set(Number::Announced, totals.presence.announced);
+        set(Number::Unannounced, totals.presence.unannounced);
+        set(Number::JoinLeavePushes, counters.join_leave_pushes);
+        set(Number::JoinLeaveSkipped, counters.join_leave_skipped);
         set(Number::Publications, totals.publications);
         set(Number::Panics, totals.panics);
         set(Number::MessagesIn, counters.messages_in);
@@ -236,6 +261,9 @@ impl WorkerStats {
         set(Number::Encodings, counters.encodings);
         set(Number::Handshakes, counters.handshakes);
         set(Number::OriginsRefused, counters.origins_refused);
+        set(Number::TlsHandshakes, counters.tls_handshakes);
+        set(Number::TlsResumed, counters.tls_resumed);
+        set(Number::TlsFailed, counters.tls_failed);
         set(Number::LettersSent, totals.letters.sent);
         set(Number::LettersRefused, totals.letters.refused);
         set(Number::Sessions, counters.sessions);

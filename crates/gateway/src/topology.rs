@@ -7,10 +7,11 @@ pub use layout::{Layout, Machine};
 pub use start::{InUse, Start, Why, Workers};
 
 use crate::config::{self, Config};
+use crate::tls::Identities;
 use conn::Settings;
 use conn::auth::host::HostPolicy;
 use conn::auth::origin::OriginPolicy;
-use conn::settings::{Endpoints, Limits, StaticPage, Times};
+use conn::settings::{Endpoints, Limits, Listener, StaticPage, Times};
 use hub::{Namespace, Namespaces};
 use std::fmt;
 use std::time::Duration;
@@ -57,6 +58,8 @@ pub enum StartError {
         /// What it said.
         error: std::io::Error,
     },
+    /// The files of `[tls]` changed since they were checked, and cannot be used any more.
+    Tls(crate::tls::Fault),
 }
 
 impl fmt::Display for StartError {
@@ -90,6 +93,7 @@ impl fmt::Display for StartError {
             Self::Uring(why) => write!(f, "workers.io = \"uring\": {why}; choose \"auto\" or \"epoll\""),
             Self::Core { core, error } => write!(f, "cannot pin a worker to core {core}: {error}; see workers.cpus"),
             Self::Kernel { what, error } => write!(f, "{what}: {error}"),
+            Self::Tls(fault) => fault.fmt(f),
         }
     }
 }
@@ -121,6 +125,12 @@ pub fn settings(config: &Config, dev: bool) -> Result<Settings, String> {
         allow_history_for_client: o.allow_history_for_client,
         allow_history_for_subscriber: o.allow_history_for_subscriber,
         allow_history_for_anonymous: o.allow_history_for_anonymous,
+        presence: o.presence,
+        join_leave: o.join_leave,
+        force_push_join_leave: o.force_push_join_leave,
+        allow_presence_for_client: o.allow_presence_for_client,
+        allow_presence_for_subscriber: o.allow_presence_for_subscriber,
+        allow_presence_for_anonymous: o.allow_presence_for_anonymous,
         slow_client: match o.slow_client {
             config::SlowClient::Disconnect => hub::SlowClient::Disconnect,
             config::SlowClient::DropOldest => hub::SlowClient::DropOldest,
@@ -135,7 +145,7 @@ pub fn settings(config: &Config, dev: bool) -> Result<Settings, String> {
     let namespaces = Namespaces::new(options("", &config.channels), named).map_err(|error| error.to_string())?;
     let namespaces = if config.client.insecure { namespaces.accepting_unknown() } else { namespaces };
     let pages = if config.demo.enabled { crate::demo::pages() } else { Vec::new() };
-    let only_this_machine = dev || config.public.listen.iter().all(|address| address.is_loopback());
+    let only_this_machine = dev || config.client_addresses().all(|address| address.is_loopback());
     let names: Vec<_> = config.public.hosts.iter().map(|name| (**name).clone()).collect();
     Ok(Settings {
         version: format!("tidegate {}", env!("CARGO_PKG_VERSION")),
@@ -150,7 +160,9 @@ pub fn settings(config: &Config, dev: bool) -> Result<Settings, String> {
         insecure: config.client.insecure,
         namespaces,
         limits: limits(config),
+        listeners: Vec::new(),
         times: Times {
+            tls_handshake_timeout: config.tls.handshake_timeout.get(),
             head_timeout: config.http.head_timeout.get(),
             keep_alive_timeout: config.http.keep_alive_timeout.get(),
             stale_close_delay: config.client.stale_close_delay.get(),
@@ -173,6 +185,13 @@ fn compression(section: &config::Compression) -> conn::settings::Compression {
         previous_bytes_max: section.previous_bytes_max.get(),
         client_history_bytes_max: section.client_history_bytes_max.get(),
     }
+}
+
+/// How the connections of each client listener begin: those of a config in the clear, then those with TLS.
+pub fn listeners(config: &Config, identities: Option<&Identities>) -> Vec<Listener> {
+    let clear = config.public.listen.iter().map(|_| Listener::default());
+    let tls = config.tls.listen.iter().map(|_| Listener { tls: identities.map(|all| all.public.clone()) });
+    clear.chain(tls).collect()
 }
 
 fn limits(config: &Config) -> Limits {

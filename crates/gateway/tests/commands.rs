@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use gateway::cli::{CheckArgs, Cli, Command, PublishArgs};
-use gateway::commands::{check, completions, publish};
+use gateway::commands::{cert, check, completions, publish};
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -21,6 +21,7 @@ fn run(args: &[&str], env: &[(OsString, OsString)]) -> Ran {
     let exit = match command {
         Command::Check(args) => check::run(&args, env, &mut out, &mut err),
         Command::Publish(args) => publish::run(&args, env, &mut out, &mut err),
+        Command::Cert(args) => cert::run(&args, &mut out, &mut err),
         Command::Completions { shell } => completions::run(shell, &mut out),
         Command::Serve(_) => panic!("this one serves"),
     };
@@ -55,6 +56,27 @@ fn check_prints_every_error_to_stderr_and_ends_with_2() {
          2 errors in the config\n"
     );
     assert_eq!(ran.err, expected);
+}
+
+#[test]
+fn cert_makes_what_the_config_takes_and_overwrites_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().to_str().unwrap();
+    let ran = run(&["cert", "--out", out, "--name", "push.test"], &[]);
+    assert_eq!((ran.exit, ran.err.as_str()), (0, ""), "{}", ran.out);
+    let (begin, end) = (ran.out.find("[tls]").unwrap(), ran.out.find("2. Ask").unwrap());
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&ran.out.as_bytes()[begin..end]).unwrap();
+    let checked = run(&["check", "--dev", "--config", file.path().to_str().unwrap()], &[]);
+    assert_eq!((checked.exit, checked.err.as_str()), (0, ""), "what it prints is a good config");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&dir.path().join("key.pem").metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600, "the key is its owner's");
+
+    let before = std::fs::read(dir.path().join("key.pem")).unwrap();
+    let again = run(&["cert", "--out", out], &[]);
+    assert_eq!((again.exit, again.out.as_str()), (1, ""));
+    assert!(again.err.contains("key.pem") && again.err.contains("delete it first"), "{}", again.err);
+    assert_eq!(std::fs::read(dir.path().join("key.pem")).unwrap(), before);
 }
 
 #[test]

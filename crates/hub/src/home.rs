@@ -1,5 +1,6 @@
 //! The channels that this worker numbers.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::num::NonZeroU64;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use siphasher::sip::SipHasher13;
 use crate::history::{HistoryPage, HistoryQuery, Retention, entry_cost};
 use crate::id::{Channel, ChannelHash, Epoch, Offset, Position, WorkerId};
 use crate::interest::Left;
+use crate::presence::{Announcement, Guests, PresenceCounts};
 use crate::publication::{Publication, PublishOptions, Unnumbered};
 use crate::recovery::{Missed, Recover, Recovery, Verdict, judge};
 use crate::repeats::Repeats;
@@ -41,8 +43,12 @@ const EMPTIED_PER_PUBLISH: usize = 1024;
 ///   and not kept.
 /// * A further idempotency key, beyond [`HomeLimits::idempotency_keys_max`]: the oldest is forgotten.
 pub struct Home {
-    limits: HomeLimits,
-    shelf: Shelf,
+    pub(crate) limits: HomeLimits,
+    pub(crate) shelf: Shelf,
+    pub(crate) guests: Guests,
+    /// Announcements that wait for room in a mailbox.
+    pub(crate) waiting: VecDeque<Arc<Announcement>>,
+    pub(crate) presence_counts: PresenceCounts,
     epochs: Epochs,
     repeats: Repeats,
     /// Unix time at the clock's origin.
@@ -63,17 +69,20 @@ pub struct HomeLimits {
     pub idempotency_keys_max: usize,
     /// How long each of them is.
     pub idempotency_ttl: Duration,
+    /// Subscribers of a channel above which nobody is told who comes and goes.
+    pub join_leave_subscribers_max: usize,
 }
 
 impl Default for HomeLimits {
     /// Two million channels, which with one subscriber each are about 380 MB, those of the subscribing side included; 256 MiB
-    /// of publications; 65,536 keys of 80 B for five minutes.
+    /// of publications; 65,536 keys of 80 B for five minutes; 1,000 subscribers who are told of each other.
     fn default() -> HomeLimits {
         HomeLimits {
             channels_max: 2_000_000,
             history_bytes_max: 256 * 1024 * 1024,
             idempotency_keys_max: 65_536,
             idempotency_ttl: Duration::from_secs(300),
+            join_leave_subscribers_max: 1000,
         }
     }
 }
@@ -203,6 +212,9 @@ impl Home {
         Home {
             limits,
             shelf: Shelf::new(hash),
+            guests: Guests::new(hash),
+            waiting: VecDeque::new(),
+            presence_counts: PresenceCounts::default(),
             epochs: Epochs { seed: epoch_seed, drawn: 0 },
             repeats: Repeats::new(epoch_seed, limits.idempotency_keys_max, limits.idempotency_ttl),
             unix_origin: Duration::ZERO,

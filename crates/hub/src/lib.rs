@@ -60,8 +60,8 @@
 //! # Modules
 //!
 //! `id` names things, `publication` is what travels, [`namespace`] carries the options of channels, `home` and
-//! `interest` are the numbering half, with `shelf`, `history`, `recovery` and `repeats` for what it keeps; `local` and
-//! `members` are the subscribing half, `index` and `slots` the dense tables below both.
+//! `interest` are the numbering half, with `shelf`, `history`, `recovery` and `repeats` for what it keeps and `presence` for
+//! whom it knows; `local` and `members` are the subscribing half, `index` and `slots` the dense tables below both.
 #![forbid(unsafe_code)]
 
 mod history;
@@ -72,6 +72,7 @@ mod interest;
 mod local;
 mod members;
 pub mod namespace;
+mod presence;
 mod publication;
 mod recovery;
 mod repeats;
@@ -85,8 +86,12 @@ pub use home::{
 };
 pub use id::{Channel, ChannelHash, Epoch, LocalId, MemberId, Offset, Position, SubscriberId, WorkerId};
 pub use local::{Local, Step};
-pub use members::Member;
+pub use members::{Member, Part};
 pub use namespace::{Namespace, NamespaceError, NamespaceId, Namespaces, SlowClient};
+pub use presence::{
+    ANNOUNCEMENTS_WAITING_MAX, Announcement, Change, Entrance, Guest, Herald, PRESENCE_CLIENTS_MAX, Presence,
+    PresenceCounts, PresenceQuery, PresenceStats, TooManyPresent,
+};
 pub use publication::{ClientInfo, Draft, Publication, PublishOptions, Tags, Unnumbered};
 pub use recovery::{Missed, Recover, Recovery, RecoveryMode, Since, SinceEpoch};
 pub use shelf::Stock;

@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::id::{Channel, ChannelHash, LocalId, MemberId, Position, SubscriberId};
 use crate::index::Index;
-use crate::members::{Member, Members};
+use crate::members::{Member, Members, Part};
 use crate::publication::Publication;
 use crate::slots::{Slot, Slots};
 
@@ -108,7 +108,7 @@ impl Local {
         entry.pending = entry.pending.checked_sub(1).expect("each begin is abandoned or admitted once");
         let position = u32::try_from(entry.members.len()).expect("places end below 2^32");
         let member = MemberId::from_slot(self.places.insert(Place { local: id, position }));
-        entry.members.push(Member { subscriber, member, encoding, held, positioned: false });
+        entry.members.push(Member { subscriber, member, encoding, held, positioned: false, part: Part::None });
         member
     }
 
@@ -128,6 +128,19 @@ impl Local {
             Some(followed) => followed.members += 1,
             None => entry.followed = Some(Box::new(Followed { position, members: 1 })),
         }
+    }
+
+    /// What the member has to do with those who come and go; nothing without a call of this.
+    pub fn take_part(&mut self, member: MemberId, part: Part) {
+        let &Place { local, position } = self.places.at(member.slot());
+        self.channels.at_mut(local.slot()).members.at_mut(position).part = part;
+    }
+
+    /// One member.
+    #[must_use]
+    pub fn member(&self, member: MemberId) -> Member {
+        let &Place { local, position } = self.places.at(member.slot());
+        *self.channels.at(local.slot()).members.at(position)
     }
 
     /// A publication has come from the home.

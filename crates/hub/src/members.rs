@@ -18,6 +18,20 @@ pub struct Member {
     pub held: bool,
     /// It is told when publications are missing between two that it gets.
     pub positioned: bool,
+    /// Whether its home knows it by name.
+    pub part: Part,
+}
+
+/// What a subscription has to do with those who come and go.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Part {
+    /// Nothing.
+    #[default]
+    None,
+    /// Its home knows it by name, so that its withdrawal has to say who goes.
+    Guest,
+    /// The same, and it is told of the others.
+    Listener,
 }
 
 const _: () = assert!(size_of::<Member>() == 16, "16 B and 8 B of back pointer for each subscription");

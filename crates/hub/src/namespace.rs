@@ -77,6 +77,19 @@ pub struct Namespace {
     pub allow_history_for_subscriber: bool,
     /// Clients without a user may read the history where other clients may.
     pub allow_history_for_anonymous: bool,
+    /// Who is subscribed is known, and may be asked for.
+    pub presence: bool,
+    /// Subscribers may be told who comes and goes.
+    pub join_leave: bool,
+    /// Every subscriber is told who comes and goes, not only those who ask for it.
+    pub force_push_join_leave: bool,
+    /// Clients may ask who is present, and to be told who comes and goes. Anonymous ones need
+    /// `allow_presence_for_anonymous` as well.
+    pub allow_presence_for_client: bool,
+    /// The same for channels that they are subscribed to.
+    pub allow_presence_for_subscriber: bool,
+    /// Clients without a user may ask where other clients may.
+    pub allow_presence_for_anonymous: bool,
     /// What happens when a client reads too slowly.
     pub slow_client: SlowClient,
     /// With [`SlowClient::Conflate`]: the newest publication of each value of this tag is kept, not that of the channel.
@@ -136,6 +149,24 @@ impl Namespace {
         Ok(())
     }
 
+    /// Whether a client may ask who is present; `subscribed` says whether it is subscribed to the channel.
+    pub fn may_read_presence(&self, anonymous: bool, subscribed: bool) -> Result<(), Lacks> {
+        let allowed = self.allow_presence_for_client || (subscribed && self.allow_presence_for_subscriber);
+        if !allowed {
+            return Err(Lacks("allow_presence_for_client"));
+        }
+        if anonymous && !self.allow_presence_for_anonymous {
+            return Err(Lacks("allow_presence_for_anonymous"));
+        }
+        Ok(())
+    }
+
+    /// Whether the homes of its channels know their subscribers by name.
+    #[must_use]
+    pub fn has_guests(&self) -> bool {
+        self.presence || self.join_leave
+    }
+
     /// An option that is set and can have no effect, with the one that it needs.
     fn idle_option(&self) -> Option<(&'static str, &'static str)> {
         if self.allow_subscribe_for_anonymous && !self.allow_subscribe_for_client {
@@ -151,7 +182,18 @@ impl Namespace {
             let (types, publish) = ("allowed_delta_types", "delta_publish");
             return Some(if self.delta_publish { (publish, types) } else { (types, publish) });
         }
-        self.idle_history_option()
+        self.idle_presence_option().or_else(|| self.idle_history_option())
+    }
+
+    fn idle_presence_option(&self) -> Option<(&'static str, &'static str)> {
+        let asks = self.allow_presence_for_client || self.allow_presence_for_subscriber;
+        let rules = [
+            (self.force_push_join_leave, self.join_leave, "force_push_join_leave", "join_leave"),
+            (self.allow_presence_for_client, self.has_guests(), "allow_presence_for_client", "presence"),
+            (self.allow_presence_for_subscriber, self.has_guests(), "allow_presence_for_subscriber", "presence"),
+            (self.allow_presence_for_anonymous, asks, "allow_presence_for_anonymous", "allow_presence_for_client"),
+        ];
+        rules.into_iter().find_map(|(on, has, option, needs)| (on && !has).then_some((option, needs)))
     }
 
     fn idle_history_option(&self) -> Option<(&'static str, &'static str)> {

@@ -74,9 +74,10 @@ impl Pair {
                 self.admitted += 1;
                 let subscriber = SubscriberId(self.admitted);
                 let member = self.local.admit(id, subscriber, encoding, held);
-                let before = self
-                    .members
-                    .insert(member, (channel, Member { subscriber, member, encoding, held, positioned: false }));
+                let before = self.members.insert(
+                    member,
+                    (channel, Member { subscriber, member, encoding, held, positioned: false, part: hub::Part::None }),
+                );
                 assert_eq!(before, None, "the id of a living subscription was given out again");
             }
             Operation::GoLive { which } => {

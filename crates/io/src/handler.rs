@@ -120,6 +120,10 @@ pub enum How {
     /// wait for the FIN are each bounded by [`Options::linger`](crate::Options::linger); a peer that does not take its bytes in that time is
     /// reset.
     Flush,
+    /// Send all that [`Handler::gather`] gives, then close: for a peer that has said that it sends no more, such as one
+    /// whose close frame came. Nobody waits for its FIN. What it sends all the same can cost it the last of our bytes,
+    /// so a connection from which something waits to be received is closed as by [`How::Flush`].
+    Finish,
     /// Close at once. The kernel sends FIN, or RST if input waits unread.
     Now,
     /// Close at once with RST; the kernel drops what it holds.

@@ -60,6 +60,8 @@ pub(crate) mod flag {
     pub(crate) const WRITE_ARMED: u16 = 1 << 13;
     /// Close with RST.
     pub(crate) const RESET: u16 = 1 << 14;
+    /// Close without waiting for the peer's FIN.
+    pub(crate) const FINISH: u16 = 1 << 15;
 
     pub(crate) const OF_THE_SLOT: u16 = QUEUED_READ | QUEUED_REPLY | QUEUED_BROADCAST;
 }

@@ -165,7 +165,7 @@ impl Io {
     }
 
     /// Closes the connection; [`Handler::closed`](crate::Handler::closed) follows. From here on it receives nothing and
-    /// its deadline is gone. A second close counts only if it is harsher than [`How::Flush`].
+    /// its deadline is gone. A second close counts only if it is [`How::Now`] or [`How::Reset`].
     pub fn close(&mut self, id: ConnId, how: How) {
         let Some(slot) = self.slots.find(id) else { return };
         if slot.state == State::Open && slot.has(flag::FIN) {
@@ -174,16 +174,22 @@ impl Io {
         let peer_first = slot.has(flag::PEER_FIRST);
         match (slot.state, how) {
             (State::Ending | State::Zombie | State::Free, _) => {}
-            (State::Open, How::Flush) => {
+            (State::Open, How::Flush | How::Finish) => {
+                let paused = slot.has(flag::PAUSED);
                 slot.state = State::Flushing;
                 slot.set(flag::DIRTY);
                 slot.clear(flag::PAUSED);
+                if how == How::Finish {
+                    slot.set(flag::FINISH);
+                }
                 self.deadlines.set(id.index(), self.now + self.linger);
                 self.queue_send(id.index(), Class::Reply);
-                self.queue_read(id.index()); // discards what waits, also when it was paused
+                if paused {
+                    self.queue_read(id.index()); // discards what came meanwhile, which is announced no more
+                }
             }
-            (State::Flushing | State::Lingering | State::Refusing, How::Flush) => {}
-            (_, How::Now | How::Reset) | (State::Connecting, How::Flush) => {
+            (State::Flushing | State::Lingering | State::Refusing, How::Flush | How::Finish) => {}
+            (_, How::Now | How::Reset) | (State::Connecting, How::Flush | How::Finish) => {
                 if how == How::Reset {
                     slot.set(flag::RESET);
                 }

@@ -14,10 +14,12 @@
 //! | [`layers`] | which crate may depend on which |
 //! | [`compare`] | measures the gateway beside other servers |
 //! | [`floor`] | measures the gateway over the bare loops of `benches/` |
+//! | [`campaign`] | cuts clients off and lets them come back, at length |
 //! | [`fuzz`] | lets the targets of `crates/fuzz` run |
 //! | [`measure`] | servers pinned to a core, the load generator, `/proc`, medians |
 #![forbid(unsafe_code)]
 
+pub mod campaign;
 pub mod compare;
 pub mod floor;
 pub mod fuzz;

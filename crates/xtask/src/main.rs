@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use xtask::Project;
+use xtask::campaign;
 use xtask::compare;
 use xtask::floor;
 use xtask::fuzz;
@@ -66,6 +67,21 @@ enum Chore {
         rounds: Option<u16>,
         /// Folder for comparison.md, comparison.svg and data/comparison.json
         #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+    /// Cuts clients off and lets them come back, at length, on both drivers, and writes docs/campaign.md. A quarter of an hour
+    Campaign {
+        /// Small sizes and short times, to see that everything works; written below target/ unless --out is given
+        #[arg(long)]
+        quick: bool,
+        /// Of all that is random
+        #[arg(long, value_name = "N", default_value_t = 1)]
+        seed: u64,
+        /// Only on this driver; written below target/ unless --out is given
+        #[arg(long, value_parser = ["epoll", "uring"])]
+        driver: Option<String>,
+        /// Where the page goes, and the lines of all runs beside it as .json
+        #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
     /// Feeds the parsers of wire and conn with what libFuzzer makes up, each target for a while
@@ -134,6 +150,12 @@ fn perform(chore: Chore) -> Result<bool, String> {
         }
         Chore::Floor { rounds, seconds, only, out } => {
             floor::run(&project, &floor::Plan { rounds: usize::from(rounds), seconds, only, out })
+        }
+        Chore::Campaign { quick, seed, driver, out } => {
+            let is_whole = !quick && driver.is_none();
+            let folder = if is_whole { project.root.join("docs") } else { project.target.clone() };
+            let out = out.unwrap_or_else(|| folder.join("campaign.md"));
+            campaign::run(&project, &campaign::Plan { quick, seed, driver, out })
         }
         Chore::Fuzz { seconds, only, planted } => fuzz::run(&project, &fuzz::Plan { seconds, only, planted }),
         Chore::Sdk { language } => {

@@ -29,19 +29,8 @@ pub(crate) fn json_publication(out: &mut Vec<u8>, publication: &hub::Publication
 /// The same but for `data`, which comes first.
 pub(crate) fn json_about_publication(out: &mut Vec<u8>, publication: &hub::Publication) {
     if let Some(info) = &publication.info {
-        out.extend_from_slice(b",\"info\":{\"client\":");
-        json_string(out, &info.client);
-        if !info.user.is_empty() {
-            out.extend_from_slice(b",\"user\":");
-            json_string(out, &info.user);
-        }
-        for (key, raw) in [("conn_info", &info.conn_info), ("chan_info", &info.chan_info)] {
-            if let Some(raw) = raw {
-                put(out, format_args!(",\"{key}\":"));
-                out.extend_from_slice(raw);
-            }
-        }
-        out.push(b'}');
+        out.extend_from_slice(b",\"info\":");
+        json_info(out, info);
     }
     if let Some(tags) = &publication.tags {
         out.extend_from_slice(b",\"tags\":{");
@@ -58,6 +47,35 @@ pub(crate) fn json_about_publication(out: &mut Vec<u8>, publication: &hub::Publi
     if let (Some(offset), Some(time)) = (publication.offset(), publication.time) {
         put(out, format_args!(",\"offset\":{},\"time\":{time}", offset.0));
     }
+}
+
+/// Appends a JSON `ClientInfo` object.
+pub(crate) fn json_info(out: &mut Vec<u8>, info: &hub::ClientInfo) {
+    out.extend_from_slice(b"{\"client\":");
+    json_string(out, &info.client);
+    if !info.user.is_empty() {
+        out.extend_from_slice(b",\"user\":");
+        json_string(out, &info.user);
+    }
+    for (key, raw) in [("conn_info", &info.conn_info), ("chan_info", &info.chan_info)] {
+        if let Some(raw) = raw {
+            put(out, format_args!(",\"{key}\":"));
+            out.extend_from_slice(raw);
+        }
+    }
+    out.push(b'}');
+}
+
+/// Appends the JSON object of a join or leave push.
+pub(crate) fn json_announcement(out: &mut Vec<u8>, announcement: &hub::Announcement) {
+    out.extend_from_slice(b"{\"channel\":");
+    json_string(out, &announcement.channel);
+    out.extend_from_slice(match announcement.change {
+        hub::Change::Join => b",\"join\":{\"info\":",
+        hub::Change::Leave => b",\"leave\":{\"info\":",
+    });
+    json_info(out, &announcement.info);
+    out.extend_from_slice(b"}}");
 }
 
 /// Appends JSON `Publication` objects with commas between them.

@@ -4,7 +4,7 @@
 //! first message, and from then on only listens. We send bare pushes, one a text frame: first `connect`, then
 //! publications, `{}` as ping, and `disconnect` before the close frame.
 
-use super::{SubscribeResult, json_publication, json_string, json_subscribe_result, put};
+use super::{SubscribeResult, json_announcement, json_publication, json_string, json_subscribe_result, put};
 use crate::command::{Connect, Position, Wanted};
 use crate::disconnect::Disconnect;
 use crate::ids::ClientId;
@@ -103,6 +103,11 @@ pub(crate) fn publication(out: &mut Vec<u8>, publication: &hub::Publication) {
     out.extend_from_slice(b",\"pub\":{");
     json_publication(out, publication);
     out.extend_from_slice(b"}}");
+}
+
+/// `{"channel":"a","join":{"info":{…}}}`
+pub(crate) fn announcement(out: &mut Vec<u8>, announcement: &hub::Announcement) {
+    json_announcement(out, announcement);
 }
 
 /// `{"disconnect":{"code":3001,"reason":"shutdown"}}`

@@ -10,7 +10,10 @@ use crate::disconnect::{ClientError, Disconnect, Unsubscribed};
 use crate::encoded::Encoding;
 use crate::shared::{Cx, Shared};
 use crate::subscriptions::Subscription;
-use hub::{LocalId, Missed, Position, Recover, Recovery, RecoveryMode, Subscribed, SubscriberId};
+use hub::{
+    ClientInfo, Entrance, LocalId, Missed, Namespace, Part, Position, Recover, Recovery, RecoveryMode, Subscribed,
+    SubscriberId,
+};
 use std::sync::Arc;
 
 /// What a subscription gets beside the publications, once the home has accepted it.
@@ -22,6 +25,7 @@ pub(super) struct Wish {
     recovers: Option<Told>,
     reject_unrecovered: bool,
     delta: bool,
+    part: Part,
 }
 
 /// Which offset a recovered client is told: it counts on from there.
@@ -42,6 +46,7 @@ pub(super) struct Settled {
     /// What goes with the result.
     pub(super) missed: Option<Arc<Missed>>,
     reject_unrecovered: bool,
+    part: Part,
 }
 
 impl Wish {
@@ -50,8 +55,9 @@ impl Wish {
         let settings = &cx.shared.settings;
         let Some((_, namespace)) = settings.namespaces.of(&request.channel) else { return <_>::default() };
         let delta = namespace.allow_fossil_deltas && !request.delta.is_empty();
+        let part = part_of(settings.insecure, namespace, request.join_leave);
         if namespace.history.is_none() {
-            return (Wish { delta, ..Wish::default() }, None);
+            return (Wish { delta, part, ..Wish::default() }, None);
         }
         let reads = settings.insecure || namespace.may_read_history(ANONYMOUS, true).is_ok();
         let recoverable = namespace.force_recovery || request.recoverable && (namespace.allow_recovery || reads);
@@ -75,7 +81,13 @@ impl Wish {
             RecoveryMode::Cache => Told::Newest,
         });
         let reject_unrecovered = request.reject_unrecovered;
-        (Wish { recoverable, positioned, recovers, reject_unrecovered, delta }, recover)
+        (Wish { recoverable, positioned, recovers, reject_unrecovered, delta, part }, recover)
+    }
+
+    /// What the home is told of the subscriber, where it wants to know.
+    pub(super) fn entrance(&self, info: impl FnOnce() -> ClientInfo) -> Option<Box<Entrance>> {
+        let only_recovered = self.reject_unrecovered && self.recovers.is_some();
+        (self.part != Part::None).then(|| Box::new(Entrance { info: Arc::new(info()), only_recovered }))
     }
 
     /// What the home's answer comes to.
@@ -97,7 +109,19 @@ impl Wish {
             recovered,
             delta: self.delta,
         };
-        Settled { result, top, missed, reject_unrecovered: self.reject_unrecovered }
+        Settled { result, top, missed, reject_unrecovered: self.reject_unrecovered, part: self.part }
+    }
+}
+
+/// What a subscription has to do with those who come and go.
+fn part_of(insecure: bool, namespace: &Namespace, asks: bool) -> Part {
+    let may_ask = || insecure || namespace.may_read_presence(ANONYMOUS, true).is_ok();
+    if namespace.join_leave && (namespace.force_push_join_leave || asks && may_ask()) {
+        Part::Listener
+    } else if namespace.has_guests() {
+        Part::Guest
+    } else {
+        Part::None
     }
 }
 
@@ -124,6 +148,9 @@ impl Session {
         }
         if settled.result.positioned {
             cx.shared.local.follow(member, settled.top);
+        }
+        if settled.part != Part::None {
+            cx.shared.local.take_part(member, settled.part);
         }
         self.subscriptions.insert(Subscription { channel: local, member });
     }

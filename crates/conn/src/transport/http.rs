@@ -55,8 +55,9 @@ enum Answer {
 }
 
 impl Http {
-    pub(crate) fn new(now: Duration, times: &Times) -> Self {
-        Self { buffer: Vec::new(), by: Moment::after(now, times.head_timeout), idle: true, held: false }
+    /// The first request has to begin within `timeout`.
+    pub(crate) fn new(now: Duration, timeout: Duration) -> Self {
+        Self { buffer: Vec::new(), by: Moment::after(now, timeout), idle: true, held: false }
     }
 
     pub(crate) fn deadline(&self) -> Moment {

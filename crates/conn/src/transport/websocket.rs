@@ -7,11 +7,10 @@ use crate::ids::ClientId;
 use crate::liveness::Liveness;
 use crate::moment::Moment;
 use crate::outbox::{Outbox, Outboxes};
-use crate::session::{Progress, Session};
+use crate::session::{Held, Progress, Session};
 use crate::shared::{Cx, End, Shared};
 use crate::{command::Connect, dialect::plain};
-use hub::{HistoryPage, LocalId, Publication, Subscribed, SubscriberId};
-use std::sync::Arc;
+use hub::{HistoryPage, LocalId, Presence, Subscribed, SubscriberId};
 use wire::ws::deflate::Inflater;
 use wire::ws::extension::Params;
 use wire::ws::{CloseCode, Event, FrameError, Limits, MessageKind, OpCode, Reader, Role};
@@ -96,6 +95,11 @@ impl Open {
 
     pub(crate) fn is_connected(&self) -> bool {
         matches!(&self.speaker, Speaker::Session(session) if session.is_connected())
+    }
+
+    /// Whether there is a session whose client waits for the answer to its connect or to a subscribe.
+    pub(crate) fn is_joining(&self) -> bool {
+        matches!(&self.speaker, Speaker::Session(session) if session.is_joining())
     }
 
     pub(crate) fn encoding(&self) -> Option<Encoding> {
@@ -213,15 +217,10 @@ impl Open {
         if self.is_overdue() { Fate::Disconnect(Disconnect::NO_PONG) } else { Fate::Stays }
     }
 
-    pub(crate) fn hold(
-        &mut self,
-        publication: &Arc<Publication>,
-        count: usize,
-        bytes: usize,
-    ) -> Result<(), Disconnect> {
+    pub(crate) fn hold(&mut self, held: Held, count: usize, bytes: usize) -> Result<(), Disconnect> {
         match &mut self.speaker {
             Speaker::Echo => Ok(()),
-            Speaker::Session(session) => session.hold(publication, count, bytes),
+            Speaker::Session(session) => session.hold(held, count, bytes),
         }
     }
 
@@ -273,6 +272,18 @@ impl Open {
         match &mut self.speaker {
             Speaker::Echo => Fate::Stays,
             Speaker::Session(session) => session.history_read(cx, command, answer).into(),
+        }
+    }
+
+    pub(crate) fn presence_read(
+        &mut self,
+        cx: &mut Cx<'_>,
+        command: u32,
+        answer: Result<Presence, ClientError>,
+    ) -> Fate {
+        match &mut self.speaker {
+            Speaker::Echo => Fate::Stays,
+            Speaker::Session(session) => session.presence_read(cx, command, answer).into(),
         }
     }
 
@@ -363,12 +374,18 @@ pub(crate) struct Closing {
 
 impl Closing {
     /// Reads on for the peer's close frame; its messages are dropped.
-    pub(crate) fn received(
-        &mut self,
-        bytes: &mut [u8],
-        limits: &Limits,
-        mut inflater: Option<&mut Inflater>,
-    ) -> Option<End> {
+    pub(crate) fn received(&mut self, bytes: &mut [u8], shared: &mut Shared, may_be_compressed: bool) -> Option<End> {
+        let limits = shared.settings.limits.messages();
+        if !may_be_compressed {
+            return self.read(bytes, &limits, None);
+        }
+        let mut inflater = shared.compression.lend_inflater();
+        let end = self.read(bytes, &limits, Some(&mut inflater));
+        shared.compression.take_back(inflater);
+        end
+    }
+
+    fn read(&mut self, bytes: &mut [u8], limits: &Limits, mut inflater: Option<&mut Inflater>) -> Option<End> {
         let mut input = bytes;
         loop {
             // Not inflated a message would be an error, and its connection be closed before its close frame was read.
@@ -378,7 +395,8 @@ impl Closing {
             };
             match next {
                 Ok(None) => return None,
-                Ok(Some(Event::Close { .. })) | Err(_) => return Some(End::Flush),
+                Ok(Some(Event::Close { .. })) => return Some(End::Finish),
+                Err(_) => return Some(End::Flush),
                 Ok(Some(_)) => {}
             }
         }

@@ -7,6 +7,7 @@ mod corpus;
 #[path = "../../../fuzz/src/connection.rs"]
 mod fuzzed;
 mod output;
+mod presence;
 #[path = "../schema/mod.rs"]
 mod schema;
 mod script;

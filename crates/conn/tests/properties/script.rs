@@ -1,14 +1,26 @@
 //! What a client says, drawn at random: the bytes of its whole life, handshake first.
 
 use crate::schema;
+use conn::settings::Compression;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::fmt;
+use wire::ws::deflate::Level;
 use wire::ws::{self, OpCode};
 
 /// The channels of a world. Few, so that commands meet.
 pub(crate) const CHANNELS: [&str; 3] = ["a", "b", "ns:c"];
+
+/// Compresses whatever a client takes so.
+pub(crate) const COMPRESSION: Compression = Compression {
+    level: Level::new(6).unwrap(),
+    reply_bytes_min: 1,
+    publication_bytes_min: 1,
+    after_previous: true,
+    previous_bytes_max: 1 << 16,
+    client_history_bytes_max: 1 << 16,
+};
 
 const MASK: [u8; 4] = [9, 0x80, 0xff, 1];
 
@@ -53,7 +65,7 @@ fn put_message(out: &mut Vec<u8>, opcode: OpCode, payload: &[u8], cut: Option<us
 fn request() -> impl Strategy<Value = Value> {
     let channel = prop::sample::select(&CHANNELS[..]);
     prop_oneof![
-        4 => channel.clone().prop_map(|c| json!({"subscribe": {"channel": c}})),
+        4 => channel.clone().prop_map(|c| json!({"subscribe": {"channel": c, "join_leave": c == "a"}})),
         4 => channel.clone().prop_map(|c| json!({"unsubscribe": {"channel": c}})),
         3 => position().prop_map(|mut p| {
             p["channel"] = json!("ns:c");
@@ -63,7 +75,9 @@ fn request() -> impl Strategy<Value = Value> {
             let since = if some { since } else { Value::Null };
             json!({"history": {"channel": c, "limit": limit, "since": since, "reverse": reverse}})
         }),
-        2 => (channel, 0..200usize).prop_map(|(c, n)| json!({"publish": {"channel": c, "data": "p".repeat(n)}})),
+        2 => (channel.clone(), 0..200usize).prop_map(|(c, n)| json!({"publish": {"channel": c, "data": "p".repeat(n)}})),
+        1 => channel.clone().prop_map(|c| json!({"presence": {"channel": c}})),
+        1 => channel.clone().prop_map(|c| json!({"presence_stats": {"channel": c}})),
         1 => Just(json!({"rpc": {}})),
         1 => Just(json!({"subscribe": {"channel": "an unknown namespace: refused"}})),
         1 => Just(json!({"publish": {"channel": "x".repeat(300), "data": 1}})),

@@ -1,18 +1,17 @@
 //! A worker with one connection: what a driver, a hub and time do to it, and what must be so after each of these.
 
-use crate::script::CHANNELS;
+use crate::script::{CHANNELS, COMPRESSION};
 use conn::auth::host::HostPolicy;
 use conn::auth::origin::OriginPolicy;
 use conn::outbox::Standing;
-use conn::settings::{Compression, Endpoints, Limits, Settings, Times};
+use conn::settings::{Endpoints, Limits, Settings, Times};
 use conn::{ClientError, Connection, Delivered, Directions, Disconnect, Effect, Encoding, End, IdSource, Shared};
 use hub::{Channel, ChannelHash, Draft, Epoch, Home, HomeLimits, Local, LocalId, Namespace, Namespaces, Publication};
-use hub::{HistoryQuery, MemberId, Offset, Position, Recover, Retention, Route, SubscriberId, WorkerId};
+use hub::{HistoryQuery, MemberId, Offset, Position, PresenceQuery, Recover, Retention, Route, SubscriberId, WorkerId};
 use proptest::prelude::*;
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
-use wire::ws::deflate::Level;
 
 /// Of the channels in a namespace.
 const HISTORY: Retention = Retention { size: 7, ttl: Duration::from_secs(30), meta_ttl: Duration::from_secs(3600) };
@@ -82,6 +81,10 @@ fn settings() -> Settings {
         allow_publish_for_anonymous: true,
         allow_fossil_deltas: true,
         delta_publish: true,
+        presence: true,
+        join_leave: true,
+        allow_presence_for_client: true,
+        allow_presence_for_anonymous: true,
         ..Namespace::default()
     };
     let kept = Namespace {
@@ -118,6 +121,7 @@ fn settings() -> Settings {
         },
         times: Times {
             head_timeout: Duration::from_secs(10),
+            tls_handshake_timeout: Duration::from_secs(10),
             keep_alive_timeout: Duration::from_secs(60),
             stale_close_delay: Duration::from_secs(10),
             ping_interval: Duration::from_secs(25),
@@ -126,14 +130,8 @@ fn settings() -> Settings {
             close_timeout: Duration::from_secs(5),
         },
         // Scripts do not offer it; the fuzzers do.
-        compression: Some(Compression {
-            level: Level::default(),
-            reply_bytes_min: 1,
-            publication_bytes_min: 1,
-            after_previous: true,
-            previous_bytes_max: 1 << 16,
-            client_history_bytes_max: 1 << 16,
-        }),
+        compression: Some(COMPRESSION),
+        listeners: Vec::new(),
         pages: Vec::new(),
     }
 }
@@ -197,6 +195,7 @@ pub(crate) struct World {
     busy: bool,
     subscribing: Vec<(u32, LocalId, Option<Box<Recover>>)>,
     histories: Vec<(u32, Channel, HistoryQuery)>,
+    presences: Vec<(u32, PresenceQuery)>,
     publishing: Vec<u32>,
     refused: Vec<(u32, LocalId, Option<Box<Recover>>)>,
     refused_publishes: Vec<u32>,
@@ -220,7 +219,7 @@ impl World {
         let hash = ChannelHash::new([1; 16]);
         let shared = Shared::new(Arc::new(settings()), Local::new(hash), IdSource::new([2; 16], 0));
         let now = Duration::from_millis(1234);
-        let connection = Connection::accepted(now, &shared);
+        let connection = Connection::accepted(now, 0, &shared);
         Self {
             now,
             shared,
@@ -236,6 +235,7 @@ impl World {
             busy: false,
             subscribing: Vec::new(),
             histories: Vec::new(),
+            presences: Vec::new(),
             publishing: Vec::new(),
             refused: Vec::new(),
             refused_publishes: Vec::new(),
@@ -301,7 +301,7 @@ impl World {
         }
     }
 
-    fn call(&mut self, call: impl FnOnce(&mut Connection, Duration, &mut Shared) -> Directions) {
+    pub(crate) fn call(&mut self, call: impl FnOnce(&mut Connection, Duration, &mut Shared) -> Directions) {
         let Some(connection) = &mut self.connection else { return };
         let directions = call(connection, self.now, &mut self.shared);
         self.carry_out(directions);
@@ -309,6 +309,8 @@ impl World {
         loop {
             if let Some((sequence, local, recover)) = self.refused.pop() {
                 self.subscribed(sequence, local, recover, false);
+            } else if let Some((command, query)) = self.presences.pop() {
+                self.tell_presence(command, query);
             } else if let Some(command) = self.refused_publishes.pop() {
                 self.published(command, false);
             } else if self.connection.as_ref().is_some_and(Connection::has_resumable_input) {
@@ -327,7 +329,7 @@ impl World {
         self.looks |= directions.look;
         // A second close counts only if it is harsher.
         self.end = match (self.end, directions.end) {
-            (None | Some(End::Flush), Some(end)) => Some(end),
+            (None | Some(End::Flush | End::Finish), Some(end)) => Some(end),
             (before, _) => before,
         };
         self.apply_effects();
@@ -339,7 +341,7 @@ impl World {
     fn apply_effects(&mut self) {
         for effect in std::mem::take(&mut self.shared.effects) {
             match effect {
-                Effect::Subscribe { sequence, channel, recover } => {
+                Effect::Subscribe { sequence, channel, recover, .. } => {
                     let Some(connection) = &mut self.connection else { continue };
                     let (local, _) = self.shared.local.begin(&channel);
                     connection.subscription_begun(sequence, local);
@@ -359,6 +361,7 @@ impl World {
                     queue.push(command);
                 }
                 Effect::History { command, channel, query } => self.histories.push((command, channel, query)),
+                Effect::Presence { command, query, .. } => self.presences.push((command, query)),
                 Effect::Note(note) => assert!(!note.to_string().is_empty()),
             }
         }
@@ -478,20 +481,21 @@ impl World {
     }
 
     fn gather(&mut self, room: usize) {
-        if !(self.dirty || self.end == Some(End::Flush)) || self.in_flight.is_some() {
+        let ends = matches!(self.end, Some(End::Flush | End::Finish));
+        if !(self.dirty || ends) || self.in_flight.is_some() {
             return;
         }
         let Some(connection) = &mut self.connection else { return };
         self.dirty = false;
         let mut batch = Vec::new();
-        connection.gather(&mut self.shared.outboxes, |bytes| {
+        connection.gather(&mut self.shared, |bytes| {
             let taken = bytes.len().min(room - batch.len());
             batch.extend_from_slice(&bytes[..taken]);
             taken
         });
         if !batch.is_empty() {
             self.in_flight = Some(batch);
-        } else if self.end == Some(End::Flush) {
+        } else if ends {
             self.socket_closed();
         }
     }

@@ -67,12 +67,19 @@ messages! {
         #[prost(message, optional, tag = "6")] subscribe: Option<SubscribeResult>,
         #[prost(message, optional, tag = "7")] unsubscribe: Option<Empty>,
         #[prost(message, optional, tag = "8")] publish: Option<Empty>,
+        #[prost(message, optional, tag = "9")] presence: Option<PresenceResult>,
+        #[prost(message, optional, tag = "10")] presence_stats: Option<PresenceStatsResult>,
         #[prost(message, optional, tag = "11")] history: Option<HistoryResult>,
     }
     Push {
         #[prost(string, tag = "2")] channel: String,
         #[prost(message, optional, tag = "4")] #[serde(rename = "pub")] publication: Option<Publication>,
+        #[prost(message, optional, tag = "5")] join: Option<Coming>,
+        #[prost(message, optional, tag = "6")] leave: Option<Coming>,
         #[prost(message, optional, tag = "7")] unsubscribe: Option<Unsubscribe>,
+    }
+    Coming {
+        #[prost(message, optional, tag = "1")] info: Option<ClientInfo>,
     }
     ClientInfo {
         #[prost(string, tag = "1")] user: String,
@@ -113,6 +120,7 @@ messages! {
         #[prost(bytes = "vec", tag = "8")] #[serde(with = "json_text")] data: Vec<u8>,
         #[prost(bool, tag = "9")] positioned: bool,
         #[prost(bool, tag = "10")] recoverable: bool,
+        #[prost(bool, tag = "11")] join_leave: bool,
         #[prost(string, tag = "12")] delta: String,
         #[prost(message, optional, tag = "13")] tf: Option<Empty>,
         #[prost(int64, tag = "14")] flag: i64,
@@ -142,6 +150,13 @@ messages! {
         #[prost(message, repeated, tag = "1")] publications: Vec<Publication>,
         #[prost(string, tag = "2")] epoch: String,
         #[prost(uint64, tag = "3")] offset: u64,
+    }
+    PresenceResult {
+        #[prost(btree_map = "string, message", tag = "1")] presence: BTreeMap<String, ClientInfo>,
+    }
+    PresenceStatsResult {
+        #[prost(uint32, tag = "1")] num_clients: u32,
+        #[prost(uint32, tag = "2")] num_users: u32,
     }
     PublishRequest {
         #[prost(string, tag = "1")] channel: String,

@@ -110,6 +110,8 @@ impl From<BackendError> for ApiError {
             BackendError::Timeout => ApiError::new(Code::Internal, "api.backend_timeout", error.to_string()),
             BackendError::UnknownChannel => ApiError::new(Code::UnknownChannel, "namespaces", ""),
             BackendError::NoHistory => ApiError::not_available("history_size", error.to_string()),
+            BackendError::NoPresence => ApiError::not_available("presence", error.to_string()),
+            BackendError::TooManyPresent => ApiError::not_available("presence", error.to_string()),
             BackendError::Unrecoverable => ApiError::new(Code::UnrecoverablePosition, "since", ""),
             BackendError::ShuttingDown => ApiError::new(Code::Internal, "drain", error.to_string()),
         }

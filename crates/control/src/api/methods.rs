@@ -6,13 +6,14 @@ use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hub::{Channel, Draft, HistoryPage, Publication};
+use hub::{Channel, ClientInfo, Draft, HistoryPage, Presence, PresenceQuery, Publication};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
 use tokio::task::JoinSet;
 
 use super::error::{ApiError, Code};
+use super::request;
 use super::request::{Channels, Content, Disconnect, History, HistoryRemove, Info, Publish};
 use super::{Api, Envelope};
 use crate::backend::{Backend, BackendError, NodeInfo};
@@ -37,6 +38,14 @@ pub(crate) enum Reply {
         offset: u64,
         epoch: String,
     },
+    Presence {
+        #[serde(serialize_with = "present")]
+        presence: Vec<Arc<ClientInfo>>,
+    },
+    PresenceStats {
+        num_clients: u32,
+        num_users: u32,
+    },
     Broadcast {
         #[serde(serialize_with = "envelopes")]
         responses: Vec<Result<Reply, ApiError>>,
@@ -58,6 +67,11 @@ fn recorded<S: Serializer>(publications: &[Arc<Publication>], serializer: S) -> 
     serializer.collect_seq(publications.iter().map(|publication| Recorded::of(publication)))
 }
 
+/// By client id. Two infos of one id cannot be, each connection has its own.
+fn present<S: Serializer>(clients: &[Arc<ClientInfo>], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(clients.iter().map(|info| (&info.client, Client::of(info))))
+}
+
 /// A publication of a history.
 #[derive(Serialize)]
 struct Recorded<'a> {
@@ -67,7 +81,7 @@ struct Recorded<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     b64data: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    info: Option<Publisher<'a>>,
+    info: Option<Client<'a>>,
     offset: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     tags: Option<&'a hub::Tags>,
@@ -75,9 +89,9 @@ struct Recorded<'a> {
     time: Option<u64>,
 }
 
-/// Which client published it.
+/// A client, as others see it.
 #[derive(Serialize)]
-struct Publisher<'a> {
+struct Client<'a> {
     user: &'a str,
     client: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -86,19 +100,28 @@ struct Publisher<'a> {
     chan_info: Option<&'a RawValue>,
 }
 
+fn json(bytes: &[u8]) -> Option<&RawValue> {
+    serde_json::from_slice(bytes).ok()
+}
+
+impl<'a> Client<'a> {
+    fn of(info: &'a ClientInfo) -> Client<'a> {
+        Client {
+            user: &info.user,
+            client: &info.client,
+            conn_info: info.conn_info.as_deref().and_then(json),
+            chan_info: info.chan_info.as_deref().and_then(json),
+        }
+    }
+}
+
 impl<'a> Recorded<'a> {
     fn of(publication: &'a Publication) -> Recorded<'a> {
-        let json = |bytes: &'a [u8]| serde_json::from_slice::<&RawValue>(bytes).ok();
         let data = json(&publication.data);
         Recorded {
             data,
             b64data: data.is_none().then(|| STANDARD.encode(&publication.data)),
-            info: publication.info.as_deref().map(|info| Publisher {
-                user: &info.user,
-                client: &info.client,
-                conn_info: info.conn_info.as_deref().and_then(json),
-                chan_info: info.chan_info.as_deref().and_then(json),
-            }),
+            info: publication.info.as_deref().map(Client::of),
             offset: publication.position.offset.0,
             tags: publication.tags.as_deref(),
             time: publication.time.map(std::num::NonZeroU64::get),
@@ -135,6 +158,8 @@ pub(crate) async fn run<B: Backend>(
         Method::Broadcast => broadcast(api, serde_json::from_slice(params)?).await,
         Method::History => history(api, serde_json::from_slice(params)?).await,
         Method::HistoryRemove => history_remove(api, serde_json::from_slice(params)?).await,
+        Method::Presence => presence(api, serde_json::from_slice(params)?, PresenceQuery::Clients).await,
+        Method::PresenceStats => presence(api, serde_json::from_slice(params)?, PresenceQuery::Stats).await,
         Method::Channels => channels(api, serde_json::from_slice(params)?).await,
         Method::Disconnect => disconnect(api, serde_json::from_slice(params)?).await,
         Method::Info => {
@@ -283,6 +308,22 @@ async fn history_remove<B: Backend>(api: &Api<B>, request: HistoryRemove) -> Res
     let channel = check_history(api, &request.channel.unwrap_or_default())?;
     within(api, api.backend.remove_history(channel)).await?;
     Ok(Reply::Done {})
+}
+
+async fn presence<B: Backend>(
+    api: &Api<B>,
+    request: request::Presence,
+    query: PresenceQuery,
+) -> Result<Reply, ApiError> {
+    let channel = request.channel.unwrap_or_default();
+    check_channel(api, &channel)?;
+    if !api.backend.namespaces().of(&channel).is_some_and(|(_, namespace)| namespace.presence) {
+        return Err(BackendError::NoPresence.into());
+    }
+    Ok(match within(api, api.backend.presence(Channel::new(&channel), query)).await? {
+        Presence::Clients(presence) => Reply::Presence { presence },
+        Presence::Stats(stats) => Reply::PresenceStats { num_clients: stats.clients, num_users: stats.users },
+    })
 }
 
 fn unknown_channel(channel: &str) -> ApiError {

@@ -158,6 +158,11 @@ impl History {
 }
 
 #[derive(Deserialize)]
+pub(crate) struct Presence {
+    pub(crate) channel: Option<String>,
+}
+
+#[derive(Deserialize)]
 pub(crate) struct HistoryRemove {
     pub(crate) channel: Option<String>,
 }

@@ -165,6 +165,10 @@ impl Backend for Node {
         Err(BackendError::NoHistory)
     }
 
+    async fn presence(&self, _: Channel, _: hub::PresenceQuery) -> Result<hub::Presence, BackendError> {
+        Err(BackendError::NoPresence)
+    }
+
     async fn channels(&self, pattern: Option<Glob>, limit: usize) -> Result<Vec<(Channel, u32)>, BackendError> {
         self.counted.fetch_add(1, Ordering::Relaxed);
         if self.counting_fails {

@@ -36,8 +36,19 @@ pub struct NodeSample {
     pub connections_max: u64,
     /// Log lines dropped because the log's queue was full.
     pub log_lines_dropped: u64,
+    /// What is shown on TLS listeners.
+    pub certificates: Vec<CertificateInUse>,
     /// One entry per worker, in their order.
     pub workers: Vec<WorkerSample>,
+}
+
+/// A certificate that is shown.
+#[derive(Clone, Debug, Default)]
+pub struct CertificateInUse {
+    /// Its file, as configured.
+    pub file: String,
+    /// When it ends, as Unix time.
+    pub not_after: Duration,
 }
 
 /// A driver that workers run on.
@@ -86,6 +97,16 @@ pub struct WorkerSample {
     pub publishes_repeated: u64,
     /// Publishes left out because a newer version was there.
     pub publishes_outdated: u64,
+    /// Subscriptions that are known by name, of channels with presence or join and leave pushes.
+    pub presence_clients: u64,
+    /// Joins and leaves handed to the subscribers' workers.
+    pub join_leave_announced: u64,
+    /// Joins and leaves that nobody was told of: too many subscribers, or too many waiting.
+    pub join_leave_unannounced: u64,
+    /// Joins and leaves put into outboxes.
+    pub join_leave_pushes: u64,
+    /// Joins and leaves left out for clients that read too slowly.
+    pub join_leave_skipped: u64,
     /// Bytes that sockets gave us.
     pub bytes_received: u64,
     /// Bytes that sockets took from us.
@@ -108,6 +129,12 @@ pub struct WorkerSample {
     pub origins_refused: u64,
     /// permessage-deflate.
     pub compression: CompressionSample,
+    /// TLS handshakes completed.
+    pub tls_handshakes: u64,
+    /// Of these, shortened by a ticket.
+    pub tls_resumed: u64,
+    /// TLS connections ended because of what the client sent.
+    pub tls_failed: u64,
     /// Panics caught inside a connection; each cost that connection and is a bug of ours.
     pub panics: u64,
     /// Connections accepted.
@@ -184,6 +211,8 @@ pub(crate) enum Method {
     Broadcast,
     History,
     HistoryRemove,
+    Presence,
+    PresenceStats,
     Channels,
     Info,
     Disconnect,
@@ -196,6 +225,8 @@ impl Method {
             "broadcast" => Method::Broadcast,
             "history" => Method::History,
             "history_remove" => Method::HistoryRemove,
+            "presence" => Method::Presence,
+            "presence_stats" => Method::PresenceStats,
             "channels" => Method::Channels,
             "info" => Method::Info,
             "disconnect" => Method::Disconnect,
@@ -209,6 +240,8 @@ impl Method {
             Method::Broadcast => "broadcast",
             Method::History => "history",
             Method::HistoryRemove => "history_remove",
+            Method::Presence => "presence",
+            Method::PresenceStats => "presence_stats",
             Method::Channels => "channels",
             Method::Info => "info",
             Method::Disconnect => "disconnect",

@@ -11,7 +11,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
-use super::{CLOSE_CODES_MAX, NodeSample, Side, SlowDisconnects, TickLengths, WorkerSample};
+use super::{CLOSE_CODES_MAX, CertificateInUse, NodeSample, Side, SlowDisconnects, TickLengths, WorkerSample};
 use crate::backend::Backend;
 
 /// Samples the workers at every scrape.
@@ -49,6 +49,7 @@ const GAUGES: &[PerWorker] = &[
     ("channels", None, "Channels that the worker numbers", |w| w.channels),
     ("history_channels", None, "Channels with a history", |w| w.history_channels),
     ("history_publications", None, "Publications kept in histories", |w| w.history_publications),
+    ("presence_clients", None, "Subscriptions known by name", |w| w.presence_clients),
     ("history", Some(Unit::Bytes), "What the publications kept cost", |w| w.history_bytes),
     ("compression_history", Some(Unit::Bytes), "Reserved for what clients' compressed messages refer to", |w| {
         w.compression.history_bytes
@@ -74,6 +75,10 @@ const COUNTERS: &[PerWorker] = &[
     ("recovered", None, "Subscriptions that recovered", |w| w.recovered),
     ("unrecovered", None, "Subscriptions that wanted to recover and have a gap", |w| w.unrecovered),
     ("gaps", None, "Positioned subscriptions ended because something was missing", |w| w.gaps),
+    ("join_leave_announced", None, "Joins and leaves handed to the workers", |w| w.join_leave_announced),
+    ("join_leave_unannounced", None, "Joins and leaves that nobody was told of", |w| w.join_leave_unannounced),
+    ("join_leave_pushes", None, "Joins and leaves put into outboxes", |w| w.join_leave_pushes),
+    ("join_leave_skipped", None, "Joins and leaves left out for slow clients", |w| w.join_leave_skipped),
     ("letters_sent", None, "Letters handed to other threads", |w| w.letters_sent),
     ("letters_refused", None, "Letters refused because a mailbox was full", |w| w.letters_refused),
     ("outbox_dropped", None, "Messages dropped unsent", |w| w.outbox_dropped),
@@ -89,6 +94,9 @@ const COUNTERS: &[PerWorker] = &[
         w.compression.publications
     }),
     ("compression_unused", None, "Messages sent as they are to connections that agreed", |w| w.compression.as_they_are),
+    ("tls_handshakes", None, "TLS handshakes completed", |w| w.tls_handshakes),
+    ("tls_resumed", None, "TLS handshakes shortened by a ticket", |w| w.tls_resumed),
+    ("tls_failed", None, "TLS connections ended because of what the client sent", |w| w.tls_failed),
     ("panics", None, "Panics caught inside a connection", |w| w.panics),
 ];
 
@@ -113,7 +121,20 @@ impl Writer<'_, '_> {
         let connections = ConstGauge::new(sample.connections_max);
         self.one("connections_max", None, "Client connections that all workers take", &connections)?;
         let dropped = ConstCounter::new(sample.log_lines_dropped);
-        self.one("log_lines_dropped", None, "Log lines dropped because the log's queue was full", &dropped)
+        self.one("log_lines_dropped", None, "Log lines dropped because the log's queue was full", &dropped)?;
+        self.certificates(&sample.certificates)
+    }
+
+    fn certificates(&mut self, certificates: &[CertificateInUse]) -> fmt::Result {
+        if certificates.is_empty() {
+            return Ok(());
+        }
+        let (name, help) = ("tls_certificate_not_after_timestamp", "Unix time at which a certificate ends");
+        let mut family = self.encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        for CertificateInUse { file, not_after } in certificates {
+            ConstGauge::new(not_after.as_secs()).encode(family.encode_family(&[("file", file.as_str())])?)?;
+        }
+        Ok(())
     }
 
     /// A metric with a single value.

@@ -10,7 +10,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, Response, StatusCode};
 use control::metrics::{
-    Close, CompressionSample, DriverInUse, Messages, NodeSample, Side, SlowDisconnects, TickLengths, WorkerSample,
+    CertificateInUse, Close, CompressionSample, DriverInUse, Messages, NodeSample, Side, SlowDisconnects, TickLengths,
+    WorkerSample,
 };
 use control::{ApiKey, ApiSettings, Backend, BackendError, DisconnectTarget, Glob, NodeInfo};
 use http_body_util::BodyExt;
@@ -18,6 +19,7 @@ use hub::{
     Channel, ClientInfo, Draft, Epoch, HistoryPage, HistoryQuery, Namespace, Namespaces, Offset, Position, Publication,
     Published, Retention, SinceEpoch,
 };
+use hub::{Presence, PresenceQuery, PresenceStats};
 use tower::ServiceExt;
 
 pub(crate) const KEY: &str = "test-key";
@@ -44,6 +46,7 @@ impl Default for Fake {
         let named = ["chat", "later", "kept"].map(|name| Namespace {
             name: name.into(),
             history: (name == "kept").then_some(kept),
+            presence: name == "chat",
             ..Namespace::default()
         });
         Fake {
@@ -119,6 +122,20 @@ impl Backend for Fake {
         Ok(())
     }
 
+    async fn presence(&self, channel: Channel, query: PresenceQuery) -> Result<Presence, BackendError> {
+        let info = |client: &str, user: &str, conn_info: Option<&[u8]>| {
+            let conn_info = conn_info.map(Into::into);
+            Arc::new(ClientInfo { client: client.into(), user: user.into(), conn_info, chan_info: None })
+        };
+        match (&*channel, query) {
+            ("chat:full", PresenceQuery::Clients) => Err(BackendError::TooManyPresent),
+            (_, PresenceQuery::Clients) => {
+                Ok(Presence::Clients(vec![info("c1", "", None), info("c2", "77", Some(b"{\"n\": 1.0}"))]))
+            }
+            (_, PresenceQuery::Stats) => Ok(Presence::Stats(PresenceStats { clients: 3, users: 2 })),
+        }
+    }
+
     async fn channels(&self, pattern: Option<Glob>, limit: usize) -> Result<Vec<(Channel, u32)>, BackendError> {
         if self.flood > 0 {
             return Ok((0..self.flood.min(limit)).map(|n| (Channel::new(&n.to_string()), 1)).collect());
@@ -161,6 +178,10 @@ impl Backend for Fake {
             files_max: 1024,
             connections_max: 900,
             log_lines_dropped: 4,
+            certificates: vec![CertificateInUse {
+                file: "/etc/tidegate/cert.pem".into(),
+                not_after: Duration::from_secs(1_900_000_000),
+            }],
             workers: vec![worker(1), worker(2)],
         }
     }

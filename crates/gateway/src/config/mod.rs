@@ -25,6 +25,7 @@ mod origins;
 mod problem;
 mod rules;
 mod sections;
+mod tls;
 mod values;
 
 pub use address::Address;
@@ -38,6 +39,7 @@ pub use sections::{
     Api, ChannelOptions, Client, Config, DeltaType, Demo, Drain, DriverChoice, Http, Hub, Log, LogFormat, Namespace,
     Outbox, Pin, PrivateTables, Public, RecoveryMode, Server, SlowClient, Workers,
 };
+pub use tls::{CertificateFiles, ClientAuth, Tls};
 pub use values::{Bytes, Count, REDACTED, Secret, Time};
 
 use std::collections::BTreeMap;
@@ -150,6 +152,11 @@ fn put_flags(layers: &mut layers::Layers, flags: &Flags<'_>) {
 }
 
 impl Config {
+    /// Where clients are listened for: in the clear, then with TLS. Listeners are numbered in this order.
+    pub fn client_addresses(&self) -> impl Iterator<Item = &Address> {
+        self.public.listen.iter().chain(&self.tls.listen)
+    }
+
     /// The config as a TOML file, secrets replaced by [`REDACTED`].
     pub fn to_toml(&self) -> String {
         toml::to_string_pretty(self).expect("a config is plain tables, lists and words")

@@ -1,5 +1,7 @@
 //! What must hold between the values of a config, once each of them is readable.
 
+mod tls;
+
 use super::Config;
 use super::address::Address;
 use super::problem::{Problem, Source};
@@ -43,6 +45,7 @@ pub(super) fn check(
     rules.within("drain.time", config.drain.time, &range);
     rules.within("drain.notice", config.drain.notice, &(Time::ZERO..=*range.end()));
     rules.count("log.queue_lines", config.log.queue_lines.into(), 1, 1 << 20);
+    tls::check(&mut rules, config);
     let name = &config.server.name;
     rules.holds(
         &["server.name"],
@@ -109,15 +112,17 @@ impl Rules<'_> {
 }
 
 fn listeners(rules: &mut Rules, config: &Config, dev: bool) {
-    let (public, api) = (&config.public, &config.api);
+    let (public, api, tls) = (&config.public, &config.api, &config.tls);
     rules.holds(
-        &["public.listen"],
-        !public.listen.is_empty(),
+        &["public.listen", "tls.listen"],
+        !public.listen.is_empty() || !tls.listen.is_empty(),
         || "no listener, so no client could connect".into(),
         "write for example listen = [\"127.0.0.1:8000\"]",
     );
     let mut seen: Vec<(&str, &Address)> = Vec::new();
-    for (key, address) in with_key("public.listen", &public.listen).chain(with_key("api.listen", &api.listen)) {
+    let clients = || with_key("public.listen", &public.listen).chain(with_key("tls.listen", &tls.listen));
+    let backends = || with_key("api.listen", &api.listen).chain(with_key("tls.api_listen", &tls.api_listen));
+    for (key, address) in clients().chain(backends()) {
         if let Some((first, _)) = seen.iter().find(|(_, other)| *other == address && !address.is_ephemeral()) {
             rules.holds(
                 &[key, first],
@@ -143,16 +148,16 @@ fn listeners(rules: &mut Rules, config: &Config, dev: bool) {
     if dev {
         return; // Said already, and the hints below would lead astray.
     }
-    let remote = |listen: &[Address]| listen.iter().find(|address| !address.is_loopback()).cloned();
-    if let Some(address) = remote(&public.listen) {
+    let remote_client = clients().find(|(_, address)| !address.is_loopback());
+    if let Some((key, address)) = remote_client {
         rules.holds(
-            &["public.listen", "client.anonymous"],
+            &[key, "client.anonymous"],
             config.client.anonymous,
             || format!("{address} can be reached from other machines, and this version knows no tokens to tell clients apart"),
             "set client.anonymous = true to let everybody in on purpose, or listen on 127.0.0.1",
         );
     }
-    if remote(&public.listen).is_none() {
+    if remote_client.is_none() {
         rules.holds(
             &["public.hosts", "client.anonymous"],
             public.hosts.is_empty() || config.client.anonymous,
@@ -160,9 +165,9 @@ fn listeners(rules: &mut Rules, config: &Config, dev: bool) {
             "set client.anonymous = true to let everybody in on purpose, or leave out the names",
         );
     }
-    if let Some(address) = remote(&api.listen) {
+    if let Some((key, address)) = backends().find(|(_, address)| !address.is_loopback()) {
         rules.holds(
-            &["api.listen", "api.keys", "api.insecure"],
+            &[key, "api.keys", "api.insecure"],
             !api.keys.is_empty() || api.insecure,
             || format!("{address} can be reached from other machines, and there is no key"),
             "set api.keys (or TIDEGATE_API__KEYS_FILE), listen on 127.0.0.1, or set api.insecure = true to need no key on purpose",
@@ -300,6 +305,7 @@ fn memory(rules: &mut Rules, config: &Config) {
     );
     rules.count("hub.idempotency_keys_max", hub.idempotency_keys_max.into(), 1, 1 << 24);
     rules.within("hub.idempotency_ttl", hub.idempotency_ttl, &(Time::secs(1)..=Time::secs(24 * 3600)));
+    rules.count("hub.join_leave_subscribers_max", hub.join_leave_subscribers_max.into(), 1, 1 << 20);
     rules.count("client.recovery_publications_max", client.recovery_publications_max.into(), 1, 10_000);
     rules.count("client.history_publications_max", client.history_publications_max.into(), 1, 10_000);
     rules.within("hub.delta_bytes_max", hub.delta_bytes_max, &(Bytes::kib(64)..=Bytes::mib(65_536)));
@@ -423,6 +429,8 @@ fn history_options(rules: &mut Rules, section: &str, name: &str, options: &Chann
     let has_history = options.retention().is_some();
     let recovers = options.force_recovery || options.allow_recovery;
     let is_cache = options.force_recovery_mode == RecoveryMode::Cache;
+    let knows = options.presence || options.join_leave;
+    let asks = options.allow_presence_for_client || options.allow_presence_for_subscriber;
     let reads = options.allow_history_for_client || options.allow_history_for_subscriber;
     for (key, is_on, needs, has) in [
         ("force_recovery", options.force_recovery, "history_size", has_history),
@@ -432,6 +440,10 @@ fn history_options(rules: &mut Rules, section: &str, name: &str, options: &Chann
         ("allow_history_for_client", options.allow_history_for_client, "history_size", has_history),
         ("allow_history_for_subscriber", options.allow_history_for_subscriber, "history_size", has_history),
         ("allow_history_for_anonymous", options.allow_history_for_anonymous, "allow_history_for_client", reads),
+        ("force_push_join_leave", options.force_push_join_leave, "join_leave", options.join_leave),
+        ("allow_presence_for_client", options.allow_presence_for_client, "presence", knows),
+        ("allow_presence_for_subscriber", options.allow_presence_for_subscriber, "presence", knows),
+        ("allow_presence_for_anonymous", options.allow_presence_for_anonymous, "allow_presence_for_client", asks),
         ("force_recovery_mode", is_cache, "force_recovery", recovers),
         ("auto_cache_recover", options.auto_cache_recover, "force_recovery_mode", is_cache && recovers),
     ] {
@@ -441,6 +453,7 @@ fn history_options(rules: &mut Rules, section: &str, name: &str, options: &Chann
 
 /// What is allowed and most likely not meant.
 fn warnings(rules: &mut Rules, config: &Config) {
+    tls::warnings(rules, config);
     rules.holds(
         &["client.anonymous"],
         config.client.anonymous,
@@ -449,14 +462,14 @@ fn warnings(rules: &mut Rules, config: &Config) {
     );
     let api = &config.api;
     rules.holds(
-        &["api.keys", "api.insecure", "api.listen"],
-        api.listen.is_empty() || api.insecure || !api.keys.is_empty(),
+        &["api.keys", "api.insecure", "api.listen", "tls.api_listen"],
+        (api.listen.is_empty() && config.tls.api_listen.is_empty()) || api.insecure || !api.keys.is_empty(),
         || "there is no key, so every API request is answered 401".into(),
         "set api.keys, TIDEGATE_API__KEYS_FILE, or api.insecure = true on loopback",
     );
     rules.holds(
-        &["api.insecure", "api.listen"],
-        !api.insecure || api.listen.iter().all(|address| address.is_loopback()),
+        &["api.insecure", "api.listen", "tls.api_listen"],
+        !api.insecure || api.listen.iter().chain(&config.tls.api_listen).all(|address| address.is_loopback()),
         || "every machine that reaches the API listener may publish and disconnect".into(),
         "set api.keys and leave out api.insecure",
     );
@@ -467,8 +480,8 @@ fn warnings(rules: &mut Rules, config: &Config) {
         "leave out api.insecure",
     );
     rules.holds(
-        &["client.insecure", "public.listen"],
-        !config.client.insecure || config.public.listen.iter().all(|address| address.is_loopback()),
+        &["client.insecure", "public.listen", "tls.listen"],
+        !config.client.insecure || config.client_addresses().all(|address| address.is_loopback()),
         || "every client may subscribe and publish to every channel".into(),
         "set the allow_* options of [channels] and [[namespaces]] instead",
     );

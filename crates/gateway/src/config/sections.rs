@@ -5,6 +5,7 @@ use super::compression::Compression;
 use super::hosts::HostPattern;
 use super::levels::Levels;
 use super::origins::OriginPattern;
+use super::tls::Tls;
 use super::values::{Bytes, Count, Secret, Time, choice, whole};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -19,6 +20,8 @@ pub struct Config {
     pub workers: Workers,
     /// `[public]`
     pub public: Public,
+    /// `[tls]`
+    pub tls: Tls,
     /// `[api]`
     pub api: Api,
     /// `[client]`
@@ -306,6 +309,9 @@ pub struct Hub {
     pub channels_max: u32,
     /// Bytes of publications that one worker keeps in histories.
     pub history_bytes_max: Bytes,
+    /// Subscribers of a channel above which nobody is told who comes and goes.
+    #[serde(deserialize_with = "whole")]
+    pub join_leave_subscribers_max: u32,
     /// Idempotency keys that one worker remembers.
     #[serde(deserialize_with = "whole")]
     pub idempotency_keys_max: u32,
@@ -332,6 +338,7 @@ impl Default for Hub {
         Self {
             channels_max: 2_000_000,
             history_bytes_max: Bytes::mib(256),
+            join_leave_subscribers_max: 1000,
             idempotency_keys_max: 65_536,
             idempotency_ttl: Time::secs(300),
             mailbox_letters: 4096,
@@ -470,6 +477,18 @@ pub struct ChannelOptions {
     pub allow_history_for_subscriber: bool,
     /// Clients without a user may read the history where other clients may.
     pub allow_history_for_anonymous: bool,
+    /// Who is subscribed is known, and may be asked for.
+    pub presence: bool,
+    /// Subscribers may be told who comes and goes.
+    pub join_leave: bool,
+    /// Every subscriber is told who comes and goes.
+    pub force_push_join_leave: bool,
+    /// Clients may ask who is present.
+    pub allow_presence_for_client: bool,
+    /// Clients may ask who is present in channels that they are subscribed to.
+    pub allow_presence_for_subscriber: bool,
+    /// Clients without a user may ask where other clients may.
+    pub allow_presence_for_anonymous: bool,
     /// What happens when a client reads too slowly.
     pub slow_client: SlowClient,
     /// The tag whose values are conflated each for itself; empty for none.
@@ -502,6 +521,12 @@ impl Default for ChannelOptions {
             allow_history_for_client: false,
             allow_history_for_subscriber: false,
             allow_history_for_anonymous: false,
+            presence: false,
+            join_leave: false,
+            force_push_join_leave: false,
+            allow_presence_for_client: false,
+            allow_presence_for_subscriber: false,
+            allow_presence_for_anonymous: false,
             slow_client: SlowClient::Disconnect,
             conflate_by_tag: String::new(),
             allowed_delta_types: Vec::new(),

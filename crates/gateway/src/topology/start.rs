@@ -96,9 +96,10 @@ impl Start<'_> {
         let kernel = |what| move |error| StartError::Kernel { what, error };
         let mut per_worker: Vec<Vec<Listener>> = (0..count).map(|_| Vec::new()).collect();
         let mut listening = Vec::new();
-        for address in &self.config.public.listen {
+        for (number, address) in self.config.client_addresses().enumerate() {
             let group = io::listener::bind_all(address, count).map_err(|error| {
-                let change = "--listen or public.listen";
+                let is_clear = number < self.config.public.listen.len();
+                let change = if is_clear { "--listen or public.listen" } else { "tls.listen" };
                 StartError::Listen { address: address.to_string(), change, error }
             })?;
             listening.push(group[0].local_address().clone());
@@ -168,6 +169,7 @@ impl Start<'_> {
                 history_bytes_max: self.config.hub.history_bytes_max.get(),
                 idempotency_keys_max: self.config.hub.idempotency_keys_max as usize,
                 idempotency_ttl: self.config.hub.idempotency_ttl.get(),
+                join_leave_subscribers_max: self.config.hub.join_leave_subscribers_max as usize,
             },
             epoch_seed: self.secrets.epochs.wrapping_add(number as u64),
             unix_origin: unix_origin(self.clock),

@@ -8,8 +8,8 @@ use io::{Batch, Class, Closed, ConnId, Flow, Handler, How, Io, Peer};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 impl<P: Post> Handler for Worker<P> {
-    fn opened(&mut self, io: &mut Io, id: ConnId, _peer: Peer) {
-        let connection = Connection::accepted(io.now(), &self.shared);
+    fn opened(&mut self, io: &mut Io, id: ConnId, peer: Peer) {
+        let connection = Connection::accepted(io.now(), peer.listener.into(), &self.shared);
         io.deadline(id, connection.deadline());
         self.table.insert(id, connection);
     }
@@ -21,7 +21,7 @@ impl<P: Post> Handler for Worker<P> {
 
     fn gather(&mut self, id: ConnId, batch: &mut Batch) {
         if let Some(connection) = self.table.find(id) {
-            connection.gather(&mut self.shared.outboxes, |bytes| batch.push(bytes));
+            connection.gather(&mut self.shared, |bytes| batch.push(bytes));
         }
     }
 
@@ -65,13 +65,14 @@ impl<P: Post> Handler for Worker<P> {
     }
 
     fn has_mail(&self) -> bool {
-        self.post.has_mail()
+        self.postponed.is_some() || self.post.has_mail()
     }
 
     fn ticked(&mut self, io: &mut Io) {
+        self.shake_hands(io);
         self.post.flush();
-        if self.post.counts().waiting > 0 {
-            // A full mailbox is not announced when it empties; look again soon.
+        if self.post.counts().waiting > 0 || self.home.announcements_wait() {
+            // Nobody tells when a full mailbox has room again; look again soon.
             io.alarm(io.now() + super::RETRY_WITHDRAWALS_AFTER);
         }
         self.drop_expired(io);
@@ -100,6 +101,18 @@ impl<P: Post> Worker<P> {
             }
         };
         self.carry_out(io, id, directions);
+    }
+
+    /// Goes on with TLS handshakes, a few per tick and after everything else in it: clients that connect must not delay those
+    /// that are connected.
+    fn shake_hands(&mut self, io: &mut Io) {
+        for _ in 0..super::HANDSHAKES_PER_TICK {
+            let Some(id) = self.handshakes.pop_front() else { return };
+            self.guarded(io, id, |connection, now, shared| connection.shake_hands(now, shared));
+        }
+        if !self.handshakes.is_empty() {
+            io.again();
+        }
     }
 
     /// Frees what has expired, a slice per interval, while there is anything that can expire.
@@ -151,6 +164,9 @@ impl<P: Post> Worker<P> {
         if directions.look {
             io.look(id);
         }
+        if directions.handshake {
+            self.handshakes.push_back(id);
+        }
         if let Some(urgency) = directions.flush {
             io.dirty(id, if urgency == Urgency::Reply { Class::Reply } else { Class::Broadcast });
         }
@@ -158,6 +174,7 @@ impl<P: Post> Worker<P> {
         match directions.end {
             None => io.deadline(id, connection.deadline()),
             Some(End::Flush) => io.close(id, How::Flush),
+            Some(End::Finish) => io.close(id, How::Finish),
             Some(End::Now) => io.close(id, How::Now),
             Some(End::Reset) => io.close(id, How::Reset),
         }

@@ -105,32 +105,41 @@ impl<P: Post> Worker<P> {
             && !matching.whitelist.contains(&name)
     }
 
-    /// Asks as many connections to go as are due by now.
+    /// Asks as many connections to go as are due by now. Those that are still joining are left for a later walk over the
+    /// table: whoever has just come is told that it is in, also in its channels, before it is told to go.
     fn drain_some(&mut self, io: &mut Io, drain: &mut Drain) {
         let elapsed = io.now().saturating_sub(drain.since);
-        let share = if drain.over.is_zero() { 1.0 } else { elapsed.as_secs_f64() / drain.over.as_secs_f64() };
-        // Late in the drain everybody goes, also who came with the last of the accept queue.
-        let due = if share >= 1.0 { usize::MAX } else { (drain.total as f64 * share).ceil() as usize };
+        let is_over = elapsed >= drain.over;
+        // At the end everybody goes, also who came with the last of the accept queue.
+        let due = if is_over { usize::MAX } else { drain.due(elapsed) };
         let end = (drain.next_slot + VISITS_PER_TICK).min(self.table.slots());
         while drain.next_slot < end && drain.asked < due {
             let slot = drain.next_slot;
             drain.next_slot += 1;
-            let Some((generation, _)) = self.table.at(slot) else { continue };
+            let Some((generation, connection)) = self.table.at(slot) else { continue };
+            if !connection.is_going_on() || connection.is_joining() && !is_over {
+                continue;
+            }
             let id = conn_id(slot, generation);
             let Some(connection) = self.table.find(id) else { continue };
             drain.asked += 1;
             let directions = connection.drain(io.now(), &mut self.shared);
             self.carry_out(io, id, directions);
         }
-        let more = drain.next_slot < self.table.slots();
-        if share >= 1.0 && !more {
+        if drain.next_slot < self.table.slots() && drain.asked < due {
+            return io.again();
+        }
+        if drain.next_slot == self.table.slots() {
             drain.next_slot = 0;
         }
-        if more && drain.asked < due {
-            io.again();
-        } else {
-            io.alarm(io.now() + DRAIN_STEP);
-        }
+        io.alarm(io.now() + DRAIN_STEP);
+    }
+}
+
+impl Drain {
+    /// How many should have been asked after that time, of those there were.
+    fn due(&self, elapsed: Duration) -> usize {
+        (self.total as f64 * elapsed.as_secs_f64() / self.over.as_secs_f64()).ceil() as usize
     }
 }
 

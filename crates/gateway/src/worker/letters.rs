@@ -1,12 +1,13 @@
 //! Letters in, and what connections ask of the hub.
 
 use super::Worker;
-use crate::letter::{HistoryRead, Letter, Order, Publish, ReadHistory, Refused, Subscriber, Ticket};
+use super::presence::is_entered;
+use crate::letter::{HistoryRead, Letter, Order, PresenceRead, Publish, ReadHistory, Refused, Subscriber, Ticket};
 use crate::mailbox::{Party, Post};
 use conn::{ClientError, Effect};
 use hub::{
-    Channel, HistoryPage, HistoryRefusal, MemberId, Publication, PublishRefusal, Recover, Retention, Route, Subscribed,
-    SubscriberId, WorkerId,
+    Channel, Entrance, HistoryPage, HistoryRefusal, MemberId, PRESENCE_CLIENTS_MAX, Publication, PublishRefusal,
+    Recover, Retention, Route, Subscribed, SubscriberId, WorkerId,
 };
 use io::{ConnId, Io};
 use std::sync::Arc;
@@ -16,7 +17,7 @@ const LETTERS_PER_TICK: usize = 512;
 const VISITS_PER_TICK: usize = 20_000;
 
 /// The home's way to the other workers.
-struct ByMail<'a, P>(&'a mut P);
+pub(super) struct ByMail<'a, P>(pub(super) &'a mut P);
 
 impl<P: Post> Route for ByMail<'_, P> {
     fn has_room(&mut self, worker: WorkerId, bytes: usize) -> bool {
@@ -30,9 +31,16 @@ impl<P: Post> Route for ByMail<'_, P> {
 
 impl<P: Post> Worker<P> {
     pub(super) fn read_letters(&mut self, io: &mut Io) {
-        let mut visits = 0;
+        self.announce_waiting();
+        let (mut visits, mut guests) = (0, 0);
         for _ in 0..LETTERS_PER_TICK {
-            let Some((from, letter)) = self.post.next() else { return };
+            let Some((from, letter)) = self.postponed.take().or_else(|| self.post.next()) else { return };
+            let more = self.guests_of(&letter);
+            if guests > 0 && guests + more > PRESENCE_CLIENTS_MAX {
+                self.postponed = Some((from, letter));
+                break;
+            }
+            guests += more;
             visits += self.read_letter(io, from, letter);
             if visits >= VISITS_PER_TICK {
                 break;
@@ -45,12 +53,13 @@ impl<P: Post> Worker<P> {
     fn read_letter(&mut self, io: &mut Io, from: Party, letter: Letter) -> usize {
         match letter {
             Letter::Deliver(publication) => return self.fan_out(io, &publication),
+            Letter::Announce(announcement) => return self.fan_out_announcement(io, &announcement),
             Letter::Publish(publish) => self.publish_here(io, from, publish),
             Letter::Published { ticket: Ticket::Client { conn, command }, answer } => {
                 let answer = answer.map(|_| ()).map_err(|_| ClientError::INTERNAL);
                 self.tell_published(io, conn, command, answer);
             }
-            Letter::Subscribe { channel, by, expires, recover } => {
+            Letter::Subscribe { channel, by, expires, recover, entrance } => {
                 let answer = if io.now() > expires {
                     Err(Refused::Expired)
                 } else {
@@ -58,9 +67,21 @@ impl<P: Post> Worker<P> {
                     let subscribed = self.home.subscribe(io.now(), &channel, worker, retention, recover.as_deref());
                     subscribed.map_err(|_| Refused::ChannelsMax)
                 };
-                self.post.answer(from, Letter::Subscribed { by, answer });
+                let entrance = entrance.filter(|entrance| is_entered(entrance, &answer));
+                self.post.answer(from, Letter::Subscribed { by, entered: entrance.is_some(), answer });
+                // Behind the answer, so that a client gets its own join after the reply.
+                if let Some(entrance) = entrance {
+                    self.guest_enters(from, by.conn, &channel, *entrance);
+                }
             }
-            Letter::Subscribed { by, answer } => self.subscribe_answered(io, by, answer),
+            Letter::Subscribed { by, entered, answer } => self.subscribe_answered(io, by, entered, answer),
+            Letter::Presence(read) => self.read_presence(io, from, *read),
+            Letter::PresenceRead(read) => {
+                let PresenceRead { ticket, answer } = *read;
+                if let Ticket::Client { conn, command } = ticket {
+                    self.tell_presence(io, conn, command, answer);
+                }
+            }
             Letter::History(read) => self.read_history(io, from, *read),
             Letter::HistoryRead(read) => {
                 let HistoryRead { ticket, answer } = *read;
@@ -78,6 +99,7 @@ impl<P: Post> Worker<P> {
             Letter::Unsubscribe { channel, count } => {
                 self.home.unsubscribe(io.now(), &channel, WorkerId(from as u16), count);
             }
+            Letter::Leave { channel, subscriber } => self.guest_leaves(io, from, &channel, subscriber),
             Letter::List(list) => self.list(from, &list),
             Letter::Disconnect(disconnecting) => self.begin_disconnecting(io, from, *disconnecting),
             Letter::Order(order) => self.obey(io, order),
@@ -145,8 +167,8 @@ impl<P: Post> Worker<P> {
         let mut effects = std::mem::take(&mut self.shared.effects);
         for effect in effects.drain(..) {
             match effect {
-                Effect::Subscribe { sequence, channel, recover } => {
-                    self.ask_for_subscription(io, id, sequence, &channel, recover);
+                Effect::Subscribe { sequence, channel, recover, entrance } => {
+                    self.ask_for_subscription(io, id, sequence, &channel, (recover, entrance));
                 }
                 Effect::Withdraw { member } => self.withdraw(member),
                 Effect::Publish { command, draft } => {
@@ -166,6 +188,7 @@ impl<P: Post> Worker<P> {
                         self.refused.push((id, command, Refusable::History));
                     }
                 }
+                Effect::Presence { command, channel, query } => self.ask_for_presence(io, id, command, channel, query),
                 Effect::Note(note) => tracing::info!("{note}"),
             }
         }
@@ -180,11 +203,12 @@ impl<P: Post> Worker<P> {
             match what {
                 Refusable::Publish => self.tell_published(io, conn, command, Err(ClientError::INTERNAL)),
                 Refusable::History => self.tell_history(io, conn, command, Err(Refused::Busy)),
+                Refusable::Presence => self.tell_presence(io, conn, command, Err(Refused::Busy)),
             }
             return true;
         }
         let Some(by) = self.refused_subscribes.pop() else { return false };
-        self.subscribe_answered(io, by, Err(Refused::Busy));
+        self.subscribe_answered(io, by, false, Err(Refused::Busy));
         true
     }
 
@@ -194,7 +218,7 @@ impl<P: Post> Worker<P> {
         id: ConnId,
         sequence: u32,
         channel: &Channel,
-        recover: Option<Box<Recover>>,
+        (recover, entrance): (Option<Box<Recover>>, Option<Box<Entrance>>),
     ) {
         let Some(connection) = self.table.find(id) else { return };
         let (local, channel) = self.shared.local.begin(channel);
@@ -202,15 +226,22 @@ impl<P: Post> Worker<P> {
         let by = Subscriber { conn: id, sequence, local };
         let home = self.home_of(&channel);
         let expires = io.now() + self.request_timeout;
-        if self.post.request(home, Letter::Subscribe { channel, by, expires, recover }).is_err() {
+        if self.post.request(home, Letter::Subscribe { channel, by, expires, recover, entrance }).is_err() {
             self.refused_subscribes.push(by);
         }
     }
 
     fn withdraw(&mut self, member: MemberId) {
-        let channel = self.shared.remove(member);
+        let (channel, guest) = self.shared.remove(member);
+        self.withdraw_at_home(channel, guest);
+    }
+
+    fn withdraw_at_home(&mut self, channel: Channel, guest: Option<SubscriberId>) {
         let home = self.home_of(&channel);
-        self.post.withdraw(home, channel);
+        match guest {
+            Some(subscriber) => self.post.leave(home, channel, subscriber),
+            None => self.post.withdraw(home, channel),
+        }
     }
 
     fn tell_published(&mut self, io: &mut Io, id: ConnId, command: u32, answer: Result<(), ClientError>) {
@@ -225,14 +256,14 @@ impl<P: Post> Worker<P> {
         let answer = answer.map_err(|refused| match refused {
             Refused::Unrecoverable => ClientError::UNRECOVERABLE_POSITION,
             Refused::NoHistory => ClientError::NOT_AVAILABLE,
-            Refused::Busy | Refused::ChannelsMax | Refused::Expired => ClientError::INTERNAL,
+            _ => ClientError::INTERNAL,
         });
         let Some(connection) = self.table.find(id) else { return };
         let directions = connection.history_read(now, command, answer, &mut self.shared);
         self.carry_out(io, id, directions);
     }
 
-    fn subscribe_answered(&mut self, io: &mut Io, by: Subscriber, answer: Result<Subscribed, Refused>) {
+    fn subscribe_answered(&mut self, io: &mut Io, by: Subscriber, entered: bool, answer: Result<Subscribed, Refused>) {
         let now = io.now();
         let subscriber = SubscriberId(by.conn.to_bits());
         let was_granted = answer.is_ok();
@@ -247,8 +278,7 @@ impl<P: Post> Worker<P> {
             let channel = self.shared.local.channel(by.local).clone();
             self.shared.local.abandon(by.local);
             if was_granted {
-                let home = self.home_of(&channel);
-                self.post.withdraw(home, channel);
+                self.withdraw_at_home(channel, entered.then_some(subscriber));
             }
         }
         if let Some((_, directions)) = taken {
@@ -256,7 +286,7 @@ impl<P: Post> Worker<P> {
         }
     }
 
-    fn home_of(&self, channel: &str) -> Party {
+    pub(super) fn home_of(&self, channel: &str) -> Party {
         usize::from(self.hash.home(channel, self.workers).0)
     }
 }
@@ -266,6 +296,7 @@ impl<P: Post> Worker<P> {
 pub(super) enum Refusable {
     Publish,
     History,
+    Presence,
 }
 
 impl From<PublishRefusal> for Refused {

@@ -4,16 +4,18 @@ mod fanout;
 mod handler;
 mod jobs;
 mod letters;
+mod presence;
 mod table;
 
-use crate::letter::Subscriber;
-use crate::mailbox::Post;
+use crate::letter::{Letter, Subscriber};
+use crate::mailbox::{Party, Post};
 use crate::stats::{Closes, WorkerStats};
 use conn::{IdSource, Settings, Shared};
 use fanout::Fanout;
 use hub::{ChannelHash, Home, HomeLimits, Local, WorkerId};
 use io::ConnId;
 use jobs::Jobs;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 use table::Table;
@@ -23,6 +25,9 @@ const RETRY_WITHDRAWALS_AFTER: Duration = Duration::from_millis(5);
 
 /// Slots of a home visited for one page of the `channels` API.
 const SLOTS_PER_PAGE: usize = 1024;
+
+/// Flights of TLS handshakes worked on per tick. One with an RSA signature takes about 1 ms, with ECDSA about 0.2 ms.
+const HANDSHAKES_PER_TICK: usize = 4;
 
 /// What a worker is made of.
 #[derive(Debug, Clone)]
@@ -63,14 +68,20 @@ pub struct Worker<P> {
     post: P,
     fanout: Fanout,
     jobs: Jobs,
+    /// A letter about presence that was read and has to wait for the next tick; the ones behind it wait, too.
+    postponed: Option<(Party, Letter)>,
     /// Requests refused while effects were applied; answered right after.
     refused: Vec<(ConnId, u32, letters::Refusable)>,
     refused_subscribes: Vec<Subscriber>,
     /// Connections whose held input may go on.
     resumable: Vec<ConnId>,
-    /// The three above are being worked off, further out on the stack.
+    /// Connections with bytes of a TLS handshake.
+    handshakes: VecDeque<ConnId>,
+    /// The first three above are being worked off, further out on the stack.
     settling: bool,
     publications: u64,
+    /// Guests visited for answers to presence requests since the start.
+    presence_visits: u64,
     panics: u64,
     closes: Closes,
     stats: Arc<WorkerStats>,
@@ -93,11 +104,14 @@ impl<P: Post> Worker<P> {
             post,
             fanout: Fanout::new(),
             jobs: Jobs::default(),
+            postponed: None,
             refused: Vec::new(),
             refused_subscribes: Vec::new(),
             resumable: Vec::new(),
+            handshakes: VecDeque::new(),
             settling: false,
             publications: 0,
+            presence_visits: 0,
             panics: 0,
             closes: Closes::default(),
             stats,
@@ -120,6 +134,11 @@ impl<P: Post> Worker<P> {
         &self.home
     }
 
+    /// Guests visited for answers to presence requests since the start, for checks from outside.
+    pub fn presence_visits(&self) -> u64 {
+        self.presence_visits
+    }
+
     /// The mailbox, for checks from outside and for a control thread that is not one.
     pub fn post(&mut self) -> &mut P {
         &mut self.post
@@ -137,6 +156,8 @@ impl<P: Post> Worker<P> {
             channels: (self.home.channels() - self.home.stock().idle) as u64,
             stock: self.home.stock(),
             home: self.home.counts(),
+            guests: self.home.guests() as u64,
+            presence: self.home.presence_counts(),
             publications: self.publications,
             panics: self.panics,
             outbox_dropped: self.shared.outboxes.dropped(),

@@ -52,7 +52,7 @@ const REFUSED: [Refused; 29] = [
         at: (1, 1),
         key: "listen",
         message: "unknown key",
-        hint: "below [api] or [public]",
+        hint: "below [api] or [public] or [tls]",
     },
     Refused {
         text: "log = 'info'",
@@ -269,7 +269,7 @@ fn an_error_has_line_column_key_and_hint_and_its_twin_is_accepted() {
 }
 
 /// What must hold between values: the broken one, a word of the message or hint, and the twin.
-const RELATIONS: [(&str, &str, &str); 37] = [
+const RELATIONS: [(&str, &str, &str); 40] = [
     ("[outbox]\nlow_water = '256KiB'", "less than outbox.high_water", "[outbox]\nlow_water = '255KiB'"),
     ("[outbox]\nhigh_water = '1025KiB'", "than outbox.bytes_max", "[outbox]\nhigh_water = '1024KiB'"),
     ("[outbox]\nreply_bytes_max = '961KiB'", "than outbox.bytes_max", "[outbox]\nreply_bytes_max = '960KiB'"),
@@ -363,6 +363,21 @@ const RELATIONS: [(&str, &str, &str); 37] = [
         "allow_history_for_anonymous does nothing without allow_history_for_client",
         "[channels]\nallow_history_for_anonymous = true\nallow_history_for_subscriber = true\nhistory_size = 1\n\
          history_ttl = '1s'",
+    ),
+    (
+        "[channels]\nforce_push_join_leave = true",
+        "force_push_join_leave does nothing without join_leave",
+        "[channels]\nforce_push_join_leave = true\njoin_leave = true",
+    ),
+    (
+        "[channels]\nallow_presence_for_subscriber = true",
+        "allow_presence_for_subscriber does nothing without presence",
+        "[channels]\nallow_presence_for_subscriber = true\njoin_leave = true",
+    ),
+    (
+        "[channels]\npresence = true\nallow_presence_for_anonymous = true",
+        "allow_presence_for_anonymous does nothing without allow_presence_for_client",
+        "[channels]\npresence = true\nallow_presence_for_anonymous = true\nallow_presence_for_client = true",
     ),
     (
         "[[namespaces]]\nname = 'ab'\nallow_publish_for_anonymous = true",

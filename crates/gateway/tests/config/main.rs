@@ -6,6 +6,7 @@ mod manual;
 mod safety;
 mod secrets;
 mod sources;
+mod tls;
 
 use gateway::config::{Config, Flags, Inputs, Loaded, Problem, Source, has_ours, load};
 use std::collections::BTreeSet;

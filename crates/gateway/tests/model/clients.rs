@@ -2,8 +2,10 @@
 
 use crate::checker::{MayMiss, Received};
 use crate::compressing::Compressing;
+use crate::coverage::Seen;
 use crate::fossil;
 use crate::planted::Log;
+use crate::present::Others;
 use crate::recovering::{Place, View, is_kept, judge};
 use crate::schema;
 use io::sim::{Client, ClosedBy};
@@ -43,37 +45,6 @@ enum Membership {
     AskedAndLeaving { subscribe: u32, unsubscribe: u32 },
 }
 
-/// What clients have seen, in all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
-    pub subscribed: u64,
-    pub subscribes_refused: u64,
-    pub unsubscribed: u64,
-    pub left_while_pending: u64,
-    pub publications: u64,
-    pub publications_in_protobuf: u64,
-    pub patches: u64,
-    pub inflated: u64,
-    /// Missing between two that came, by what may be.
-    pub missed_oldest: u64,
-    pub missed_but_the_newest: u64,
-    pub publishes_refused: u64,
-    pub pings: u64,
-    pub closed_slow: u64,
-    pub closed_otherwise: u64,
-    pub recovered: u64,
-    pub recovered_publications: u64,
-    pub gaps_by_size: u64,
-    pub gaps_by_time: u64,
-    pub gaps_by_epoch: u64,
-    pub gaps_by_room: u64,
-    /// Subscriptions that we ended because something was missing.
-    pub told_of_gaps: u64,
-    /// Of these, because the client read too slowly; and how many of them recovered what was skipped.
-    pub told_of_skips: u64,
-    pub recovered_from_skips: u64,
-}
-
 #[derive(Debug)]
 pub struct SimClient {
     socket: Client,
@@ -97,6 +68,11 @@ pub struct SimClient {
     /// It asks for deltas; of each channel the payload that the next patch is for.
     takes_deltas: bool,
     payloads: BTreeMap<String, Vec<u8>>,
+    /// Its id, once it is connected.
+    id: Option<String>,
+    /// It asks to be told who comes and goes.
+    pub asks_for_others: bool,
+    others: Others,
     /// Some of what its channels' policy may drop does not reach it.
     drops: Option<fastrand::Rng>,
     offer: Option<Offer>,
@@ -143,6 +119,9 @@ impl SimClient {
             told_of_skips: BTreeSet::new(),
             takes_deltas,
             payloads: BTreeMap::new(),
+            id: None,
+            asks_for_others: false,
+            others: Others::default(),
             drops: None,
             offer,
             drops_compressed: None,
@@ -214,6 +193,9 @@ impl SimClient {
                 let mut request = self.places.get(channel).map_or(plain, |place| place.request(channel));
                 if self.takes_deltas {
                     request["delta"] = "fossil".into();
+                }
+                if self.asks_for_others {
+                    request["join_leave"] = true.into();
                 }
                 self.send(&serde_json::json!({"id": id, "subscribe": request}).to_string());
                 Membership::Asked { command: id }
@@ -372,6 +354,18 @@ impl SimClient {
                 other => Err(format!("{channel} brought {id} to a client that is not subscribed: {other:?}")),
             };
         }
+        for (field, has_come) in [("join", true), ("leave", false)] {
+            let Some(about) = push.get(field) else { continue };
+            let channel = push["channel"].as_str().ok_or("a join or leave without a channel")?;
+            *(if has_come { &mut seen.joins } else { &mut seen.leaves }) += 1;
+            let is_asked = self.asks_for_others && self.dialect.has_commands() || view.rules.tells_all;
+            return match self.memberships.get(channel) {
+                Some(Membership::Subscribed(_) | Membership::Leaving { .. }) if is_asked => {
+                    self.others.take(channel, has_come, about)
+                }
+                other => Err(format!("{channel} brought a {field} to a client that does not listen: {other:?}")),
+            };
+        }
         if let Some(connected) = push.get("connect") {
             return self.plain_connected(connected, view.next_id, seen);
         }
@@ -437,6 +431,7 @@ impl SimClient {
 
     fn plain_connected(&mut self, connected: &Value, next_id: u64, seen: &mut Seen) -> Result<(), String> {
         self.is_connected = true;
+        self.id = connected["client"].as_str().map(str::to_owned);
         for channel in &self.wanted {
             if connected["subs"].get(channel).is_none() {
                 return Err(format!("{channel} was wanted and allowed, and is not among the subs"));
@@ -455,6 +450,7 @@ impl SimClient {
         view: &View<'_>,
         seen: &mut Seen,
     ) -> Result<Received, String> {
+        self.others.begin(channel);
         let (mut received, mut result) = (Received::new(view.next_id), tree["subscribe"].clone());
         if (result["delta"] == true) != self.takes_deltas {
             return Err(format!("{channel}: {result} to a client with deltas: {}", self.takes_deltas));
@@ -472,8 +468,9 @@ impl SimClient {
     }
 
     fn reply(&mut self, id: u32, tree: &Value, view: &View<'_>, seen: &mut Seen) -> Result<(), String> {
-        if tree.get("connect").is_some() {
+        if let Some(connected) = tree.get("connect") {
             self.is_connected = true;
+            self.id = connected["client"].as_str().map(str::to_owned);
             return Ok(());
         }
         if self.publishing.remove(&id) {
@@ -521,6 +518,25 @@ impl SimClient {
             self.memberships.insert(channel, next);
         }
         Ok(())
+    }
+
+    /// Its id, once it knows it.
+    pub fn id(&self) -> Option<&str> {
+        self.id.as_deref()
+    }
+
+    /// Whether it was told that it is subscribed.
+    pub fn is_subscribed(&self, channel: &str) -> bool {
+        matches!(self.memberships.get(channel), Some(Membership::Subscribed(_)))
+    }
+
+    /// It is quiet: what it was told of others in a channel is so.
+    pub fn agree(&self, channel: &str, present: &BTreeSet<String>, tells_all: bool) -> Result<(), String> {
+        let listens = tells_all || self.asks_for_others && self.dialect.has_commands();
+        match &self.id {
+            Some(me) if listens && self.is_subscribed(channel) => self.others.agree(channel, me, present),
+            _ => Ok(()),
+        }
     }
 
     /// The client is gone: what it has received must have been whole up to there.

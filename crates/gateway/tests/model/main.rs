@@ -2,7 +2,8 @@
 //! the channel once and in order until it leaves, and nobody gets anything else. Whoever comes back to a channel with a
 //! history within its size, times and limits is *recovered* with all it missed; a gap needs a reason. Where a namespace lets a
 //! slow client miss some, what it gets is in order all the same and ends with the newest, and what it misses is counted; with a
-//! history it is told of the gap and recovers.
+//! history it is told of the gap and recovers. Whenever it is quiet, who is present is who is subscribed, and subscribers that
+//! are told who comes and goes know the same.
 //!
 //! Each seed makes its own world: 1 to 4 workers with small mailboxes, three dialects, a hostile network, and some hundred
 //! random operations. `TIDEGATE_SEED=N` runs one seed; `TIDEGATE_SEEDS=N` that many instead of 1,000.
@@ -13,18 +14,21 @@
 mod checker;
 mod clients;
 mod compressing;
+mod coverage;
 #[path = "../support/fossil.rs"]
 mod fossil;
 #[path = "../../../wire/tests/support/naive.rs"]
 mod naive;
 mod planted;
+mod present;
 mod recovering;
 #[path = "../../../conn/tests/schema/mod.rs"]
 mod schema;
 mod world;
 
+use coverage::Coverage;
 use planted::Plant;
-use world::{Coverage, World};
+use world::World;
 
 /// Seeds of an ordinary run.
 const SEEDS: u64 = 1000;
@@ -129,6 +133,16 @@ fn a_patch_behind_a_dropped_publication_is_found() {
 #[test]
 fn a_message_compressed_after_a_dropped_one_is_found() {
     is_found_as(Plant::CompressedBehindDrop, "not JSON");
+}
+
+#[test]
+fn a_lost_leave_is_found() {
+    is_found(Plant::LostLeave);
+}
+
+#[test]
+fn a_doubled_join_is_found() {
+    is_found(Plant::DoubleJoin);
 }
 
 /// Where letters are lost, those who are positioned are told and recover: they end with the whole sequence all the same.

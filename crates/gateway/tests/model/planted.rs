@@ -3,7 +3,9 @@
 use crate::recovering::is_kept;
 use gateway::letter::{Letter, Ticket};
 use gateway::mailbox::{Counts, Mailbox, Party, Post};
-use hub::{Channel, Epoch, Missed, Position, Publication, Recovery, SinceEpoch, Subscribed};
+use hub::{
+    Announcement, Change, Channel, Epoch, Missed, Position, Publication, Recovery, SinceEpoch, Subscribed, SubscriberId,
+};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
@@ -36,6 +38,10 @@ pub enum Plant {
     PatchBehindDrop,
     /// The same with one that was compressed, before it is inflated: what comes next may have been compressed after it.
     CompressedBehindDrop,
+    /// Nobody is told that somebody has left.
+    LostLeave,
+    /// Subscribers are told twice that somebody has come.
+    DoubleJoin,
     /// Deliveries are lost, in channels with a history only: no bug of the gateway, but something it has to notice.
     Lossy,
 }
@@ -201,9 +207,9 @@ impl Post for Planted {
 
     fn answer(&mut self, to: Party, letter: Letter) {
         let letter = match letter {
-            Letter::Subscribed { by, answer: Ok(Subscribed { position, recovery }) } => {
+            Letter::Subscribed { by, entered, answer: Ok(Subscribed { position, recovery }) } => {
                 let (position, recovery) = (self.seen(position), self.told(recovery));
-                Letter::Subscribed { by, answer: Ok(Subscribed { position, recovery }) }
+                Letter::Subscribed { by, entered, answer: Ok(Subscribed { position, recovery }) }
             }
             Letter::Published { ticket, answer } => {
                 let at = self.publishing.iter().position(|(from, t, ..)| (*from, *t) == (to, ticket));
@@ -232,6 +238,23 @@ impl Post for Planted {
         balance.early += early;
         for _ in 0..=early {
             self.inner.withdraw(to, channel.clone());
+        }
+    }
+
+    fn leave(&mut self, to: Party, channel: Channel, subscriber: SubscriberId) {
+        let balance = self.balance.entry(channel.clone()).or_default();
+        balance.live = balance.live.saturating_sub(1);
+        self.inner.leave(to, channel, subscriber);
+    }
+
+    fn announce(&mut self, to: Party, announcement: Arc<Announcement>) {
+        if announcement.change == Change::Leave && self.strikes(Plant::LostLeave) {
+            return;
+        }
+        let twice = announcement.change == Change::Join && self.strikes(Plant::DoubleJoin);
+        self.inner.announce(to, announcement.clone());
+        if twice && self.inner.has_room(to, announcement.cost()) {
+            self.inner.announce(to, announcement);
         }
     }
 
@@ -264,7 +287,7 @@ impl Post for Planted {
         if let (Letter::Subscribe { recover: Some(recover), .. }, Plant::EpochKept) = (&mut letter, self.plant) {
             recover.since.epoch = SinceEpoch::Any;
         }
-        if let Letter::Subscribed { by, answer } = &letter {
+        if let Letter::Subscribed { by, answer, .. } = &letter {
             let channel = self.asked.remove(&by.sequence).expect("answers belong to requests");
             let balance = self.balance.entry(channel).or_default();
             balance.pending -= 1;

@@ -1,7 +1,7 @@
 //! Channels with a history: where a client is in each, and whether what it is told when it comes back had to be so.
 
 use crate::checker::MayMiss;
-use crate::clients::Seen;
+use crate::coverage::Seen;
 use crate::planted::Log;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -25,6 +25,10 @@ pub struct Rules {
     pub loses: bool,
     /// Outboxes are so small that a recovery may find no room.
     pub small_outbox: bool,
+    /// Homes know their subscribers by name.
+    pub knows: bool,
+    /// Everybody is told who comes and goes.
+    pub tells_all: bool,
 }
 
 /// What a client is judged by.

@@ -1,7 +1,8 @@
 //! One seed's world: workers, clients, publishers, a network, and what happens in it.
 
-use crate::clients::{Dialect, Seen, SimClient};
+use crate::clients::{Dialect, SimClient};
 use crate::compressing::offer;
+use crate::coverage::Coverage;
 use crate::planted::{Log, Plant, Planted, TAG};
 use crate::recovering::{Place, Rules, View};
 use conn::Settings;
@@ -11,53 +12,23 @@ use gateway::letter::{Letter, Publish, Ticket};
 use gateway::mailbox::{self, Mailbox, Post, Sizes};
 use gateway::stats::WorkerStats;
 use gateway::worker::{Plan, Worker};
-use hub::{Channel, ChannelHash, Draft, HomeLimits, Namespace, Namespaces, Retention, SlowClient, Tags, WorkerId};
-use io::sim::{Counts, Faults, Net, Sim};
+use hub::{
+    Channel, ChannelHash, Draft, HomeLimits, Namespace, Namespaces, Presence, PresenceQuery, Retention, SlowClient,
+    Tags, WorkerId,
+};
+use io::sim::{Faults, Net, Sim};
 use io::{Driver, Options, Wake};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
-use std::ops::AddAssign;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use wire::ws::deflate::Level;
 
 const STEPS: u32 = 250;
+/// Of one seed, before its end.
+const QUIET_POINTS: u32 = 3;
 const CLIENTS_MAX: usize = 24;
-
-/// What happened, summed over seeds: what never happened was never tested.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Coverage {
-    pub seen: Seen,
-    pub net: Counts,
-    pub published: u64,
-    pub publishes_refused: u64,
-    pub letters_refused: u64,
-    pub withdrawals_waited: u64,
-    pub deaths_while_pending: u64,
-    pub deaths: u64,
-    pub slots_reused: u64,
-    pub clock_jumps: u64,
-    pub slow_readers: u64,
-    pub complete_subscriptions: u64,
-    pub resets_by_us: u64,
-    pub channels_evicted: u64,
-    pub channels_emptied: u64,
-    pub histories_cut: u64,
-    pub recoveries_too_large: u64,
-    pub recoveries_shared: u64,
-    /// Only where they are lost on purpose.
-    pub deliveries_lost: u64,
-    pub skipped: u64,
-    pub conflated: u64,
-    pub slow_by_firm: u64,
-    pub slow_by_conflated: u64,
-    pub compressed_alone: u64,
-    pub compressed_after: u64,
-    pub compressed_replies: u64,
-    pub compressed_by_clients: u64,
-    pub compression_refused: u64,
-}
 
 /// What publication number `id` carries: enough for a patch to be shorter. Its text is that of `serde_json`.
 pub fn payload(id: u64) -> String {
@@ -84,6 +55,10 @@ pub struct World {
     rules: Rules,
     /// What clients that are gone would remember.
     memories: Vec<BTreeMap<String, Place>>,
+    /// Ids of clients that were cut off: their workers may not have noticed.
+    cut: BTreeSet<String>,
+    /// The same of those that did not know theirs yet.
+    cut_nameless: usize,
     plant: Plant,
     coverage: Coverage,
 }
@@ -106,6 +81,9 @@ fn settings(random: &mut fastrand::Rng, rules: &Rules) -> Settings {
         allow_fossil_deltas: true,
         delta_publish: true,
         compress: true,
+        presence: rules.knows,
+        join_leave: rules.knows,
+        force_push_join_leave: rules.tells_all,
         ..Namespace::default()
     };
     let kept = |name: &str, slow_client| Namespace {
@@ -154,8 +132,11 @@ fn rules(random: &mut fastrand::Rng) -> (Rules, HomeLimits) {
         empties,
         loses: false,
         small_outbox: false,
+        knows: random.u32(..4) > 0,
+        tells_all: random.bool(),
     };
-    let rules = Rules { ttl: rules.ttl.min(rules.meta_ttl), forgets: rules.meta_ttl < LONG, ..rules };
+    let tells_all = rules.tells_all && rules.knows;
+    let rules = Rules { tells_all, ttl: rules.ttl.min(rules.meta_ttl), forgets: rules.meta_ttl < LONG, ..rules };
     let limits = HomeLimits {
         channels_max: if evicts { 2 } else { 1000 },
         history_bytes_max: if empties { 1500 } else { 1 << 20 },
@@ -179,6 +160,9 @@ impl World {
         let control = mailboxes.pop().expect("one more than workers");
         let (log, hash) = (Rc::new(RefCell::new(Log::default())), ChannelHash::new([seed as u8; 16]));
         let (mut rules, home) = rules(&mut random);
+        // The plant knows nameless withdrawals only.
+        rules.knows &= plant != Plant::NaiveInterest;
+        rules.tells_all &= rules.knows;
         let settings = Arc::new(settings(&mut random, &rules));
         rules.loses = plant == Plant::Lossy;
         rules.small_outbox = settings.limits.outbox_bytes_max < 1 << 20;
@@ -210,6 +194,8 @@ impl World {
             last_published,
             rules,
             memories: Vec::new(),
+            cut: BTreeSet::new(),
+            cut_nameless: 0,
             plant,
             coverage,
         }
@@ -217,11 +203,17 @@ impl World {
 
     pub fn run(mut self) -> Result<Coverage, String> {
         let seed = self.random.u64(..);
-        self.net.set_faults(Faults { reset: [0.0, 0.002][self.random.usize(..2)], ..Faults::drawn(seed) });
-        for _ in 0..STEPS {
+        let faults = Faults { reset: [0.0, 0.002][self.random.usize(..2)], ..Faults::drawn(seed) };
+        self.net.set_faults(faults.clone());
+        for step in 1..=STEPS {
             self.happen();
             let pause = Duration::from_micros(self.random.u64(..8_000));
             self.let_pass(pause)?;
+            if step % (STEPS / QUIET_POINTS) == 0 {
+                self.net.set_faults(Faults::none());
+                self.be_quiet()?;
+                self.net.set_faults(faults.clone());
+            }
         }
         self.end()
     }
@@ -269,6 +261,7 @@ impl World {
         if self.plant == Plant::CompressedBehindDrop {
             client.drop_compressed(self.random.u64(..));
         }
+        client.asks_for_others = self.rules.knows && self.random.bool();
         if self.plant == Plant::PatchBehindDrop {
             client.drop_some(self.random.u64(..));
         }
@@ -286,7 +279,13 @@ impl World {
         match self.random.u32(..4) {
             0 => client.socket().close(),
             1 => client.socket().reset(),
-            2 => client.socket().cut(),
+            2 => {
+                client.socket().cut();
+                match client.id() {
+                    Some(id) => drop(self.cut.insert(id.to_owned())),
+                    None => self.cut_nameless += 1,
+                }
+            }
             // The worker closes its half too, and the client goes when it sees that.
             _ => return client.socket().shutdown_write(),
         }
@@ -352,6 +351,47 @@ impl World {
         Ok(())
     }
 
+    /// Everybody reads and nothing happens until nothing is under way; then who is present is who is subscribed.
+    fn be_quiet(&mut self) -> Result<(), String> {
+        let paused: Vec<bool> = self.clients.iter().map(|client| !client.is_reading()).collect();
+        for client in &mut self.clients {
+            client.set_reading(true);
+            client.socket().set_window(1 << 20);
+        }
+        for _ in 0..40 {
+            self.let_pass(Duration::from_millis(20))?;
+        }
+        if paused.len() == self.clients.len() {
+            self.clients.iter_mut().zip(paused).for_each(|(client, paused)| client.set_reading(!paused));
+        }
+        if self.rules.knows && !self.clients.iter().any(SimClient::is_pending) {
+            self.check_present()?;
+            self.coverage.quiet_points += 1;
+        }
+        Ok(())
+    }
+
+    fn check_present(&mut self) -> Result<(), String> {
+        for channel in &self.channels {
+            let home = self.workers[usize::from(self.hash.home(channel, self.workers.len() as u16).0)].1.home();
+            let present = home.presence(channel, PresenceQuery::Clients).map_err(|error| error.to_string())?;
+            let Presence::Clients(present) = present else { return Err("asked for clients".into()) };
+            let present: BTreeSet<String> = present.iter().map(|info| info.client.to_string()).collect();
+            let subscribed = self.clients.iter().filter(|client| client.is_subscribed(channel));
+            let subscribed: BTreeSet<String> = subscribed.filter_map(|client| client.id()).map(str::to_owned).collect();
+            if let Some(missing) = subscribed.difference(&present).next() {
+                return Err(format!("{channel}: {missing} is subscribed and not present"));
+            }
+            let left: Vec<_> = present.difference(&subscribed).filter(|id| !self.cut.contains(*id)).collect();
+            if left.len() > self.cut_nameless {
+                return Err(format!("{channel}: {left:?} are present and not subscribed"));
+            }
+            self.coverage.present += present.len() as u64;
+            self.clients.iter().try_for_each(|client| client.agree(channel, &present, self.rules.tells_all))?;
+        }
+        Ok(())
+    }
+
     /// What clients miss was left out on purpose and is counted. More is counted than they can see: what their connections
     /// took with them, and what was missing at an end.
     fn account(&self) -> Result<(), String> {
@@ -386,6 +426,7 @@ impl World {
         if !self.published.is_empty() {
             return Err(format!("publishes that were never answered: {:?}", self.published));
         }
+        self.be_quiet()?;
         let log = self.log.borrow();
         for client in &self.clients {
             let last = |channel: &str| self.last_published.get(channel).copied();
@@ -408,6 +449,8 @@ impl World {
                 ("sessions", shared.counters.sessions as usize),
                 ("subscriptions", shared.local.subscriptions()),
                 ("local channels", shared.local.channels()),
+                ("guests", worker.home().guests()),
+                ("announcements", usize::from(worker.home().announcements_wait())),
                 ("home channels", worker.home().channels() - worker.home().stock().idle),
                 ("bodies", shared.outboxes.bodies_in_use() - shared.recoveries.len()),
                 ("channels with deltas", shared.deltas.channels()),
@@ -419,6 +462,7 @@ impl World {
                 return Err(format!("worker {number}: everybody has left, and {count} {what} are still there"));
             }
             let counters = shared.counters;
+            self.coverage.join_leave_skipped += counters.join_leave_skipped;
             self.coverage.skipped += shared.outboxes.skipped();
             self.coverage.conflated += shared.outboxes.conflated();
             self.coverage.slow_by_firm += counters.slow_by_firm;
@@ -464,84 +508,3 @@ fn plan(seed: u64, number: usize, count: usize, settings: &Arc<Settings>, hash: 
         request_timeout: Duration::from_secs(60),
     }
 }
-
-macro_rules! counters {
-    ($($($field:ident).+),*; only summed: $($($summed:ident).+),* $(,)?) => {
-        impl Coverage {
-            /// What never happened.
-            pub fn missing(&self) -> Vec<&'static str> {
-                [$((stringify!($($field).+), self.$($field).+)),*]
-                    .into_iter()
-                    .filter_map(|(name, count)| (count == 0).then_some(name))
-                    .collect()
-            }
-        }
-
-        impl AddAssign for Coverage {
-            fn add_assign(&mut self, other: Self) {
-                $(self.$($field).+ += other.$($field).+;)*
-                $(self.$($summed).+ += other.$($summed).+;)*
-            }
-        }
-    };
-}
-
-counters!(
-    seen.subscribed,
-    seen.subscribes_refused,
-    seen.unsubscribed,
-    seen.left_while_pending,
-    seen.publications,
-    seen.publications_in_protobuf,
-    seen.patches,
-    seen.inflated,
-    seen.missed_oldest,
-    seen.missed_but_the_newest,
-    seen.told_of_skips,
-    seen.recovered_from_skips,
-    seen.publishes_refused,
-    seen.pings,
-    seen.closed_slow,
-    seen.closed_otherwise,
-    seen.recovered,
-    seen.recovered_publications,
-    seen.gaps_by_size,
-    seen.gaps_by_time,
-    seen.gaps_by_epoch,
-    seen.gaps_by_room,
-    channels_evicted,
-    channels_emptied,
-    histories_cut,
-    recoveries_too_large,
-    recoveries_shared,
-    net.split_reads,
-    net.short_writes,
-    net.full_windows,
-    net.late_completions,
-    net.orphaned_completions,
-    net.poisoned,
-    net.resets,
-    net.no_memory,
-    net.stalls,
-    published,
-    publishes_refused,
-    letters_refused,
-    withdrawals_waited,
-    deaths_while_pending,
-    deaths,
-    slots_reused,
-    clock_jumps,
-    slow_readers,
-    complete_subscriptions,
-    resets_by_us,
-    skipped,
-    conflated,
-    slow_by_firm,
-    slow_by_conflated,
-    compressed_alone,
-    compressed_after,
-    compressed_replies,
-    compressed_by_clients,
-    compression_refused;
-    only summed: seen.told_of_gaps, deliveries_lost,
-);

@@ -2,7 +2,9 @@
 
 use crate::support::client::{Format, frame, push, upgrade_request};
 use crate::support::schema;
-use crate::support::{Client, Gateway, Seen, Setup, in_every_format, on_every_driver, on_the_simulator};
+use crate::support::{
+    Client, Gateway, Seen, Setup, in_every_format, on_every_driver, on_the_simulator, over_tls_on_real_sockets,
+};
 use gateway::letter::Refused;
 use gateway::stats::Number;
 use prost::Message as _;
@@ -30,6 +32,14 @@ on_every_driver! {
     the_format_is_chosen_in_the_handshake: Setup::dev(),
     formats_meet_on_one_channel: Setup::dev().workers(2),
     a_publication_is_encoded_once_for_each_encoding_that_someone_reads: Setup::dev(),
+}
+
+over_tls_on_real_sockets! {
+    a_publication_of_a_backend_reaches_subscribers_and_nobody_else: Setup::dev(),
+    a_publication_of_a_client_names_it_and_reaches_itself_too: Setup::dev(),
+    publications_cross_workers_in_order: Setup::dev().workers(3),
+    clients_publish_across_workers: Setup::dev().workers(3).in_protobuf(),
+    a_payload_arrives_as_it_was_written: Setup::dev(),
 }
 
 on_the_simulator! {

@@ -1,20 +1,43 @@
 //! Connections that the gateway ends: all of them when it is drained, some of them when a backend asks.
 
-use crate::support::client::{close_frame, request};
-use crate::support::{Client, Ended, Gateway, Seen, Setup, on_every_driver};
+use crate::support::client::{close_frame, frame, request};
+use crate::support::{
+    Client, Ended, Gateway, Seen, Setup, on_every_driver, on_the_simulator, over_tls_on_real_sockets,
+};
 use conn::{Disconnect, Side};
 use gateway::letter::{Matching, Order};
 use serde_json::json;
 use std::time::Duration;
+use wire::ws::OpCode;
 
 on_every_driver! {
     each_protocol_is_told_in_its_own_words: Setup::dev(),
     closes_are_spread_over_the_time_given: Setup::dev(),
+    whoever_has_just_come_is_let_in_before_it_has_to_go: Setup::dev(),
+    what_waits_for_a_client_reaches_it_before_it_has_to_go: patient(),
     a_client_that_does_not_answer_does_not_hold_the_end: Setup::dev().with(|s| s.times.close_timeout = SHORT),
     nobody_gets_in_after_the_drain_has_begun: Setup::dev().workers(2),
     a_client_is_disconnected_by_its_id: Setup::dev().workers(2),
     a_client_is_disconnected_by_its_session: Setup::dev().workers(2),
     everybody_is_disconnected_but_those_listed: Setup::dev().workers(2),
+}
+
+over_tls_on_real_sockets! {
+    each_protocol_is_told_in_its_own_words: Setup::dev(),
+    closes_are_spread_over_the_time_given: Setup::dev(),
+    a_client_that_does_not_answer_does_not_hold_the_end: Setup::dev().with(|s| s.times.close_timeout = SHORT),
+}
+
+/// Room for much that waits, and time to read it over a bad network.
+fn patient() -> Setup {
+    Setup::dev().with(|s| {
+        s.limits.outbox_bytes_max = 64 << 20;
+        s.times.close_timeout = Duration::from_secs(600);
+    })
+}
+
+on_the_simulator! {
+    whoever_subscribes_is_answered_before_it_has_to_go: Setup::dev().workers(2),
 }
 
 const SHORT: Duration = Duration::from_millis(300);
@@ -60,6 +83,63 @@ fn closes_are_spread_over_the_time_given(gateway: &Gateway) {
     let early = times.iter().filter(|time| **time < over / 2).count();
     assert!((CLIENTS / 5..=CLIENTS * 3 / 4).contains(&early), "about half go in the first half: {times:?}");
     assert!(times[CLIENTS - 1] >= over * 3 / 4, "the last does not go long before the end: {times:?}");
+    gateway.until_ended();
+}
+
+fn whoever_has_just_come_is_let_in_before_it_has_to_go(gateway: &Gateway) {
+    const CLIENTS: usize = 10;
+    // Its slot is the first, so its turn would be the first, too.
+    let mut late = gateway.websocket("/connection/websocket");
+    let mut never = gateway.websocket("/connection/websocket");
+    let mut others: Vec<Client> = (0..CLIENTS).map(|_| gateway.centrifugo()).collect();
+    let begun = gateway.now();
+    let over = Duration::from_millis(2000);
+    drain(gateway, over);
+    others.remove(0).expect_close(3001, "shutdown");
+    late.send_text(r#"{"id":1,"connect":{}}"#);
+    assert!(late.json()["connect"]["client"].is_string(), "it is told that it is in");
+    late.expect_close(3001, "shutdown");
+    others.iter_mut().for_each(|client| client.expect_close(3001, "shutdown"));
+    never.expect_close(3001, "shutdown");
+    assert!(gateway.now() - begun >= over, "who does not connect goes last");
+    gateway.until_ended();
+}
+
+fn whoever_subscribes_is_answered_before_it_has_to_go(gateway: &Gateway) {
+    let channel = gateway.channel_of(1);
+    let mut client = gateway.centrifugo_of(0);
+    let mut other = gateway.centrifugo_of(0);
+    gateway.freeze(1, true);
+    client.send(&json!({"id": 2, "subscribe": {"channel": channel}}));
+    client.write(frame(OpCode::Ping, true, b""));
+    assert_eq!(client.next(), Seen::Pong(Vec::new()), "the command was read");
+    drain(gateway, Duration::from_millis(2000));
+    other.expect_close(3001, "shutdown");
+    gateway.freeze(1, false);
+    assert_eq!(client.json(), json!({"id": 2, "subscribe": {}}));
+    client.expect_close(3001, "shutdown");
+    gateway.until_ended();
+}
+
+fn what_waits_for_a_client_reaches_it_before_it_has_to_go(gateway: &Gateway) {
+    // More than the kernel keeps for one connection.
+    const PUBLICATIONS: u64 = 400;
+    let mut slow = gateway.subscriber("a");
+    let mut healthy = gateway.subscriber("a");
+    slow.set_reading(false);
+    let data = |number: u64| json!([number, "x".repeat(32 * 1024)]);
+    for number in 0..PUBLICATIONS {
+        gateway.publish("a", &data(number)).expect("published");
+        assert_eq!(healthy.json()["push"]["pub"]["data"][0], number);
+    }
+    drain(gateway, Duration::ZERO);
+    healthy.expect_close(3001, "shutdown");
+    gateway.until("the close of the slow client is queued", || gateway.closes(Side::Ours, 3001) >= 1);
+    slow.set_reading(true);
+    for number in 0..PUBLICATIONS {
+        assert_eq!(slow.json()["push"]["pub"]["data"], data(number));
+    }
+    slow.expect_close(3001, "shutdown");
     gateway.until_ended();
 }
 

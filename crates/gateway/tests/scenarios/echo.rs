@@ -1,7 +1,7 @@
 //! `/echo`: every message back, and the protocol around it.
 
 use crate::support::client::{close_frame, frame, text_frame};
-use crate::support::{Client, Ended, Gateway, Seen, Setup, on_every_driver};
+use crate::support::{Client, Ended, Gateway, Seen, Setup, on_every_driver, over_tls_on_real_sockets};
 use conn::Side;
 use wire::ws::OpCode;
 
@@ -14,6 +14,13 @@ on_every_driver! {
     a_burst_comes_back_in_one_send: Setup::dev(),
     a_large_message_comes_back_whole: with_large_messages(),
     a_reset_takes_nothing_but_its_own_connection: Setup::dev(),
+}
+
+over_tls_on_real_sockets! {
+    messages_come_back_as_they_were: Setup::dev(),
+    the_close_handshake_repeats_the_code: Setup::dev(),
+    a_burst_comes_back_in_one_send: Setup::dev(),
+    a_large_message_comes_back_whole: with_large_messages(),
 }
 
 fn messages_come_back_as_they_were(gateway: &Gateway) {

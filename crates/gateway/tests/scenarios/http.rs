@@ -1,7 +1,7 @@
 //! HTTP on the public listener: answers, keep-alive and pipelining, and clients that are slow.
 
 use crate::support::client::{Client, request, upgrade_request};
-use crate::support::{Ended, Gateway, Setup, on_every_driver, on_the_simulator};
+use crate::support::{Ended, Gateway, Setup, on_every_driver, on_the_simulator, over_tls_on_real_sockets};
 use conn::settings::StaticPage;
 use gateway::letter::Order;
 use gateway::stats::Number;
@@ -30,6 +30,12 @@ on_every_driver! {
     dripping_bytes_do_not_prolong_a_head: Setup::dev().with(|s| s.times.head_timeout = SHORT),
     a_connection_that_says_nothing_is_closed_without_a_word: Setup::dev().with(|s| s.times.head_timeout = SHORT),
     an_idle_kept_alive_connection_is_closed_without_a_word: Setup::dev().with(|s| s.times.keep_alive_timeout = SHORT),
+}
+
+over_tls_on_real_sockets! {
+    pipelined_requests_wait_for_a_slow_reader: with_a_large_page(),
+    a_client_that_closes_its_half_still_gets_its_answer: Setup::dev(),
+    frames_behind_the_handshake_in_one_packet_are_read: Setup::dev(),
 }
 
 const SHORT: Duration = Duration::from_millis(300);

@@ -17,5 +17,7 @@ mod history;
 mod http;
 mod neighbours;
 mod plain;
+mod presence;
 mod slow_clients;
 mod slow_policies;
+mod tls;

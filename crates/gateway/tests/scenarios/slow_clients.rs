@@ -1,7 +1,9 @@
 //! Clients that do not take what they are sent: what becomes of them, and that nobody else notices.
 
 use crate::support::client::{frame, request};
-use crate::support::{Client, Ended, Gateway, Seen, Setup, on_every_driver, on_the_simulator};
+use crate::support::{
+    Client, Ended, Gateway, Seen, Setup, on_every_driver, on_the_simulator, over_tls_on_real_sockets,
+};
 use conn::Side;
 use gateway::stats::Number;
 use serde_json::{Value, json};
@@ -18,6 +20,14 @@ on_every_driver! {
         s.times.keep_alive_timeout = SHORT;
         s.times.head_timeout = SHORT;
     }),
+    a_client_that_leaves_with_a_full_outbox_leaves_nothing: small_outboxes(),
+}
+
+over_tls_on_real_sockets! {
+    a_slow_subscriber_is_told_3008_and_others_miss_nothing: small_outboxes(),
+    a_slow_subscriber_that_never_reads_is_reset: small_outboxes().with(|s| s.times.close_timeout = SHORT),
+    input_rests_while_its_answers_wait_and_goes_on_afterwards: small_outboxes(),
+    a_client_that_takes_nothing_in_time_is_reset: small_outboxes().with(|s| s.times.write_timeout = SHORT),
     a_client_that_leaves_with_a_full_outbox_leaves_nothing: small_outboxes(),
 }
 

@@ -187,6 +187,18 @@ impl Client {
         })
     }
 
+    /// The first so many bytes, as they came.
+    pub(crate) fn raw_at_least(&mut self, len: usize) -> Vec<u8> {
+        self.wait("some bytes", |client, _| {
+            (client.received.len() >= len).then(|| std::mem::take(&mut client.received))
+        })
+    }
+
+    /// All bytes until the end, as they came.
+    pub(crate) fn raw_until_end(&mut self) -> (Vec<u8>, Ended) {
+        self.wait("the end", |client, ended| ended.map(|ended| (std::mem::take(&mut client.received), ended)))
+    }
+
     /// The end, whatever comes before it.
     pub(crate) fn end_after_anything(&mut self) -> Ended {
         self.wait("the end", |_, ended| ended)

@@ -4,10 +4,10 @@ use super::client::{Client, Format};
 use super::machine::Machine;
 use super::setup::Setup;
 use conn::Disconnect;
-use gateway::letter::{Disconnecting, Letter, Matching, Order, Publish, Refused, RemoveHistory, Ticket};
+use gateway::letter::{Disconnecting, Letter, Matching, Order, Publish, ReadPresence, Refused, RemoveHistory, Ticket};
 use gateway::mailbox::Post as _;
 use gateway::stats::Number;
-use hub::{Channel, ChannelHash, Draft, Published};
+use hub::{Channel, ChannelHash, Draft, Presence, PresenceQuery, Published};
 use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -163,6 +163,19 @@ impl Gateway {
         assert!(matches!(answer, Letter::HistoryRemoved { answer: Ok(()), .. }), "{answer:?}");
     }
 
+    /// Who is subscribed, as a backend asks for it.
+    pub(crate) fn presence(&self, channel: &str, query: PresenceQuery) -> Result<Presence, Refused> {
+        let ticket = self.next_ticket();
+        let (ask, channel) = (Ticket::Control(ticket), Channel::new(channel));
+        let (home, expires) = (self.home_of(&channel), self.now() + PATIENCE);
+        self.request(home, Letter::Presence(Box::new(ReadPresence { ticket: ask, channel, query, expires })))?;
+        let is_mine = |letter: &Letter| matches!(letter, Letter::PresenceRead(read) if read.ticket == ask);
+        match self.answer(is_mine) {
+            Letter::PresenceRead(read) => read.answer,
+            other => panic!("{other:?}"),
+        }
+    }
+
     /// Disconnects as a backend does; how many were.
     pub(crate) fn disconnect(&self, matching: &Matching, why: &Disconnect) -> u64 {
         let mut count = 0;
@@ -296,6 +309,8 @@ impl Gateway {
             self.until("connections, sessions, subscriptions and channels are gone", || {
                 numbers.iter().all(|&number| self.sum(number) == 0)
             });
+            // A subscribe that its client has not waited for is withdrawn when its home has answered.
+            self.until("local channels are gone", || self.machine.borrow().local_channels() == 0);
             assert_eq!(self.sum(Number::Panics), 0, "panics inside connections");
         }
         let machine = self.machine.borrow();

@@ -1,8 +1,8 @@
 //! One gateway for a test, on whichever driver, and clients that speak to it.
 //!
 //! A scenario is a function of a [`Gateway`]. `on_every_driver` makes tests of it: on the simulator with a perfect
-//! network, on the simulator with bad ones (their seeds are printed; `TIDEGATE_SEED` replays one), and on epoll with
-//! real sockets. Nothing in a scenario sleeps: it waits for what a client sees, under a deadline that only a failure
+//! network, on the simulator with bad ones (their seeds are printed; `TIDEGATE_SEED` replays one), both also over TLS, and on
+//! epoll and io_uring with real sockets. Nothing in a scenario sleeps: it waits for what a client sees, under a deadline that only a failure
 //! reaches.
 
 pub(crate) mod client;
@@ -14,6 +14,7 @@ mod real;
 pub(crate) mod schema;
 mod setup;
 mod sim;
+pub(crate) mod tls;
 
 pub(crate) use client::{Client, Response, Seen};
 pub(crate) use gateway::Gateway;
@@ -21,7 +22,9 @@ pub(crate) use machine::Ended;
 pub(crate) use setup::Setup;
 
 use ::gateway::config::DriverChoice;
+use machine::Machine;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use tls::OverTls;
 
 /// Bad networks that a scenario meets if no seed is given.
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=3;
@@ -51,8 +54,70 @@ macro_rules! on_every_driver {
             fn on_uring() {
                 $crate::support::on_uring(&$setup, super::$name);
             }
+
+            #[test]
+            fn over_tls() {
+                $crate::support::on_simulator(&$setup.over_tls(), super::$name);
+            }
+
+            #[test]
+            fn over_tls_on_bad_networks() {
+                $crate::support::on_bad_networks(&$setup.over_tls(), super::$name);
+            }
         }
     )+};
+}
+
+/// The same without TLS.
+macro_rules! on_every_driver_in_the_clear {
+    ($($name:ident: $setup:expr),+ $(,)?) => {$(
+        mod $name {
+            use super::*;
+
+            #[test]
+            fn on_the_simulator() {
+                $crate::support::on_simulator(&$setup, super::$name);
+            }
+
+            #[test]
+            fn on_bad_networks() {
+                $crate::support::on_bad_networks(&$setup, super::$name);
+            }
+
+            #[test]
+            fn on_epoll() {
+                $crate::support::on_epoll(&$setup, super::$name);
+            }
+
+            #[test]
+            fn on_uring() {
+                $crate::support::on_uring(&$setup, super::$name);
+            }
+        }
+    )+};
+}
+
+/// Makes tests of scenarios over TLS on real sockets; `on_every_driver` has them over TLS on the simulator.
+macro_rules! over_tls_on_real_sockets {
+    ($($name:ident: $setup:expr),+ $(,)?) => {
+        mod over_tls_on_real_sockets {
+            use super::*;
+
+            $(mod $name {
+                use super::*;
+
+                #[test]
+                fn on_epoll() {
+                    $crate::support::on_epoll(&$setup.over_tls(), super::super::$name);
+                }
+
+                #[test]
+                fn on_uring() {
+                    $crate::support::on_uring(&$setup.over_tls(), super::super::$name);
+                }
+            })+
+        }
+    };
 }
 
 /// Makes tests of scenarios, as `on_every_driver` does, of clients that speak JSON and again of some that speak Protobuf.
@@ -87,7 +152,9 @@ macro_rules! on_the_simulator {
     )+};
 }
 
-pub(crate) use {in_every_format, on_every_driver, on_the_simulator};
+pub(crate) use {
+    in_every_format, on_every_driver, on_every_driver_in_the_clear, on_the_simulator, over_tls_on_real_sockets,
+};
 
 /// Runs a scenario and looks whether anything is left behind.
 fn run(gateway: &Gateway, scenario: fn(&Gateway)) {
@@ -95,13 +162,19 @@ fn run(gateway: &Gateway, scenario: fn(&Gateway)) {
     gateway.expect_nothing_left();
 }
 
+/// The gateway on that machine, with TLS in between where the setup wants it.
+fn gateway(machine: impl Machine + 'static, setup: &Setup) -> Gateway {
+    let machine: Box<dyn Machine> = Box::new(machine);
+    Gateway::new(if setup.is_over_tls() { Box::new(OverTls::new(machine)) } else { machine }, setup)
+}
+
 pub(crate) fn on_simulator(setup: &Setup, scenario: fn(&Gateway)) {
-    run(&Gateway::new(Box::new(sim::Sim::start(setup, None)), setup), scenario);
+    run(&gateway(sim::Sim::start(setup, None), setup), scenario);
 }
 
 pub(crate) fn on_bad_networks(setup: &Setup, scenario: fn(&Gateway)) {
     for seed in seeds() {
-        let gateway = Gateway::new(Box::new(sim::Sim::start(setup, Some(seed))), setup);
+        let gateway = gateway(sim::Sim::start(setup, Some(seed)), setup);
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(&gateway, scenario))) {
             eprintln!("replay with TIDEGATE_SEED={seed}");
             resume_unwind(panic);
@@ -110,7 +183,7 @@ pub(crate) fn on_bad_networks(setup: &Setup, scenario: fn(&Gateway)) {
 }
 
 pub(crate) fn on_epoll(setup: &Setup, scenario: fn(&Gateway)) {
-    run(&Gateway::new(Box::new(real::Real::start(setup, DriverChoice::Epoll)), setup), scenario);
+    run(&gateway(real::Real::start(setup, DriverChoice::Epoll), setup), scenario);
 }
 
 /// Where the kernel does not allow io_uring the scenario is skipped with its reason; CI must not skip.
@@ -120,7 +193,7 @@ pub(crate) fn on_uring(setup: &Setup, scenario: fn(&Gateway)) {
         println!("skipped: {why}");
         return;
     }
-    run(&Gateway::new(Box::new(real::Real::start(setup, DriverChoice::Uring)), setup), scenario);
+    run(&gateway(real::Real::start(setup, DriverChoice::Uring), setup), scenario);
 }
 
 /// The seed given in the environment, or all of the usual ones.

@@ -87,6 +87,7 @@ fn config(setup: &Setup) -> Config {
     config.hub.mailbox_bytes_max = Bytes::new(setup.mailbox.bytes as u64);
     config.hub.channels_max = setup.home.channels_max as u32;
     config.hub.history_bytes_max = Bytes::new(setup.home.history_bytes_max as u64);
+    config.hub.join_leave_subscribers_max = setup.home.join_leave_subscribers_max as u32;
     config.hub.request_timeout = millis(setup.request_timeout);
     config.outbox.close_timeout = millis(setup.settings.times.close_timeout);
     config

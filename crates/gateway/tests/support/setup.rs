@@ -22,6 +22,8 @@ pub(crate) struct Setup {
     pub(crate) settings: Settings,
     /// What clients offer about compression.
     pub(crate) offer: Option<Offer>,
+    /// What clients write goes out as it is, also where TLS is spoken.
+    pub(crate) raw: bool,
     pub(crate) mailbox: Sizes,
     pub(crate) home: HomeLimits,
     pub(crate) connections_max: usize,
@@ -145,12 +147,37 @@ allow_history_for_anonymous = {reads}
         Self::of(topology::settings(&config, false).expect("good settings"))
     }
 
+    /// A gateway whose channels know their subscribers.
+    ///
+    /// In `room` subscribers may ask who is there, and to be told who comes and goes; in `hall` everybody is told and nobody may
+    /// ask; in `list` everybody may ask and nobody is told; `gone` knows nobody; `skip` is as `room` and leaves out for slow
+    /// clients what it may.
+    pub(crate) fn with_presence() -> Self {
+        let mut text = "[public]\nuni_websocket = true\n[client]\nanonymous = true\n[channels]\n".to_owned();
+        for (name, options) in [
+            ("room", "presence = true\njoin_leave = true\nallow_presence_for_subscriber = true"),
+            ("hall", "presence = true\njoin_leave = true\nforce_push_join_leave = true"),
+            ("list", "presence = true\nallow_presence_for_client = true"),
+            ("gone", ""),
+            ("skip", "join_leave = true\nforce_push_join_leave = true\nslow_client = 'drop_oldest'"),
+        ] {
+            let reads = options.contains("allow_presence");
+            text += &format!(
+                "[[namespaces]]\nname = '{name}'\nallow_subscribe_for_client = true\n\
+                 allow_subscribe_for_anonymous = true\nallow_presence_for_anonymous = {reads}\n{options}\n"
+            );
+        }
+        let config: gateway::config::Config = toml::from_str(&text).expect("a config");
+        Self::of(topology::settings(&config, false).expect("good settings"))
+    }
+
     fn of(settings: Settings) -> Self {
         Self {
             workers: 1,
             format: Format::Json,
             settings,
             offer: None,
+            raw: false,
             mailbox: Sizes { letters: 1024, answers: 512, bytes: 4 * 1024 * 1024 },
             home: HomeLimits { channels_max: 10_000, ..HomeLimits::default() },
             connections_max: 256,
@@ -179,6 +206,21 @@ allow_history_for_anonymous = {reads}
         };
         let offer = Offer { client_max_window_bits: ClientWindow::Any, ..Offer::default() };
         Self { offer: Some(offer), ..self.with(|settings| settings.compression = Some(compression)) }
+    }
+
+    /// The same with a listener that speaks TLS.
+    pub(crate) fn over_tls(mut self) -> Self {
+        self.settings.listeners = vec![conn::settings::Listener { tls: Some(super::tls::server_config()) }];
+        self
+    }
+
+    /// The same, whose clients have to speak it themselves.
+    pub(crate) fn raw_tls(self) -> Self {
+        Self { raw: true, ..self.over_tls() }
+    }
+
+    pub(super) fn is_over_tls(&self) -> bool {
+        !self.settings.listeners.is_empty() && !self.raw
     }
 
     /// The same with some settings changed.

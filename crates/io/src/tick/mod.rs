@@ -459,6 +459,9 @@ impl<S: Sockets> Core<S> {
             let why = if slot.has(flag::PEER_FIRST) { Closed::ByPeer } else { Closed::ByUs };
             return self.io.end(index, why);
         }
+        if slot.has(flag::FINISH) && !slot.has(flag::READABLE) {
+            return self.io.end(index, Closed::ByUs);
+        }
         slot.state = State::Lingering;
         self.sockets.shutdown(index);
         self.io.deadlines.set(index, self.io.now + self.io.linger);

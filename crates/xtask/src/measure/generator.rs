@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::cores::Cores;
@@ -78,7 +78,7 @@ pub struct Percentiles {
 }
 
 /// What the server used.
-#[derive(Deserialize, Clone, Copy, PartialEq, Debug)]
+#[derive(Serialize, Deserialize, Clone, Copy, PartialEq, Debug)]
 pub struct ServerUse {
     /// Resident memory at the end of the measured phase.
     pub rss_bytes: u64,

@@ -20,7 +20,7 @@ pub use generator::{Generator, Percentiles, Run, ServerUse};
 pub use machine::Machine;
 pub use server::{Ready, Server, free_port};
 pub use statistics::{Spread, ratio};
-pub use usage::Usage;
+pub use usage::{Usage, peak_rss_bytes};
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -45,6 +45,16 @@ impl Usage {
     }
 }
 
+/// The most memory that `pid` has had resident at one time.
+///
+/// # Errors
+/// When there is no such process.
+pub fn peak_rss_bytes(pid: u32) -> Result<u64, String> {
+    let path = format!("/proc/{pid}/status");
+    let status = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+    kib(&status, "VmHWM:").map(|kib| kib * 1024).ok_or_else(|| format!("{path} has no VmHWM"))
+}
+
 /// Every process below `pid`, children before grandchildren.
 pub(super) fn descendants(pid: u32) -> Vec<u32> {
     let mut pairs = Vec::new();
@@ -119,6 +129,8 @@ mod tests {
     #[test]
     fn a_process_that_is_not_there_is_an_error() {
         assert!(Usage::of_tree(u32::MAX).unwrap_err().contains("/proc/4294967295"));
-        assert!(Usage::of_tree(std::process::id()).is_ok());
+        let now = Usage::of_tree(std::process::id()).unwrap();
+        assert!(peak_rss_bytes(std::process::id()).unwrap() >= now.rss_bytes / 2);
+        assert!(peak_rss_bytes(u32::MAX).unwrap_err().contains("/proc/4294967295"));
     }
 }

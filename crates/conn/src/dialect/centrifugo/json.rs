@@ -4,13 +4,14 @@
 //! end to end: they are borrowed from the message as they stand and never become a tree.
 
 use super::super::{
-    REJECT_UNRECOVERED, SubscribeResult, json_about_publication, json_publication, json_publications, json_string,
-    json_subscribe_result, put,
+    REJECT_UNRECOVERED, SubscribeResult, json_about_publication, json_announcement, json_info, json_publication,
+    json_publications, json_string, json_subscribe_result, put,
 };
 use super::{Done, Malformed, Payload};
 use crate::command::{Command, Connect, History, Position, Request, Subscribe};
 use crate::disconnect::{ClientError, Unsubscribed};
 use crate::ids::ClientId;
+use hub::PresenceStats;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
@@ -44,8 +45,10 @@ struct RawCommand<'a> {
     unsubscribe: Option<RawChannel<'a>>,
     #[serde(borrow)]
     publish: Option<RawPublish<'a>>,
-    presence: Option<Present>,
-    presence_stats: Option<Present>,
+    #[serde(borrow)]
+    presence: Option<RawChannel<'a>>,
+    #[serde(borrow)]
+    presence_stats: Option<RawChannel<'a>>,
     #[serde(borrow)]
     history: Option<RawHistory<'a>>,
     rpc: Option<Present>,
@@ -101,6 +104,8 @@ struct RawSubscribe<'a> {
     #[serde(default)]
     recoverable: bool,
     #[serde(default)]
+    join_leave: bool,
+    #[serde(default)]
     flag: i64,
 }
 
@@ -141,6 +146,7 @@ impl<'a> From<RawSubscribe<'a>> for Subscribe<'a> {
             recover: s.recover.then_some(Position { offset: s.offset, epoch: s.epoch }),
             recoverable: s.recoverable,
             positioned: s.positioned,
+            join_leave: s.join_leave,
             reject_unrecovered: s.flag as u64 & REJECT_UNRECOVERED != 0,
         }
     }
@@ -162,10 +168,10 @@ impl<'a> RawCommand<'a> {
             Request::Unsubscribe { channel: unsubscribe.channel }
         } else if let Some(publish) = self.publish {
             Request::Publish { channel: publish.channel, data: Cow::Borrowed(publish.data.map_or("", RawValue::get)) }
-        } else if self.presence.is_some() {
-            Request::Unavailable("presence")
-        } else if self.presence_stats.is_some() {
-            Request::Unavailable("presence_stats")
+        } else if let Some(RawChannel { channel }) = self.presence {
+            Request::Presence { channel }
+        } else if let Some(RawChannel { channel }) = self.presence_stats {
+            Request::PresenceStats { channel }
         } else if let Some(RawHistory { channel, limit, since, reverse }) = self.history {
             Request::History(History { channel, limit, since: since.map(Position::from), reverse })
         } else if self.rpc.is_some() {
@@ -237,6 +243,38 @@ pub(super) fn history(out: &mut Vec<u8>, id: u32, page: &hub::HistoryPage) {
         put(out, format_args!(",\"offset\":{}", page.position.offset.0));
     }
     out.extend_from_slice(b"}}");
+}
+
+/// `{"id":6,"presence":{"presence":{"<client>":{…}}}}` or `{"id":7,"presence_stats":{"num_clients":3,"num_users":2}}`
+pub(super) fn presence(out: &mut Vec<u8>, id: u32, presence: &hub::Presence) {
+    match presence {
+        hub::Presence::Clients(clients) => {
+            put(out, format_args!("{{\"id\":{id},\"presence\":{{\"presence\":{{"));
+            for (i, info) in clients.iter().enumerate() {
+                if i > 0 {
+                    out.push(b',');
+                }
+                json_string(out, &info.client);
+                out.push(b':');
+                json_info(out, info);
+            }
+            out.extend_from_slice(b"}}}");
+        }
+        hub::Presence::Stats(PresenceStats { clients, users }) => {
+            put(out, format_args!("{{\"id\":{id},\"presence_stats\":{{"));
+            if *clients > 0 {
+                put(out, format_args!("\"num_clients\":{clients},\"num_users\":{users}"));
+            }
+            out.extend_from_slice(b"}}");
+        }
+    }
+}
+
+/// `{"push":{"channel":"c","join":{"info":{…}}}}`
+pub(super) fn announcement(out: &mut Vec<u8>, announcement: &hub::Announcement) {
+    out.extend_from_slice(b"{\"push\":");
+    json_announcement(out, announcement);
+    out.push(b'}');
 }
 
 /// `{"push":{"channel":"c","unsubscribe":{"code":2500,"reason":"insufficient state"}}}`

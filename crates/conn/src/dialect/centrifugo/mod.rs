@@ -9,7 +9,7 @@ use super::SubscribeResult;
 use crate::command::Command;
 use crate::disconnect::{ClientError, Unsubscribed};
 use crate::ids::ClientId;
-use hub::{HistoryPage, Publication};
+use hub::{Announcement, HistoryPage, Presence, Publication};
 use std::sync::Arc;
 use wire::ws::OpCode;
 
@@ -122,6 +122,22 @@ impl Format {
         match self {
             Self::Json => json::history(out, id, page),
             Self::Protobuf => protobuf::history(out, id, page),
+        }
+    }
+
+    /// The reply to presence, or to presence_stats.
+    pub(crate) fn presence(self, out: &mut Vec<u8>, id: u32, presence: &Presence) {
+        match self {
+            Self::Json => json::presence(out, id, presence),
+            Self::Protobuf => protobuf::presence(out, id, presence),
+        }
+    }
+
+    /// The push that tells who has come or gone. Nothing in it may differ between two subscribers.
+    pub(crate) fn announcement(self, out: &mut Vec<u8>, announcement: &Announcement) {
+        match self {
+            Self::Json => json::announcement(out, announcement),
+            Self::Protobuf => protobuf::announcement(out, announcement),
         }
     }
 

@@ -1,6 +1,6 @@
 //! How connections end, and what begins in their place.
 
-use io::{Class, Closed, How, Options, PeerAddress};
+use io::{Budgets, Class, Closed, How, Options, PeerAddress};
 
 use super::{ms, pattern};
 use crate::harness::{Client, Ended, Harness};
@@ -49,6 +49,63 @@ pub(crate) fn flush_sends_everything_then_fin<H: Harness>() {
     client.close();
     h.until("the close", |h| h.probe().conn(id).closed == Some(Closed::ByUs));
     assert_eq!(h.both().1.connections(), 0);
+}
+
+pub(crate) fn finish_sends_everything_and_awaits_no_fin<H: Harness>() {
+    for pause in [false, true] {
+        let mut h = H::start(Options { linger: ms(60_000), ..Options::default() });
+        let (mut client, id) = h.open();
+        client.write(b"the last");
+        h.until("the echo", |_| client.received() == b"the last");
+        if pause {
+            // Nothing came meanwhile, which only a receive can tell.
+            h.both().1.pause(id);
+        }
+        let bytes = pattern(500_000);
+        let (probe, io) = h.both();
+        probe.conn(id).outbox.extend_from_slice(&bytes);
+        probe.close(io, id, How::Finish);
+        h.until("everything and FIN", |_| client.ended().is_some());
+        assert_eq!(client.ended(), Some(Ended::Fin));
+        assert!(client.received()[8..] == bytes);
+        // Its twin `How::Flush` waits for the client's FIN, `linger` long.
+        h.until("the close", |h| h.probe().conn(id).closed == Some(Closed::ByUs));
+        assert_eq!(h.both().1.connections(), 0);
+    }
+}
+
+pub(crate) fn finish_discards_what_waits_to_be_received_and_does_not_reset<H: Harness>() {
+    let mut h = H::start(Options::default());
+    let (mut client, id) = h.open();
+    h.both().1.pause(id);
+    client.write(&pattern(10_000));
+    h.settle();
+    let (probe, io) = h.both();
+    probe.conn(id).outbox.extend_from_slice(b"goodbye");
+    probe.close(io, id, How::Finish);
+    h.until("the end", |_| client.ended().is_some());
+    assert_eq!((client.received().to_vec(), client.ended()), (b"goodbye".to_vec(), Some(Ended::Fin)));
+    h.settle();
+    assert_eq!(client.ended(), Some(Ended::Fin));
+    client.close();
+    h.until("the close", |h| h.probe().conn(id).closed == Some(Closed::ByUs));
+}
+
+pub(crate) fn finish_in_the_midst_of_more_input_does_not_reset<H: Harness>() {
+    let budgets = Budgets { reads: 1, ..Budgets::default() };
+    let mut h = H::start(Options { budgets, recv_bytes: 512, ..Options::default() });
+    let (mut client, id) = h.open();
+    h.probe().script.close_on_input = Some(How::Finish);
+    let bytes = pattern(10_000);
+    client.write(&bytes);
+    h.until("the end", |_| client.ended().is_some());
+    assert_eq!(client.ended(), Some(Ended::Fin));
+    let echo = client.received().to_vec();
+    assert!(!echo.is_empty() && bytes.starts_with(&echo), "what came before is answered");
+    h.settle();
+    assert_eq!(client.ended(), Some(Ended::Fin));
+    client.close();
+    h.until("the close", |h| h.probe().conn(id).closed.is_some());
 }
 
 pub(crate) fn flush_of_a_paused_connection_sees_the_peers_fin<H: Harness>() {

@@ -72,6 +72,9 @@ macro_rules! claims {
                 a_half_closed_client_gets_its_response
                 a_fin_alone_closes_nothing
                 flush_sends_everything_then_fin
+                finish_sends_everything_and_awaits_no_fin
+                finish_discards_what_waits_to_be_received_and_does_not_reset
+                finish_in_the_midst_of_more_input_does_not_reset
                 flush_of_a_paused_connection_sees_the_peers_fin
                 flush_waits_for_the_peers_fin_no_longer_than_linger
                 a_harsher_close_overtakes_a_flush

@@ -20,17 +20,20 @@ fields! {
         PING = 11, SEND = 12, RPC = 13, REFRESH = 14, SUB_REFRESH = 15,
     }
     reply {
-        ID = 1, ERROR = 2, PUSH = 4, CONNECT = 5, SUBSCRIBE = 6, UNSUBSCRIBE = 7, PUBLISH = 8, HISTORY = 11,
+        ID = 1, ERROR = 2, PUSH = 4, CONNECT = 5, SUBSCRIBE = 6, UNSUBSCRIBE = 7, PUBLISH = 8, PRESENCE = 9,
+        PRESENCE_STATS = 10, HISTORY = 11,
     }
-    push { CHANNEL = 2, PUB = 4, UNSUBSCRIBE = 7 }
+    push { CHANNEL = 2, PUB = 4, JOIN = 5, LEAVE = 6, UNSUBSCRIBE = 7 }
+    join { INFO = 1 }
+    leave { INFO = 1 }
     unsubscribe { CODE = 2, REASON = 3 }
     client_info { USER = 1, CLIENT = 2, CONN_INFO = 3, CHAN_INFO = 4 }
     publication { DATA = 4, INFO = 5, OFFSET = 6, TAGS = 7, DELTA = 8, TIME = 9 }
     connect_request { TOKEN = 1 }
     connect_result { CLIENT = 1, VERSION = 2, PING = 7, PONG = 8 }
     subscribe_request {
-        CHANNEL = 1, TOKEN = 2, RECOVER = 3, EPOCH = 6, OFFSET = 7, POSITIONED = 9, RECOVERABLE = 10, DELTA = 12, TF = 13,
-        FLAG = 14, TYPE = 15,
+        CHANNEL = 1, TOKEN = 2, RECOVER = 3, EPOCH = 6, OFFSET = 7, POSITIONED = 9, RECOVERABLE = 10, JOIN_LEAVE = 11,
+        DELTA = 12, TF = 13, FLAG = 14, TYPE = 15,
     }
     subscribe_result {
         RECOVERABLE = 3, EPOCH = 6, PUBLICATIONS = 7, RECOVERED = 8, OFFSET = 9, POSITIONED = 10, WAS_RECOVERING = 12,
@@ -39,6 +42,8 @@ fields! {
     stream_position { OFFSET = 1, EPOCH = 2 }
     history_request { CHANNEL = 1, LIMIT = 7, SINCE = 8, REVERSE = 9 }
     history_result { PUBLICATIONS = 1, EPOCH = 2, OFFSET = 3 }
+    presence_result { PRESENCE = 1 }
+    presence_stats_result { NUM_CLIENTS = 1, NUM_USERS = 2 }
     unsubscribe_request { CHANNEL = 1 }
     publish_request { CHANNEL = 1, DATA = 2 }
 }

@@ -24,7 +24,7 @@ use super::{Done, Malformed, Payload};
 use crate::command::{Command, Connect, History, Position, Request, Subscribe};
 use crate::disconnect::{ClientError, Unsubscribed};
 use crate::ids::ClientId;
-use hub::{HistoryPage, Publication};
+use hub::{Announcement, Change, ClientInfo, HistoryPage, Presence, Publication};
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -45,18 +45,13 @@ pub(super) fn next_command<'a>(message: &mut &'a [u8]) -> Option<Result<Command<
 }
 
 /// Requests that have nobody here, in the order in which the first one wins.
-const OTHERS: [(u32, Request<'static>); 7] = [
-    (field::command::PRESENCE, Request::Unavailable("presence")),
-    (field::command::PRESENCE_STATS, Request::Unavailable("presence_stats")),
+const OTHERS: [(u32, Request<'static>); 5] = [
     (field::command::RPC, Request::Unavailable("rpc")),
     (field::command::SEND, Request::Send),
     (field::command::REFRESH, Request::Unavailable("refresh")),
     (field::command::SUB_REFRESH, Request::Unavailable("sub_refresh")),
     (field::command::PING, Request::Unknown),
 ];
-
-/// How many of them win over a history request.
-const BEFORE_HISTORY: usize = 2;
 
 #[derive(Default)]
 struct Publish<'a> {
@@ -68,7 +63,7 @@ struct Publish<'a> {
 fn command(bytes: &[u8]) -> Result<Command<'_>, Malformed> {
     let mut id = 0;
     let (mut connect, mut subscribe, mut unsubscribe, mut publish, mut history) = (None, None, None, None, None);
-    let mut other = OTHERS.len();
+    let (mut presence, mut presence_stats, mut other) = (None, None, OTHERS.len());
     for field in Fields(bytes) {
         let (number, value) = field?;
         match number {
@@ -77,6 +72,8 @@ fn command(bytes: &[u8]) -> Result<Command<'_>, Malformed> {
             field::command::SUBSCRIBE => merge_subscribe(subscribe.get_or_insert_default(), value.bytes()?)?,
             field::command::UNSUBSCRIBE => merge_channel(unsubscribe.get_or_insert_default(), value.bytes()?)?,
             field::command::PUBLISH => merge_publish(publish.get_or_insert_default(), value.bytes()?)?,
+            field::command::PRESENCE => merge_channel(presence.get_or_insert_default(), value.bytes()?)?,
+            field::command::PRESENCE_STATS => merge_channel(presence_stats.get_or_insert_default(), value.bytes()?)?,
             field::command::HISTORY => merge_history(history.get_or_insert_default(), value.bytes()?)?,
             number => {
                 if let Some(at) = OTHERS.iter().position(|(of, _)| *of == number) {
@@ -94,7 +91,11 @@ fn command(bytes: &[u8]) -> Result<Command<'_>, Malformed> {
         Request::Unsubscribe { channel: Cow::Borrowed(channel) }
     } else if let Some(Publish { channel, data }) = publish {
         Request::Publish { channel: Cow::Borrowed(channel), data: one_line(data) }
-    } else if let Some(history) = history.filter(|_| other >= BEFORE_HISTORY) {
+    } else if let Some(channel) = presence {
+        Request::Presence { channel: Cow::Borrowed(channel) }
+    } else if let Some(channel) = presence_stats {
+        Request::PresenceStats { channel: Cow::Borrowed(channel) }
+    } else if let Some(history) = history {
         Request::History(history)
     } else if let Some((_, request)) = OTHERS.into_iter().nth(other) {
         request
@@ -131,6 +132,7 @@ fn merge_subscribe<'a>(into: &mut Subscribe<'a>, bytes: &'a [u8]) -> Result<(), 
             field::subscribe_request::OFFSET => position.offset = value.number()?,
             field::subscribe_request::POSITIONED => into.positioned = value.number()? != 0,
             field::subscribe_request::RECOVERABLE => into.recoverable = value.number()? != 0,
+            field::subscribe_request::JOIN_LEAVE => into.join_leave = value.number()? != 0,
             field::subscribe_request::FLAG => into.reject_unrecovered = value.number()? & REJECT_UNRECOVERED != 0,
             _ => {}
         }
@@ -165,6 +167,7 @@ fn merge_position<'a>(into: &mut Position<'a>, bytes: &'a [u8]) -> Result<(), Ma
     Ok(())
 }
 
+/// Of every request that is a channel and nothing else; the number is the same in all of them.
 fn merge_channel<'a>(into: &mut &'a str, bytes: &'a [u8]) -> Result<(), Malformed> {
     for field in Fields(bytes) {
         if let (field::unsubscribe_request::CHANNEL, value) = field? {
@@ -281,6 +284,49 @@ pub(super) fn history(out: &mut Vec<u8>, id: u32, page: &HistoryPage) {
     });
 }
 
+pub(super) fn presence(out: &mut Vec<u8>, id: u32, presence: &Presence) {
+    use field::{
+        presence_result::PRESENCE,
+        presence_stats_result::{NUM_CLIENTS, NUM_USERS},
+    };
+    reply(out, id, |out| match presence {
+        Presence::Clients(clients) => put_message(out, field::reply::PRESENCE, 0, |out| {
+            for info in clients {
+                put_message(out, PRESENCE, 0, |out| {
+                    put_bytes(out, field::MAP_KEY, info.client.as_bytes());
+                    put_info(out, field::MAP_VALUE, info);
+                });
+            }
+        }),
+        Presence::Stats(stats) => put_message(out, field::reply::PRESENCE_STATS, 0, |out| {
+            put_number(out, NUM_CLIENTS, u64::from(stats.clients));
+            put_number(out, NUM_USERS, u64::from(stats.users));
+        }),
+    });
+}
+
+pub(super) fn announcement(out: &mut Vec<u8>, announcement: &Announcement) {
+    let (field, info) = match announcement.change {
+        Change::Join => (field::push::JOIN, field::join::INFO),
+        Change::Leave => (field::push::LEAVE, field::leave::INFO),
+    };
+    put_delimited(out, 0, |out| {
+        put_message(out, field::reply::PUSH, 0, |out| {
+            put_bytes(out, field::push::CHANNEL, announcement.channel.as_bytes());
+            put_message(out, field, 0, |out| put_info(out, info, &announcement.info));
+        });
+    });
+}
+
+fn put_info(out: &mut Vec<u8>, field: u32, info: &ClientInfo) {
+    put_message(out, field, 0, |out| {
+        put_bytes(out, field::client_info::USER, info.user.as_bytes());
+        put_bytes(out, field::client_info::CLIENT, info.client.as_bytes());
+        put_bytes(out, field::client_info::CONN_INFO, info.conn_info.as_deref().unwrap_or_default());
+        put_bytes(out, field::client_info::CHAN_INFO, info.chan_info.as_deref().unwrap_or_default());
+    });
+}
+
 pub(super) fn unsubscribed(out: &mut Vec<u8>, channel: &str, why: Unsubscribed) {
     put_delimited(out, 0, |out| {
         put_message(out, field::reply::PUSH, 0, |out| {
@@ -325,12 +371,7 @@ pub(super) fn publication(out: &mut Vec<u8>, publication: &Publication, payload:
 fn put_about_publication(out: &mut Vec<u8>, publication: &Publication) {
     use field::publication::{INFO, OFFSET, TAGS, TIME};
     if let Some(info) = &publication.info {
-        put_message(out, INFO, 0, |out| {
-            put_bytes(out, field::client_info::USER, info.user.as_bytes());
-            put_bytes(out, field::client_info::CLIENT, info.client.as_bytes());
-            put_bytes(out, field::client_info::CONN_INFO, info.conn_info.as_deref().unwrap_or_default());
-            put_bytes(out, field::client_info::CHAN_INFO, info.chan_info.as_deref().unwrap_or_default());
-        });
+        put_info(out, INFO, info);
     }
     if let (Some(offset), Some(time)) = (publication.offset(), publication.time) {
         put_number(out, OFFSET, offset.0);

@@ -1,5 +1,6 @@
 //! What is read and written here against what `prost` reads and writes.
 
+use super::super::Format;
 use super::*;
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -38,16 +39,17 @@ fn expected(read: &schema::Command) -> String {
             recover: s.recover.then_some(position),
             recoverable: s.recoverable,
             positioned: s.positioned,
+            join_leave: s.join_leave,
             reject_unrecovered: s.flag & 2 != 0,
         })
     } else if let Some(unsubscribe) = &read.unsubscribe {
         Request::Unsubscribe { channel: borrowed(&unsubscribe.channel) }
     } else if let Some(publish) = &read.publish {
         Request::Publish { channel: borrowed(&publish.channel), data: one_line(&publish.data) }
-    } else if read.presence.is_some() {
-        Request::Unavailable("presence")
-    } else if read.presence_stats.is_some() {
-        Request::Unavailable("presence_stats")
+    } else if let Some(presence) = &read.presence {
+        Request::Presence { channel: borrowed(&presence.channel) }
+    } else if let Some(stats) = &read.presence_stats {
+        Request::PresenceStats { channel: borrowed(&stats.channel) }
     } else if let Some(h) = &read.history {
         let since = h.since.as_ref().map(|s| Position { offset: s.offset, epoch: borrowed(&s.epoch) });
         Request::History(History { channel: borrowed(&h.channel), limit: h.limit, since, reverse: h.reverse })
@@ -82,7 +84,7 @@ fn history_request() -> impl Strategy<Value = Option<schema::HistoryRequest>> {
 
 fn subscribe() -> impl Strategy<Value = schema::SubscribeRequest> {
     let words = (".{0,9}", ".{0,9}", ".{0,9}", prop_oneof![Just(""), Just("fossil"), Just("other")]);
-    (words, any::<[bool; 3]>(), any::<u64>(), any::<i64>(), any::<i32>(), any::<bool>()).prop_map(
+    (words, any::<[bool; 4]>(), any::<u64>(), any::<i64>(), any::<i32>(), any::<bool>()).prop_map(
         |((channel, token, epoch, delta), switches, offset, flag, kind, filtered)| schema::SubscribeRequest {
             channel,
             token,
@@ -91,6 +93,7 @@ fn subscribe() -> impl Strategy<Value = schema::SubscribeRequest> {
             recover: switches[0],
             positioned: switches[1],
             recoverable: switches[2],
+            join_leave: switches[3],
             offset,
             flag,
             kind,
@@ -203,7 +206,7 @@ proptest! {
             if let Some(chan) = chan { fields["chan_info"] = json!([chan]); }
             let raw = |number: Option<u32>| number.map(|n| format!("[{n}]").into_bytes().into());
             let info =
-                hub::ClientInfo { user: user.into(), client: client.into(), conn_info: raw(conn), chan_info: raw(chan) };
+                ClientInfo { user: user.into(), client: client.into(), conn_info: raw(conn), chan_info: raw(chan) };
             draft.info = Some(Box::new(info));
         }
         if !tags.is_empty() {
@@ -299,6 +302,41 @@ fn a_page_of_history_and_the_end_of_a_subscription_are_written_as_prost_reads_th
             json!({"push": {"channel": "c", "unsubscribe": {"code": 2500, "reason": "insufficient state"}}}),
         ]
     );
+}
+
+#[test]
+fn who_is_present_and_who_comes_and_goes_is_written_as_prost_reads_it() {
+    let info = |user: &str, client: &str, conn_info: Option<&[u8]>| {
+        let (user, client, conn_info) = (user.into(), client.into(), conn_info.map(Into::into));
+        Arc::new(ClientInfo { user, client, conn_info, chan_info: None })
+    };
+    let clients = vec![info("", "c1", None), info("77", "c2", Some(b"{\"n\":1}"))];
+    let announcement = |change| Announcement { channel: hub::Channel::new("c"), change, info: clients[1].clone() };
+    let stats = |clients, users| Presence::Stats(hub::PresenceStats { clients, users });
+    let told = json!({"user": "77", "client": "c2", "conn_info": {"n": 1}});
+    for format in [Format::Json, Format::Protobuf] {
+        let mut messages = vec![Vec::new(); 5];
+        format.presence(&mut messages[0], 5, &Presence::Clients(clients.clone()));
+        format.presence(&mut messages[1], 6, &stats(3, 2));
+        format.presence(&mut messages[2], 7, &stats(0, 0));
+        format.announcement(&mut messages[3], &announcement(Change::Join));
+        format.announcement(&mut messages[4], &announcement(Change::Leave));
+        let told_in = match format {
+            Format::Json => messages.iter().map(|m| serde_json::from_slice(m).expect("JSON")).collect(),
+            Format::Protobuf => schema::replies(&messages.concat()).expect("Protobuf"),
+        };
+        assert_eq!(
+            told_in,
+            [
+                json!({"id": 5, "presence": {"presence": {"c1": {"client": "c1"}, "c2": told}}}),
+                json!({"id": 6, "presence_stats": {"num_clients": 3, "num_users": 2}}),
+                json!({"id": 7, "presence_stats": {}}),
+                json!({"push": {"channel": "c", "join": {"info": told}}}),
+                json!({"push": {"channel": "c", "leave": {"info": told}}}),
+            ],
+            "{format:?}"
+        );
+    }
 }
 
 #[test]

@@ -1,0 +1,167 @@
+//! The subscribe and unsubscribe commands: from the checks to the home's answer.
+
+use super::joining::{Settled, Wish};
+use super::{ANONYMOUS, Asked, Held, Pending, Session, Stage};
+use crate::command::Subscribe;
+use crate::dialect::centrifugo::Done;
+use crate::disconnect::{ClientError, Disconnect};
+use crate::effect::{Effect, Note};
+use crate::liveness::Liveness;
+use crate::shared::Cx;
+use hub::{LocalId, Subscribed, SubscriberId};
+
+impl Session {
+    pub(super) fn subscribe(&mut self, cx: &mut Cx<'_>, id: u32, request: &Subscribe<'_>) -> Result<(), Disconnect> {
+        if request.channel.is_empty() || !matches!(&*request.delta, "" | "fossil") {
+            return Err(Disconnect::BAD_REQUEST);
+        }
+        match self.may_subscribe(cx, request) {
+            Ok(()) => {
+                self.ask(cx, id, request);
+                Ok(())
+            }
+            Err(error) => self.refuse(cx, id, error),
+        }
+    }
+
+    /// The checks of a subscription, in the order in which Centrifugo makes them.
+    pub(super) fn may_subscribe(&self, cx: &mut Cx<'_>, request: &Subscribe<'_>) -> Result<(), ClientError> {
+        let channel = &*request.channel;
+        let limits = &cx.shared.settings.limits;
+        if channel.len() > limits.channel_name_bytes_max || !channel.is_ascii() {
+            return Err(ClientError::BAD_REQUEST);
+        }
+        if request.filtered || request.kind == 4 {
+            return Err(ClientError::NOT_AVAILABLE);
+        }
+        if request.kind != 0 {
+            return Err(ClientError::PERMISSION_DENIED);
+        }
+        if self.pending(channel).is_some() || self.subscription(cx, channel).is_some() {
+            return Err(ClientError::ALREADY_SUBSCRIBED);
+        }
+        let wanted = self.waiting.as_ref().map_or(0, |w| w.pending.len());
+        if self.subscriptions.len() + wanted >= limits.channels_max {
+            return Err(ClientError::LIMIT_EXCEEDED);
+        }
+        if !request.token.is_empty() {
+            cx.note(Note::TokenUnsupported);
+            return Err(ClientError::PERMISSION_DENIED);
+        }
+        self.permit(cx, channel, |namespace| namespace.may_subscribe(ANONYMOUS))?;
+        if channel.starts_with('$') && !cx.shared.settings.insecure {
+            let option = "a subscription token, which a private channel needs";
+            cx.note(Note::Denied { channel: channel.to_owned(), namespace: String::new(), option });
+            return Err(ClientError::PERMISSION_DENIED);
+        }
+        Ok(())
+    }
+
+    pub(super) fn ask(&mut self, cx: &mut Cx<'_>, command: u32, request: &Subscribe<'_>) {
+        let sequence = cx.shared.next_sequence();
+        let channel = cx.channel(&request.channel);
+        let (wish, recover) = Wish::granted(cx, request);
+        let entrance = wish.entrance(|| self.client_info());
+        let waiting = self.waiting.get_or_insert_default();
+        waiting.pending.push(Pending { sequence, command, channel: channel.clone(), local: None, wish });
+        cx.shared.effects.push(Effect::Subscribe { sequence, channel, recover, entrance });
+    }
+
+    /// The worker counts the pending subscriber under this number.
+    pub(crate) fn begun(&mut self, sequence: u32, local: LocalId) {
+        if let Some(pending) = self.pending_mut(sequence) {
+            pending.local = Some(local);
+        }
+    }
+
+    fn pending_mut(&mut self, sequence: u32) -> Option<&mut Pending> {
+        self.waiting.as_mut()?.pending.iter_mut().find(|p| p.sequence == sequence)
+    }
+
+    /// The home has answered. `None`: nothing of that number is pending here, so the answer is stale. Otherwise whether the
+    /// client became a member, and how the session goes on.
+    pub(crate) fn answered(
+        &mut self,
+        cx: &mut Cx<'_>,
+        liveness: &mut Liveness,
+        me: SubscriberId,
+        sequence: u32,
+        answer: Result<Subscribed, ClientError>,
+    ) -> Option<(bool, Result<(), Disconnect>)> {
+        let waiting = self.waiting.as_mut()?;
+        let at = waiting.pending.iter().position(|p| p.sequence == sequence && p.local.is_some())?;
+        let Pending { command, local, wish, .. } = waiting.pending.remove(at);
+        let local = local?;
+        let settled = answer.map(|subscribed| wish.settle(subscribed));
+        if self.stage != Stage::Connecting {
+            let asked = Asked { command, sequence, local };
+            return Some(self.reply_to_subscribe(cx, me, asked, settled));
+        }
+        let is_member = settled.is_ok();
+        match settled {
+            Ok(settled) => {
+                self.admit(cx, me, local, &settled, true);
+                self.waiting.get_or_insert_default().settled.push((local, settled));
+            }
+            Err(_) => self.waiting.get_or_insert_default().busy = true,
+        }
+        Some((is_member, self.announce_when_answered(cx, liveness)))
+    }
+
+    fn reply_to_subscribe(
+        &mut self,
+        cx: &mut Cx<'_>,
+        me: SubscriberId,
+        asked: Asked,
+        settled: Result<Settled, ClientError>,
+    ) -> (bool, Result<(), Disconnect>) {
+        let Asked { command, sequence, local } = asked;
+        let replied = match settled {
+            Err(error) => self.refuse(cx, command, error).map(|()| false),
+            Ok(mut settled) => {
+                let replied = self.reply_subscribed(cx, command, &mut settled);
+                if replied == Ok(true) {
+                    self.admit(cx, me, local, &settled, false);
+                }
+                replied
+            }
+        };
+        let is_member = match replied {
+            Ok(is_member) => is_member,
+            Err(why) => return (false, Err(why)),
+        };
+        let unsubscribe = self.waiting.as_mut().and_then(|w| w.unsubscribe.take_if(|(_, s)| *s == sequence));
+        let mut outcome = Ok(());
+        if let Some((id, _)) = unsubscribe {
+            self.leave(cx, local);
+            outcome = self.done(cx, id, Done::Unsubscribe);
+        }
+        self.drop_idle_waiting();
+        (is_member, outcome)
+    }
+
+    /// Keeps what came for a subscription that is not announced yet.
+    pub(crate) fn hold(&mut self, held: Held, count: usize, bytes: usize) -> Result<(), Disconnect> {
+        let waiting = self.waiting.get_or_insert_default();
+        waiting.held_bytes += held.cost();
+        if waiting.held.len() >= count || waiting.held_bytes > bytes {
+            return Err(Disconnect::INSUFFICIENT_STATE);
+        }
+        waiting.held.push(held);
+        Ok(())
+    }
+
+    pub(super) fn unsubscribe(&mut self, cx: &mut Cx<'_>, id: u32, channel: &str) -> Result<(), Disconnect> {
+        if channel.is_empty() {
+            return Err(Disconnect::BAD_REQUEST);
+        }
+        if let Some(sequence) = self.pending(channel) {
+            self.waiting.get_or_insert_default().unsubscribe = Some((id, sequence));
+            return Ok(());
+        }
+        if let Some(local) = self.subscription(cx, channel) {
+            self.leave(cx, local);
+        }
+        self.done(cx, id, Done::Unsubscribe)
+    }
+}
