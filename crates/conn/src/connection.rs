@@ -13,6 +13,7 @@ mod report;
 
 pub use report::{CloseReport, Delivered, Side};
 
+use crate::compression::Agreed;
 use crate::disconnect::{ClientError, Disconnect};
 use crate::encoded::Encoding;
 use crate::ids::ClientId;
@@ -46,7 +47,7 @@ pub struct Connection {
 }
 
 /// The table of a million connections is an array of these.
-const _: () = assert!(size_of::<Connection>() <= 184);
+const _: () = assert!(size_of::<Connection>() <= 168);
 
 #[derive(Debug)]
 enum Phase {
@@ -127,6 +128,11 @@ impl Connection {
         self.outbox.backlog()
     }
 
+    /// What was agreed about compression.
+    pub(crate) fn agreed(&self) -> Option<&Agreed> {
+        self.outbox.agreed()
+    }
+
     /// When the worker has to call `expired`.
     pub fn deadline(&self) -> Option<Duration> {
         let phase = match &self.phase {
@@ -162,7 +168,7 @@ impl Connection {
                 self.settle(now, fate, shared)
             }
             Phase::Closing(closing) => {
-                let end = closing.received(bytes, &shared.settings.limits.messages());
+                let end = closing.received(bytes, shared, self.outbox.agreed().is_some());
                 end.map(|end| self.end(end, shared))
             }
         }
@@ -538,6 +544,9 @@ impl Connection {
     /// The socket is gone: leaves every channel, frees the outbox, says how it ended.
     pub fn closed(mut self, shared: &mut Shared) -> CloseReport {
         self.end(End::Now, shared);
+        if let Some(agreed) = self.outbox.agreed() {
+            shared.compression.disagree(agreed);
+        }
         shared.outboxes.clear(&mut self.outbox);
         if let Some(tls) = &mut self.tls {
             tls.clear(&mut shared.records);

@@ -102,13 +102,19 @@ impl Encoding {
         scratch: &mut Vec<u8>,
         out: &mut Vec<u8>,
     ) {
-        scratch.clear();
+        let opcode = self.payload(publication, patch, scratch);
+        wire::ws::write_frame(out, opcode, true, scratch, None);
+    }
+
+    /// The same without the frame around it, as what is to be compressed: `out` holds it alone afterwards.
+    pub(crate) fn payload(self, publication: &hub::Publication, patch: Option<&str>, out: &mut Vec<u8>) -> OpCode {
+        out.clear();
         let text = patch.map_or(Payload::Text, Payload::Patch);
         let bytes = patch.map_or(Payload::Whole, Payload::Patch);
         let (format, payload) = match self {
             Self::Plain => {
-                plain::publication(scratch, publication);
-                return wire::ws::write_frame(out, OpCode::Text, true, scratch, None);
+                plain::publication(out, publication);
+                return OpCode::Text;
             }
             Self::CentrifugoJson => (Format::Json, Payload::Whole),
             Self::CentrifugoJsonFirst => (Format::Json, Payload::Text),
@@ -116,8 +122,16 @@ impl Encoding {
             Self::CentrifugoProtobuf | Self::CentrifugoProtobufFirst => (Format::Protobuf, Payload::Whole),
             Self::CentrifugoProtobufDelta => (Format::Protobuf, bytes),
         };
-        format.publication(scratch, publication, payload);
-        wire::ws::write_frame(out, format.opcode(), true, scratch, None);
+        format.publication(out, publication, payload);
+        format.opcode()
+    }
+
+    /// What its frames are.
+    pub(crate) fn opcode(self) -> OpCode {
+        match self {
+            Self::Plain | Self::CentrifugoJson | Self::CentrifugoJsonFirst | Self::CentrifugoJsonDelta => OpCode::Text,
+            Self::CentrifugoProtobuf | Self::CentrifugoProtobufFirst | Self::CentrifugoProtobufDelta => OpCode::Binary,
+        }
     }
 
     /// Appends the whole frame of a push that tells who has come or gone. `scratch` is reused between calls.

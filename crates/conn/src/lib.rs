@@ -15,12 +15,14 @@
 //! * `session`: a client after the handshake; [`command`]: what it asks; `dialect`: how it says so.
 //! * [`outbox`]: what waits to be sent; [`encoded`]: publications as frames, once per encoding; [`recoveries`]: what was
 //!   missed, once for all that missed the same; [`deltas`]: what patches are made from.
+//! * [`compression`]: permessage-deflate, and which of a publication's frames a connection gets.
 //! * `route`: which path is what; [`auth`]: Origin and Host.
 //! * [`disconnect`]: every code a client can be told; [`settings`]: what the operator decided.
 #![forbid(unsafe_code)]
 
 pub mod auth;
 pub mod command;
+pub mod compression;
 pub mod connection;
 pub mod deltas;
 mod dialect;

@@ -9,7 +9,9 @@
 
 pub mod slow;
 
+use crate::compression::Agreed;
 use slow::Watch;
+use wire::ws::deflate::Mark;
 
 /// Index that means "none" in the lists below.
 const NONE: u32 = u32::MAX;
@@ -67,11 +69,13 @@ struct Body {
     publication: bool,
     /// What its namespace's policy may do with it.
     standing: Standing,
+    /// It is one compressed message, which others may refer to by this.
+    mark: Option<Mark>,
     /// Next free body, valid while `refs` is 0.
     next_free: u32,
 }
 
-/// One connection's queue: the head of its list and how far the head has gone out. 24 bytes.
+/// One connection's queue: the head of its list and how far the head has gone out. 32 bytes.
 #[derive(Debug)]
 pub struct Outbox {
     head: u32,
@@ -84,13 +88,16 @@ pub struct Outbox {
     in_flight: u32,
     /// Its entry in [`Outboxes::watches`], while its reader is slow and a policy may act.
     watch: u32,
+    /// What was agreed about compression, and which compressed message is the last one here. Kept here so that nothing can
+    /// be dropped without its being noticed.
+    agreed: Option<Agreed>,
 }
 
-const _: () = assert!(size_of::<Outbox>() == 24);
+const _: () = assert!(size_of::<Outbox>() == 32);
 
 impl Default for Outbox {
     fn default() -> Self {
-        Self { head: NONE, tail: NONE, bytes: 0, head_sent: 0, in_flight: 0, watch: NONE }
+        Self { head: NONE, tail: NONE, bytes: 0, head_sent: 0, in_flight: 0, watch: NONE, agreed: None }
     }
 }
 
@@ -103,6 +110,24 @@ impl Outbox {
     /// Whether what may go of it is known, as it is once a policy may have to act.
     pub(crate) fn is_watched(&self) -> bool {
         self.watch != NONE
+    }
+
+    /// What was agreed about compression.
+    pub(crate) fn agreed(&self) -> Option<&Agreed> {
+        self.agreed.as_ref()
+    }
+
+    /// The connection may be sent compressed messages from now on.
+    pub(crate) fn agree(&mut self, agreed: Agreed) {
+        self.agreed = Some(agreed);
+    }
+
+    /// The next compressed message does not follow one that others can refer to: a reply was put in between, or something
+    /// that waited was left out.
+    pub(crate) fn forget_mark(&mut self) {
+        if let Some(agreed) = &mut self.agreed {
+            agreed.marks.forget();
+        }
     }
 
     /// Nothing waits and nothing is in flight.
@@ -160,6 +185,7 @@ impl Outboxes {
         body.private = false;
         body.publication = true;
         body.standing = Standing::Firm;
+        body.mark = None;
         fill(&mut body.bytes);
         BodyId(id)
     }
@@ -175,6 +201,18 @@ impl Outboxes {
     pub fn shared_as(&mut self, standing: Standing, fill: impl FnOnce(&mut Vec<u8>)) -> BodyId {
         let body = self.shared(fill);
         self.bodies[body.0 as usize].standing = standing;
+        body
+    }
+
+    /// The same for one that is a compressed message.
+    pub(crate) fn shared_compressed(
+        &mut self,
+        standing: Standing,
+        mark: Mark,
+        fill: impl FnOnce(&mut Vec<u8>),
+    ) -> BodyId {
+        let body = self.shared_as(standing, fill);
+        self.bodies[body.0 as usize].mark = Some(mark);
         body
     }
 
@@ -229,6 +267,7 @@ impl Outboxes {
         body.private = true;
         body.publication = false;
         body.standing = Standing::Firm;
+        body.mark = None;
         fill(&mut body.bytes);
         let len = body.bytes.len();
         body.refs = 1;
@@ -332,6 +371,7 @@ impl Outboxes {
     /// Takes a node that was not sent out of the list; `before` is the one in front of it. The tail is the caller's.
     fn unlink(&mut self, outbox: &mut Outbox, before: u32, at: u32) {
         let node = self.nodes[at as usize];
+        outbox.forget_mark();
         outbox.bytes -= self.len_at(node) as u32;
         match before {
             NONE => outbox.head = node.next,
@@ -362,6 +402,11 @@ impl Outboxes {
         }
         outbox.tail = at;
         outbox.bytes += len as u32;
+        if let Some(agreed) = &mut outbox.agreed
+            && let Some(mark) = self.bodies[body as usize].mark
+        {
+            agreed.marks.sent(mark);
+        }
         if outbox.watch != NONE {
             self.watches[outbox.watch as usize].appended(at, self.bodies[body as usize].standing);
         }

@@ -8,6 +8,7 @@ use hub::Namespaces;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
+use wire::ws::deflate::Level;
 
 /// Everything a connection asks the configuration for.
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ pub struct Settings {
     pub limits: Limits,
     /// When a client is late.
     pub times: Times,
+    /// permessage-deflate; `None`: it is not agreed to.
+    pub compression: Option<Compression>,
     /// What is special about the public listeners, by their number; those beyond the end are plain.
     pub listeners: Vec<Listener>,
     /// Static pages of the public listener: the demo. Empty without it.
@@ -120,6 +123,23 @@ pub struct Times {
     pub write_timeout: Duration,
     /// Longest wait for the peer's close frame after ours.
     pub close_timeout: Duration,
+}
+
+/// What is compressed, and what that may cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compression {
+    /// How hard.
+    pub level: Level,
+    /// Shorter replies go as they are.
+    pub reply_bytes_min: usize,
+    /// Shorter publications go as they are. Bytes of the whole message, envelope included.
+    pub publication_bytes_min: usize,
+    /// Publications are also compressed after the one before in their channel.
+    pub after_previous: bool,
+    /// Bytes of publications that a worker keeps for that.
+    pub previous_bytes_max: usize,
+    /// Bytes that a worker reserves for what its clients' messages refer to. Beyond it nothing is agreed with new ones.
+    pub client_history_bytes_max: usize,
 }
 
 /// A page kept in memory.

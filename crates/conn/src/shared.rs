@@ -1,5 +1,6 @@
 //! What all connections of a worker use together, and what one call hands back to the worker.
 
+use crate::compression::Compression;
 use crate::deltas::Deltas;
 use crate::disconnect::Disconnect;
 use crate::effect::Effect;
@@ -33,6 +34,8 @@ pub struct Shared {
     pub counters: Counters,
     /// Where client and session ids come from.
     pub ids: IdSource,
+    /// What messages are compressed and inflated with.
+    pub compression: Compression,
     /// What clients that come back have missed, encoded.
     pub recoveries: Recoveries,
     /// Memory that TLS connections use in turn.
@@ -53,6 +56,7 @@ impl Shared {
             ready: false,
             counters: Counters::default(),
             ids,
+            compression: Compression::default(),
             recoveries: Recoveries::default(),
             records: Records::default(),
             sequence: 0,
@@ -64,8 +68,12 @@ impl Shared {
     /// as well where that is given.
     pub fn remove(&mut self, member: MemberId) -> (Channel, Option<SubscriberId>) {
         let Member { subscriber, part, .. } = self.local.member(member);
+        let channel = self.local.local_of(member);
         if Encoding::takes_deltas(self.local.encoding(member)) {
-            self.deltas.leave(self.local.local_of(member));
+            self.deltas.leave(channel);
+        }
+        if self.local.live(channel) == 1 {
+            self.compression.forget(channel);
         }
         (self.local.remove(member), (part != Part::None).then_some(subscriber))
     }
@@ -175,6 +183,22 @@ pub(crate) struct Cx<'a> {
 }
 
 impl Cx<'_> {
+    /// Queues a text message that is not compressed.
+    ///
+    /// # Errors
+    /// As [`Cx::text`].
+    pub(crate) fn text_as_it_is(&mut self, fill: impl FnOnce(&mut Vec<u8>)) -> Result<(), Disconnect> {
+        let mut scratch = std::mem::take(&mut self.shared.scratch);
+        scratch.clear();
+        fill(&mut scratch);
+        let queued = self.admit(scratch.len());
+        if queued.is_ok() {
+            self.write_as_it_is(OpCode::Text, &scratch);
+        }
+        self.shared.scratch = scratch;
+        queued
+    }
+
     /// Queues a text message.
     ///
     /// # Errors
@@ -197,17 +221,40 @@ impl Cx<'_> {
         queued
     }
 
-    /// Queues a frame; see [`Cx::text`].
+    /// Queues a frame; see [`Cx::text`]. Messages are compressed where that was agreed and pays.
     pub(crate) fn frame(&mut self, opcode: OpCode, payload: &[u8]) -> Result<(), Disconnect> {
-        if payload.len() > self.shared.settings.limits.reply_bytes_max {
+        self.admit(payload.len())?;
+        let Shared { settings, compression, outboxes, .. } = &mut *self.shared;
+        if let Some(rules) = &settings.compression
+            && matches!(opcode, OpCode::Text | OpCode::Binary)
+            && let Some(agreed) = self.outbox.agreed()
+            && let Some(packed) = compression.reply(payload, agreed, rules)
+        {
+            self.outbox.forget_mark();
+            outboxes.write(self.outbox, |out| {
+                wire::ws::write_compressed_header(out, opcode, packed.len(), None);
+                out.extend_from_slice(packed);
+            });
+            return Ok(());
+        }
+        self.write_as_it_is(opcode, payload);
+        Ok(())
+    }
+
+    fn write_as_it_is(&mut self, opcode: OpCode, payload: &[u8]) {
+        self.shared.outboxes.write(self.outbox, |out| wire::ws::write_frame(out, opcode, true, payload, None));
+    }
+
+    /// Whether a frame of so many bytes may be queued; then it is counted.
+    fn admit(&mut self, bytes: usize) -> Result<(), Disconnect> {
+        if bytes > self.shared.settings.limits.reply_bytes_max {
             return Err(Disconnect::INTERNAL);
         }
-        if !self.has_room(payload.len()) {
+        if !self.has_room(bytes) {
             self.shared.counters.slow_by_reply += 1;
             return Err(Disconnect::SLOW);
         }
         self.shared.counters.messages_out += 1;
-        self.shared.outboxes.write(self.outbox, |out| wire::ws::write_frame(out, opcode, true, payload, None));
         Ok(())
     }
 

@@ -212,6 +212,14 @@ async fn the_workers_figures_arrive_under_their_worker() {
     assert_eq!(closes.value("tidegate_closes_total", &[("side", "server"), ("code", "3503")]), 2.0);
     let skipped = &families["tidegate_slow_skipped"];
     assert_eq!(skipped.value("tidegate_slow_skipped_total", &[("worker", "1")]), 6.0);
+    let after = [("kind", "publication_after")];
+    for (name, expected) in [("messages", 3.0), ("plain_bytes", 300.0), ("packed_bytes", 90.0)] {
+        let family = &families[&format!("tidegate_compressed_{name}")];
+        assert_eq!(family.value(&format!("tidegate_compressed_{name}_total"), &after), expected, "1 + 2");
+        assert_eq!(family.value(&format!("tidegate_compressed_{name}_total"), &[("kind", "reply")]), 0.0);
+    }
+    let runs = &families["tidegate_compressions"];
+    assert_eq!(runs.value("tidegate_compressions_total", &[("of", "publication")]), 6.0);
     let slow = &families["tidegate_slow_disconnects"];
     for (policy, expected) in [("disconnect", 3.0), ("conflate", 30.0), ("reply", 0.0)] {
         assert_eq!(slow.value("tidegate_slow_disconnects_total", &[("policy", policy)]), expected, "1 + 2");

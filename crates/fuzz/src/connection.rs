@@ -4,28 +4,40 @@ use crate::script::CHANNELS;
 use crate::world::{Op, World};
 use std::time::Duration;
 use wire::http::HeadLimits;
+use wire::ws::deflate::Inflater;
+use wire::ws::extension::Offer;
 use wire::ws::{self, Event, Limits, OpCode, Reader, Role};
 
 const MASK: [u8; 4] = [9, 0x80, 0xff, 1];
 
 fn handshake(target: &str) -> Vec<u8> {
+    handshake_offering(target, None)
+}
+
+fn handshake_offering(target: &str, offer: Option<&Offer>) -> Vec<u8> {
     let mut out = Vec::new();
-    ws::client::write_request(&mut out, "localhost", target, &[7; 16], None, &[]);
+    let offer = offer.map(|offer| offer.to_string());
+    let extra = offer.as_deref().map(|offer| ("Sec-WebSocket-Extensions", offer));
+    ws::client::write_request(&mut out, "localhost", target, &[7; 16], None, extra.as_slice());
     out
 }
 
 /// Lives to the end; what the world claims is asserted on the way, and what the client got must be frames.
-fn live(bytes: &[u8], ops: &[Op]) {
+fn live(bytes: &[u8], ops: &[Op], offer: Option<&Offer>) {
     let mut world = World::new(bytes);
     ops.iter().for_each(|op| world.apply(op));
     world.settle();
     world.close();
-    let answer = ws::client::check_response(&world.output, &[7; 16], None, &HeadLimits::default());
-    if let Ok(Some(head_len)) = answer {
-        let mut frames = world.output.split_off(head_len);
-        let (mut reader, mut input) = (Reader::new(Role::Client), &mut frames[..]);
+    let answer = ws::client::check_response_with(&world.output, &[7; 16], None, offer, &HeadLimits::default());
+    if let Ok(Some(answer)) = answer {
+        let mut frames = world.output.split_off(answer.head_len);
+        let plain = || Reader::new(Role::Client);
+        let mut reader = answer.deflate.map_or_else(plain, |params| Reader::with_deflate(Role::Client, params));
+        let (mut inflater, mut input) = (Inflater::new(), &mut frames[..]);
         let limits = Limits { message_bytes_max: 1 << 20, ..Limits::default() };
-        while let Some(event) = reader.next(&mut input, &limits).expect("what we send are frames") {
+        while let Some(event) =
+            reader.next_inflating(&mut input, &limits, &mut inflater).expect("what we send are frames")
+        {
             assert!(!matches!(event, Event::Pong(payload) if payload.len() > 125));
         }
     }
@@ -42,7 +54,7 @@ fn commands(target: &str, connect: &[u8], opcode: OpCode, data: &[u8]) {
     }
     let feed = if how == 0 { bytes.len() } else { usize::from(how) };
     let ops: Vec<Op> = (0..40).flat_map(|_| [Op::Feed(feed), Op::Gather(500), Op::Complete(100)]).collect();
-    live(&bytes, &ops);
+    live(&bytes, &ops, None);
 }
 
 /// Centrifugo's commands in JSON.
@@ -60,15 +72,18 @@ pub fn protobuf(data: &[u8]) {
 pub fn life(data: &[u8]) {
     let Some((&[how, count], rest)) = data.split_first_chunk::<2>() else { return };
     let (list, sent) = rest.split_at(rest.len().min(2 * usize::from(count)));
+    // From 0x80 on with compression; what is sent may be compressed or not.
+    let offer = (how & 0x80 != 0).then(Offer::default);
+    let upgrade = |target| handshake_offering(target, offer.as_ref());
     let mut bytes = match how % 4 {
         0 => Vec::new(),
-        1 => handshake("/connection/websocket"),
-        2 => handshake("/connection/uni_websocket?cf_connect=%7B%7D"),
-        _ => handshake("/echo"),
+        1 => upgrade("/connection/websocket"),
+        2 => upgrade("/connection/uni_websocket?cf_connect=%7B%7D"),
+        _ => upgrade("/echo"),
     };
     bytes.extend_from_slice(sent);
     let ops: Vec<Op> = list.chunks_exact(2).map(|pair| op(pair[0], usize::from(pair[1]))).collect();
-    live(&bytes, &ops);
+    live(&bytes, &ops, offer.as_ref());
 }
 
 fn op(kind: u8, size: usize) -> Op {

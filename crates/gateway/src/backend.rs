@@ -11,7 +11,8 @@ use crate::stats::{Number, OTHER_CODE, WorkerStats};
 use crate::tls::Expiry;
 use conn::Disconnect;
 use control::metrics::{
-    CertificateInUse, Close, DriverInUse, NodeSample, Side, SlowDisconnects, TickLengths, WorkerSample,
+    CertificateInUse, Close, CompressionSample, DriverInUse, Messages, NodeSample, Side, SlowDisconnects, TickLengths,
+    WorkerSample,
 };
 use control::{Backend, BackendError, DisconnectTarget, Glob, NodeInfo};
 use hub::{Channel, ChannelHash, Draft, HistoryPage, HistoryQuery, Namespaces, Presence, PresenceQuery, Published};
@@ -367,6 +368,7 @@ fn worker_sample(stats: &WorkerStats) -> WorkerSample {
         commands_refused: number(Number::CommandsRefused),
         handshakes: number(Number::Handshakes),
         origins_refused: number(Number::OriginsRefused),
+        compression: compression(stats),
         tls_handshakes: number(Number::TlsHandshakes),
         tls_resumed: number(Number::TlsResumed),
         tls_failed: number(Number::TlsFailed),
@@ -379,6 +381,29 @@ fn worker_sample(stats: &WorkerStats) -> WorkerSample {
             .filter(|(_, _, count)| *count > 0)
             .map(|(s, code, count)| Close { side: side(s), code: (code != OTHER_CODE).then_some(code), count })
             .collect(),
+    }
+}
+
+fn compression(stats: &WorkerStats) -> CompressionSample {
+    let number = |n: Number| stats.number(n);
+    let messages = |[count, plain, packed]: [Number; 3]| Messages {
+        count: number(count),
+        plain_bytes: number(plain),
+        packed_bytes: number(packed),
+    };
+    CompressionSample {
+        agreed: number(Number::CompressionAgreed),
+        refused: number(Number::CompressionRefused),
+        publications: number(Number::CompressedPublications),
+        publication_runs: number(Number::PublicationCompressions),
+        reply_runs: number(Number::ReplyCompressions),
+        alone: messages([Number::AloneMessages, Number::AlonePlainBytes, Number::AlonePackedBytes]),
+        after: messages([Number::AfterMessages, Number::AfterPlainBytes, Number::AfterPackedBytes]),
+        replies: messages([Number::ReplyMessages, Number::ReplyPlainBytes, Number::ReplyPackedBytes]),
+        received: messages([Number::InflatedMessages, Number::InflatedPlainBytes, Number::InflatedPackedBytes]),
+        as_they_are: number(Number::CompressionUnused),
+        history_bytes: number(Number::CompressionHistoryBytes),
+        previous_bytes: number(Number::CompressionPreviousBytes),
     }
 }
 

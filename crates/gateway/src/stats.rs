@@ -112,6 +112,46 @@ numbers! {
     SlowByConflated,
     /// Clients closed as slow by their own replies.
     SlowByReply,
+    /// Connections that agreed on compression.
+    CompressionAgreed,
+    /// Connections that would have, had there been room for their history.
+    CompressionRefused,
+    /// Publications compressed at all, once per encoding.
+    CompressedPublications,
+    /// Runs of the compressor for publications.
+    PublicationCompressions,
+    /// Runs of the compressor for replies.
+    ReplyCompressions,
+    /// Publications sent compressed by themselves.
+    AloneMessages,
+    /// Their payloads without compression.
+    AlonePlainBytes,
+    /// Their payloads as sent.
+    AlonePackedBytes,
+    /// Publications sent compressed after the one before.
+    AfterMessages,
+    /// Their payloads without compression.
+    AfterPlainBytes,
+    /// Their payloads as sent.
+    AfterPackedBytes,
+    /// Replies sent compressed.
+    ReplyMessages,
+    /// Their payloads without compression.
+    ReplyPlainBytes,
+    /// Their payloads as sent.
+    ReplyPackedBytes,
+    /// Messages that clients sent compressed.
+    InflatedMessages,
+    /// Their payloads inflated.
+    InflatedPlainBytes,
+    /// Their payloads as received.
+    InflatedPackedBytes,
+    /// Messages sent as they are to connections that agreed on compression.
+    CompressionUnused,
+    /// Bytes reserved for what clients' messages refer to.
+    CompressionHistoryBytes,
+    /// Bytes of publications kept because the next ones refer to them.
+    CompressionPreviousBytes,
 }
 
 /// What a worker hands over once per tick.
@@ -145,8 +185,23 @@ pub struct Totals {
     pub connections_counters: Counters,
     /// How often encodings of what was missed were made and shared.
     pub recoveries: conn::recoveries::Counts,
+    /// What compression did and holds.
+    pub compression: Compressed,
     /// What the mailbox counted.
     pub letters: Counts,
+}
+
+/// What a worker's compression did and holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Compressed {
+    /// What was sent.
+    pub sent: conn::compression::Counts,
+    /// What came compressed.
+    pub received: wire::ws::deflate::Counts,
+    /// Reserved for what clients' messages refer to.
+    pub history_bytes: usize,
+    /// Publications kept.
+    pub previous_bytes: usize,
 }
 
 impl WorkerStats {
@@ -221,6 +276,32 @@ impl WorkerStats {
         set(Number::SlowByFirm, counters.slow_by_firm);
         set(Number::SlowByConflated, counters.slow_by_conflated);
         set(Number::SlowByReply, counters.slow_by_reply);
+        self.publish_compression(&totals.compression);
+    }
+
+    fn publish_compression(&self, totals: &Compressed) {
+        let set = |number: Number, value: u64| self.numbers[number as usize].store(value, Relaxed);
+        let Compressed { sent, received, .. } = totals;
+        set(Number::CompressionAgreed, sent.agreed);
+        set(Number::CompressionRefused, sent.refused);
+        set(Number::CompressedPublications, sent.publications);
+        set(Number::PublicationCompressions, sent.publication_runs);
+        set(Number::ReplyCompressions, sent.reply_runs);
+        set(Number::AloneMessages, sent.alone.messages);
+        set(Number::AlonePlainBytes, sent.alone.bytes_before);
+        set(Number::AlonePackedBytes, sent.alone.bytes_after);
+        set(Number::AfterMessages, sent.after.messages);
+        set(Number::AfterPlainBytes, sent.after.bytes_before);
+        set(Number::AfterPackedBytes, sent.after.bytes_after);
+        set(Number::ReplyMessages, sent.replies.messages);
+        set(Number::ReplyPlainBytes, sent.replies.bytes_before);
+        set(Number::ReplyPackedBytes, sent.replies.bytes_after);
+        set(Number::InflatedMessages, received.messages);
+        set(Number::InflatedPlainBytes, received.bytes_after);
+        set(Number::InflatedPackedBytes, received.bytes_before);
+        set(Number::CompressionUnused, sent.as_they_are);
+        set(Number::CompressionHistoryBytes, totals.history_bytes as u64);
+        set(Number::CompressionPreviousBytes, totals.previous_bytes as u64);
     }
 }
 

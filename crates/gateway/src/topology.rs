@@ -16,6 +16,7 @@ use hub::{Namespace, Namespaces};
 use std::fmt;
 use std::num::NonZeroU32;
 use std::time::Duration;
+use wire::ws::deflate::Level;
 
 /// Why the gateway did not start. Says what to change.
 #[derive(Debug)]
@@ -139,6 +140,7 @@ pub fn settings(config: &Config, dev: bool) -> Result<Settings, String> {
         conflate_by_tag: (!o.conflate_by_tag.is_empty()).then(|| o.conflate_by_tag.as_str().into()),
         allow_fossil_deltas: o.allowed_delta_types.contains(&config::DeltaType::Fossil),
         delta_publish: o.delta_publish,
+        compress: o.compress,
     };
     let named = config.namespaces.iter().map(|n| options(&n.name, &n.options)).collect();
     let namespaces = Namespaces::new(options("", &config.channels), named).map_err(|error| error.to_string())?;
@@ -170,8 +172,20 @@ pub fn settings(config: &Config, dev: bool) -> Result<Settings, String> {
             write_timeout: config.outbox.write_timeout.get(),
             close_timeout: config.outbox.close_timeout.get(),
         },
+        compression: config.compression.enabled.then(|| compression(&config.compression)),
         pages: pages.iter().map(|p| StaticPage { path: p.path, content_type: p.content_type, body: p.body }).collect(),
     })
+}
+
+fn compression(section: &config::Compression) -> conn::settings::Compression {
+    conn::settings::Compression {
+        level: Level::new(section.level as u8).unwrap_or_default(),
+        reply_bytes_min: section.reply_bytes_min.get(),
+        publication_bytes_min: section.publication_bytes_min.get(),
+        after_previous: section.after_previous,
+        previous_bytes_max: section.previous_bytes_max.get(),
+        client_history_bytes_max: section.client_history_bytes_max.get(),
+    }
 }
 
 /// How the connections of each client listener begin: those of a config in the clear, then those with TLS.

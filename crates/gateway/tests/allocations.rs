@@ -8,6 +8,7 @@
 use gateway::config::{Config, Count, DriverChoice};
 use gateway::letter::{Letter, Order, Publish, Ticket};
 use gateway::mailbox::Post;
+use gateway::stats::Number;
 use gateway::topology::{self, Layout, Machine, Secrets, Start, Workers};
 use hub::{Channel, ChannelHash, Draft};
 use socket2::{Domain, Socket, Type};
@@ -116,8 +117,14 @@ impl Rig {
             kernel_bytes_max = "8KiB"
             high_water = "32KiB"
             low_water = "8KiB"
+            [compression]
+            enabled = true
             [[namespaces]]
             name = "live"
+            allow_subscribe_for_client = true
+            allow_subscribe_for_anonymous = true
+            [[namespaces]]
+            name = "packed"
             allow_subscribe_for_client = true
             allow_subscribe_for_anonymous = true
             [[namespaces]]
@@ -208,6 +215,10 @@ impl Audience {
 }
 
 fn subscribe(address: SocketAddr, channel: &str, slow: bool) -> TcpStream {
+    subscribe_offering(address, channel, slow, "")
+}
+
+fn subscribe_offering(address: SocketAddr, channel: &str, slow: bool, offer: &str) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     if slow {
         socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES).expect("settable");
@@ -217,7 +228,7 @@ fn subscribe(address: SocketAddr, channel: &str, slow: bool) -> TcpStream {
     socket.set_read_timeout(Some(Duration::from_secs(60))).expect("settable");
     let head = format!(
         "GET /connection/uni_websocket?channels={channel} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\n\
-         Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+         Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{offer}\r\n"
     );
     socket.write_all(head.as_bytes()).expect("writable");
     let (mut seen, mut byte) = (Vec::new(), [0]);
@@ -235,6 +246,32 @@ fn read_frame(client: &mut TcpStream) {
     assert_eq!((frame[0], frame[1]), (0x81, 126), "one text frame");
     let len = usize::from(u16::from_be_bytes([frame[2], frame[3]]));
     client.read_exact(&mut frame[4..4 + len]).expect("the whole frame");
+}
+
+/// The same for clients that take compressed messages, which are short. Few are enough to reach every worker.
+fn compressed_allocations(rig: &mut Rig) -> u64 {
+    let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
+    let mut clients: Vec<TcpStream> =
+        (0..16).map(|_| subscribe_offering(rig.address, "packed:c", false, offer)).collect();
+    let mut publish = |rig: &mut Rig, count| {
+        for _ in 0..count {
+            rig.publish("packed:c");
+            clients.iter_mut().for_each(read_compressed_frame);
+        }
+    };
+    publish(rig, 50);
+    let allocations = allocations_during(|| publish(rig, 400));
+    let after: u64 = rig.workers.stats.iter().map(|stats| stats.number(Number::AfterMessages)).sum();
+    assert!(after >= 400 * 16, "each after the one before: {after}");
+    allocations
+}
+
+fn read_compressed_frame(client: &mut TcpStream) {
+    let mut frame = [0; 2 + 125];
+    client.read_exact(&mut frame[..2]).expect("a frame comes");
+    assert!(frame[0] == 0xc1 && frame[1] < 126, "a compressed text in one short frame: {:x?}", &frame[..2]);
+    let len = usize::from(frame[1]);
+    client.read_exact(&mut frame[..len]).expect("the whole frame");
 }
 
 /// What the workers allocated for so many lumps, after the warm-up.
@@ -255,6 +292,7 @@ fn workers_allocate_nothing(driver: DriverChoice) {
     assert_eq!(allocations_of(&mut rig, LUMPS, "live:c"), 0, "for {} deliveries", LUMPS * LUMP * AUDIENCE as u64);
     assert_eq!(allocations_of(&mut rig, 1, "kept:c"), 0, "a full history lets one go for each that comes");
     assert_eq!(allocations_of(&mut rig, 1, "newest:c"), 0, "also one that holds a single publication");
+    assert_eq!(compressed_allocations(&mut rig), 0, "also compressed");
     // The twin: what does have to be allocated on a worker is seen.
     let mut newcomer = None;
     let first_of_its_channel = allocations_during(|| newcomer = Some(subscribe(rig.address, "live:new", false)));

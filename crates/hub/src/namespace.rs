@@ -98,6 +98,8 @@ pub struct Namespace {
     pub allow_fossil_deltas: bool,
     /// Publications are sent as patches to those who asked for deltas.
     pub delta_publish: bool,
+    /// Publications are compressed for those who take them so, where compression is on at all.
+    pub compress: bool,
 }
 
 /// The option that a client's wish lacks, by the name it has in the configuration.

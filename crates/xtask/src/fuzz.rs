@@ -199,6 +199,24 @@ mod tests {
         assert_eq!((executions("nothing"), edges("nothing")), (0, 0));
     }
 
+    /// The crate is a workspace of its own, so that nothing else builds it.
+    #[test]
+    fn every_target_calls_a_function_that_there_is() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("crates/xtask has a workspace");
+        let folder = root.join("crates/fuzz");
+        let calls = |text: &str| {
+            let (_, call) = text.split_once("|data: &[u8]| fuzz::")?;
+            let (module, function) = call.split_once("(data)")?.0.split_once("::")?;
+            let source = fs::read_to_string(folder.join(format!("src/{module}.rs"))).ok()?;
+            Some(source.contains(&format!("pub fn {function}(data: &[u8])")))
+        };
+        for name in targets(root).expect("they are there") {
+            let text = fs::read_to_string(folder.join(format!("fuzz_targets/{name}.rs"))).expect("readable");
+            assert_eq!(calls(&text), Some(true), "{name}");
+            assert_eq!(calls(&text.replace("(data)", "_(data)")), Some(false), "the twin of {name}");
+        }
+    }
+
     #[test]
     fn every_target_has_a_corpus_and_an_unknown_one_is_refused() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("crates/xtask has a workspace");

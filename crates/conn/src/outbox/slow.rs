@@ -323,6 +323,12 @@ impl Outboxes {
         if older.replies != Some(watch.replies) || backlog > room.bytes_max {
             return false;
         }
+        // Behind the old one, if it was not compressed, may wait a message that refers to the compressed one before it. There
+        // must be none between the two.
+        if self.bodies[body.0 as usize].mark.is_some() && self.bodies[old as usize].mark.is_none() {
+            return false;
+        }
+        outbox.forget_mark();
         watch.latest.insert(key, older);
         outbox.bytes = backlog as u32;
         self.nodes[older.node as usize].body = body.0;
@@ -343,6 +349,7 @@ impl Outboxes {
 
     fn make_hole_of(&mut self, outbox: &mut Outbox, node: u32) {
         let body = std::mem::replace(&mut self.nodes[node as usize].body, NONE);
+        outbox.forget_mark();
         outbox.bytes -= self.bodies[body as usize].bytes.len() as u32;
         self.watches[outbox.watch as usize].holes += 1;
         self.dropped += 1;

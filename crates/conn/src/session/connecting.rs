@@ -91,7 +91,8 @@ impl Session {
             match held {
                 Held::Publication(publication) => {
                     cx.shared.counters.deliveries += 1;
-                    cx.text(|out, _| plain::publication(out, publication))?;
+                    // Whether its namespace compresses is asked where publications fan out; a few that were held need not be.
+                    cx.text_as_it_is(|out| plain::publication(out, publication))?;
                 }
                 Held::Announcement(announcement) => cx.text(|out, _| plain::announcement(out, announcement))?,
             }

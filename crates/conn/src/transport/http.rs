@@ -15,6 +15,7 @@ use crate::shared::Cx;
 use crate::transport::websocket::{Fate, Open};
 use std::time::Duration;
 use wire::http::{self, BodyKind, HeadLimits, Method, Refusal, Request, Response, Status};
+use wire::ws::extension::{Params, Policy};
 use wire::ws::handshake;
 
 /// Answers of 429 and 503 ask for this much patience.
@@ -194,22 +195,32 @@ impl Cx<'_> {
             Endpoint::Plain => plain_connect(query)?,
             Endpoint::Centrifugo | Endpoint::Echo => None,
         };
-        self.shared.outboxes.write(self.outbox, |out| upgrade.write_response(out, subprotocol));
+        let deflate = self.agree_on_compression(&upgrade);
+        self.shared.outboxes.write(self.outbox, |out| upgrade.write_response_with(out, subprotocol, deflate));
         self.shared.counters.handshakes += 1;
         let native_ping = http::query_param(query, "cf_ws_frame_ping_pong").as_deref() == Some("true");
         let mut open = match endpoint {
-            Endpoint::Echo => Open::echo(self),
+            Endpoint::Echo => Open::echo(self, deflate),
             Endpoint::Centrifugo => {
                 let client = self.shared.ids.next_client();
-                Open::session(self, Session::new(Dialect::Centrifugo(format), client, native_ping))
+                Open::session(self, deflate, Session::new(Dialect::Centrifugo(format), client, native_ping))
             }
             Endpoint::Plain => {
                 let client = self.shared.ids.next_client();
-                Open::session(self, Session::new(Dialect::Plain, client, false))
+                Open::session(self, deflate, Session::new(Dialect::Plain, client, false))
             }
         };
         let fate = wanted.map_or(Fate::Stays, |connect| open.connect_plain(self, &connect));
         Ok((open, fate))
+    }
+
+    /// Accepts an offer of permessage-deflate, where there is one that can be, and room for what the client sends.
+    fn agree_on_compression(&mut self, upgrade: &handshake::Upgrade<'_>) -> Option<Params> {
+        let rules = self.shared.settings.compression?;
+        let params = upgrade.deflate(&Policy::default())?;
+        let agreed = self.shared.compression.agree(params, &rules)?;
+        self.outbox.agree(agreed);
+        Some(params)
     }
 }
 

@@ -11,6 +11,8 @@ use crate::session::{Held, Progress, Session};
 use crate::shared::{Cx, End, Shared};
 use crate::{command::Connect, dialect::plain};
 use hub::{HistoryPage, LocalId, Presence, Subscribed, SubscriberId};
+use wire::ws::deflate::Inflater;
+use wire::ws::extension::Params;
 use wire::ws::{CloseCode, Event, FrameError, Limits, MessageKind, OpCode, Reader, Role};
 
 /// An open WebSocket.
@@ -61,16 +63,16 @@ impl From<Result<(), Disconnect>> for Fate {
 
 impl Open {
     /// `/echo`.
-    pub(crate) fn echo(cx: &mut Cx<'_>) -> Self {
+    pub(crate) fn echo(cx: &mut Cx<'_>, deflate: Option<Params>) -> Self {
         let liveness = cx.first_ping();
-        Self { reader: Reader::new(Role::Server), liveness, speaker: Speaker::Echo, held: None }
+        Self { reader: reader(deflate), liveness, speaker: Speaker::Echo, held: None }
     }
 
     /// An endpoint with sessions.
-    pub(crate) fn session(cx: &Cx<'_>, session: Session) -> Self {
+    pub(crate) fn session(cx: &Cx<'_>, deflate: Option<Params>, session: Session) -> Self {
         let by = Moment::after(cx.now, cx.shared.settings.times.stale_close_delay);
         let liveness = Liveness::Connect { by };
-        Self { reader: Reader::new(Role::Server), liveness, speaker: Speaker::Session(session), held: None }
+        Self { reader: reader(deflate), liveness, speaker: Speaker::Session(session), held: None }
     }
 
     /// A plain connect that came in the URL.
@@ -109,6 +111,16 @@ impl Open {
 
     /// Reads frames until the chunk ends, something is decided, or input has to wait.
     pub(crate) fn received(&mut self, bytes: &mut [u8], cx: &mut Cx<'_>) -> Fate {
+        if cx.outbox.agreed().is_none() {
+            return self.read(bytes, cx, None);
+        }
+        let mut inflater = cx.shared.compression.lend_inflater();
+        let fate = self.read(bytes, cx, Some(&mut inflater));
+        cx.shared.compression.take_back(inflater);
+        fate
+    }
+
+    fn read(&mut self, bytes: &mut [u8], cx: &mut Cx<'_>, mut inflater: Option<&mut Inflater>) -> Fate {
         let limits = cx.shared.settings.limits.messages();
         let mut input = bytes;
         loop {
@@ -116,7 +128,11 @@ impl Open {
                 held.bytes.extend_from_slice(input);
                 return Fate::Stays;
             }
-            let event = match self.reader.next(&mut input, &limits) {
+            let next = match &mut inflater {
+                Some(inflater) => self.reader.next_inflating(&mut input, &limits, inflater),
+                None => self.reader.next(&mut input, &limits),
+            };
+            let event = match next {
                 Ok(Some(event)) => event,
                 Ok(None) => return Fate::Stays,
                 Err(error) => return Fate::Fail(error),
@@ -314,6 +330,11 @@ impl Speaker {
     }
 }
 
+/// The reader of a new connection.
+fn reader(deflate: Option<Params>) -> Reader {
+    deflate.map_or_else(|| Reader::new(Role::Server), |params| Reader::with_deflate(Role::Server, params))
+}
+
 /// One message for whoever speaks here. Free of `Open` because the payload may borrow from its reader.
 fn message(
     speaker: &mut Speaker,
@@ -353,10 +374,26 @@ pub(crate) struct Closing {
 
 impl Closing {
     /// Reads on for the peer's close frame; its messages are dropped.
-    pub(crate) fn received(&mut self, bytes: &mut [u8], limits: &Limits) -> Option<End> {
+    pub(crate) fn received(&mut self, bytes: &mut [u8], shared: &mut Shared, may_be_compressed: bool) -> Option<End> {
+        let limits = shared.settings.limits.messages();
+        if !may_be_compressed {
+            return self.read(bytes, &limits, None);
+        }
+        let mut inflater = shared.compression.lend_inflater();
+        let end = self.read(bytes, &limits, Some(&mut inflater));
+        shared.compression.take_back(inflater);
+        end
+    }
+
+    fn read(&mut self, bytes: &mut [u8], limits: &Limits, mut inflater: Option<&mut Inflater>) -> Option<End> {
         let mut input = bytes;
         loop {
-            match self.reader.next(&mut input, limits) {
+            // Not inflated a message would be an error, and its connection be closed before its close frame was read.
+            let next = match &mut inflater {
+                Some(inflater) => self.reader.next_inflating(&mut input, limits, inflater),
+                None => self.reader.next(&mut input, limits),
+            };
+            match next {
                 Ok(None) => return None,
                 Ok(Some(Event::Close { .. })) => return Some(End::Finish),
                 Err(_) => return Some(End::Flush),

@@ -1,14 +1,26 @@
 //! What a client says, drawn at random: the bytes of its whole life, handshake first.
 
 use crate::schema;
+use conn::settings::Compression;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use std::fmt;
+use wire::ws::deflate::Level;
 use wire::ws::{self, OpCode};
 
 /// The channels of a world. Few, so that commands meet.
 pub(crate) const CHANNELS: [&str; 3] = ["a", "b", "ns:c"];
+
+/// Compresses whatever a client takes so.
+pub(crate) const COMPRESSION: Compression = Compression {
+    level: Level::new(6).unwrap(),
+    reply_bytes_min: 1,
+    publication_bytes_min: 1,
+    after_previous: true,
+    previous_bytes_max: 1 << 16,
+    client_history_bytes_max: 1 << 16,
+};
 
 const MASK: [u8; 4] = [9, 0x80, 0xff, 1];
 

@@ -1,6 +1,6 @@
 //! A worker with one connection: what a driver, a hub and time do to it, and what must be so after each of these.
 
-use crate::script::CHANNELS;
+use crate::script::{CHANNELS, COMPRESSION};
 use conn::auth::host::HostPolicy;
 use conn::auth::origin::OriginPolicy;
 use conn::outbox::Standing;
@@ -130,6 +130,8 @@ fn settings() -> Settings {
             write_timeout: Duration::from_secs(20),
             close_timeout: Duration::from_secs(5),
         },
+        // Scripts do not offer it; the fuzzers do.
+        compression: Some(COMPRESSION),
         listeners: Vec::new(),
         pages: Vec::new(),
     }

@@ -3,7 +3,10 @@
 //!
 //! `docs/metrics.md` explains every metric; a test holds it and the output together.
 
+mod compression;
 mod text;
+
+pub use compression::{CompressionSample, Messages};
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -126,6 +129,8 @@ pub struct WorkerSample {
     pub handshakes: u64,
     /// Handshakes refused because of their Origin.
     pub origins_refused: u64,
+    /// permessage-deflate.
+    pub compression: CompressionSample,
     /// TLS handshakes completed.
     pub tls_handshakes: u64,
     /// Of these, shortened by a ticket.

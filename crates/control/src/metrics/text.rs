@@ -33,6 +33,7 @@ impl<B: Backend> Collector for NodeCollector<B> {
         out.workers(&sample.workers)?;
         out.ticks(&sample.workers)?;
         out.slow_disconnects(&sample.workers)?;
+        out.compression(&sample.workers)?;
         out.closes(&sample.workers)
     }
 }
@@ -50,6 +51,12 @@ const GAUGES: &[PerWorker] = &[
     ("history_publications", None, "Publications kept in histories", |w| w.history_publications),
     ("presence_clients", None, "Subscriptions known by name", |w| w.presence_clients),
     ("history", Some(Unit::Bytes), "What the publications kept cost", |w| w.history_bytes),
+    ("compression_history", Some(Unit::Bytes), "Reserved for what clients' compressed messages refer to", |w| {
+        w.compression.history_bytes
+    }),
+    ("compression_previous", Some(Unit::Bytes), "Publications kept because the next ones refer to them", |w| {
+        w.compression.previous_bytes
+    }),
 ];
 
 const COUNTERS: &[PerWorker] = &[
@@ -80,14 +87,22 @@ const COUNTERS: &[PerWorker] = &[
     ("commands_refused", None, "Commands refused because they came too fast", |w| w.commands_refused),
     ("handshakes", None, "WebSocket handshakes answered with 101", |w| w.handshakes),
     ("origins_refused", None, "Handshakes refused because of their Origin", |w| w.origins_refused),
+    ("compression_agreed", None, "Connections that agreed on compression", |w| w.compression.agreed),
+    ("compression_refused", None, "Connections without it for want of room for their history", |w| {
+        w.compression.refused
+    }),
+    ("compressed_publications", None, "Publications compressed at all, once per encoding", |w| {
+        w.compression.publications
+    }),
+    ("compression_unused", None, "Messages sent as they are to connections that agreed", |w| w.compression.as_they_are),
     ("tls_handshakes", None, "TLS handshakes completed", |w| w.tls_handshakes),
     ("tls_resumed", None, "TLS handshakes shortened by a ticket", |w| w.tls_resumed),
     ("tls_failed", None, "TLS connections ended because of what the client sent", |w| w.tls_failed),
     ("panics", None, "Panics caught inside a connection", |w| w.panics),
 ];
 
-struct Writer<'e, 'o> {
-    encoder: &'e mut DescriptorEncoder<'o>,
+pub(super) struct Writer<'e, 'o> {
+    pub(super) encoder: &'e mut DescriptorEncoder<'o>,
 }
 
 impl Writer<'_, '_> {

@@ -9,7 +9,10 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, Response, StatusCode};
-use control::metrics::{Close, DriverInUse, NodeSample, Side, SlowDisconnects, TickLengths, WorkerSample};
+use control::metrics::{
+    CertificateInUse, Close, CompressionSample, DriverInUse, Messages, NodeSample, Side, SlowDisconnects, TickLengths,
+    WorkerSample,
+};
 use control::{ApiKey, ApiSettings, Backend, BackendError, DisconnectTarget, Glob, NodeInfo};
 use http_body_util::BodyExt;
 use hub::{
@@ -175,7 +178,10 @@ impl Backend for Fake {
             files_max: 1024,
             connections_max: 900,
             log_lines_dropped: 4,
-            certificates: Vec::new(),
+            certificates: vec![CertificateInUse {
+                file: "/etc/tidegate/cert.pem".into(),
+                not_after: Duration::from_secs(1_900_000_000),
+            }],
             workers: vec![worker(1), worker(2)],
         }
     }
@@ -186,6 +192,11 @@ fn worker(n: u64) -> WorkerSample {
         connections: n,
         bytes_sent: 1000 * n,
         skipped: 3 * n,
+        compression: CompressionSample {
+            after: Messages { count: n, plain_bytes: 100 * n, packed_bytes: 30 * n },
+            publication_runs: 2 * n,
+            ..CompressionSample::default()
+        },
         slow_disconnects: SlowDisconnects { disconnect: n, conflate: 10 * n, reply: 0 },
         ticks: TickLengths { buckets: vec![(0.001, 10 * n), (0.01, n)], seconds: 0.5 },
         closes: vec![

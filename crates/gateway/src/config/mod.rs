@@ -17,6 +17,7 @@
 //! ```
 
 mod address;
+mod compression;
 mod hosts;
 mod layers;
 mod levels;
@@ -28,6 +29,7 @@ mod tls;
 mod values;
 
 pub use address::Address;
+pub use compression::Compression;
 pub use hosts::HostPattern;
 pub use levels::Levels;
 pub use origins::OriginPattern;

@@ -311,9 +311,29 @@ fn memory(rules: &mut Rules, config: &Config) {
     rules.count("client.recovery_publications_max", client.recovery_publications_max.into(), 1, 10_000);
     rules.count("client.history_publications_max", client.history_publications_max.into(), 1, 10_000);
     rules.within("hub.delta_bytes_max", hub.delta_bytes_max, &(Bytes::kib(64)..=Bytes::mib(65_536)));
+    compression(rules, config);
     rules.count("hub.channels_max", hub.channels_max.into(), 1, 1 << 30);
     rules.count("hub.mailbox_letters", hub.mailbox_letters.into(), 16, 1 << 20);
     rules.count("hub.held_publications_max", hub.held_publications_max.into(), 1, 1 << 20);
+}
+
+fn compression(rules: &mut Rules, config: &Config) {
+    let compression = &config.compression;
+    rules.count("compression.level", compression.level.into(), 1, 9);
+    let thresholds = [
+        ("compression.publication_bytes_min", compression.publication_bytes_min),
+        ("compression.reply_bytes_min", compression.reply_bytes_min),
+    ];
+    for (key, bytes) in thresholds {
+        rules.within(key, bytes, &(Bytes::new(1)..=Bytes::mib(1)));
+    }
+    let memory = [
+        ("compression.previous_bytes_max", compression.previous_bytes_max),
+        ("compression.client_history_bytes_max", compression.client_history_bytes_max),
+    ];
+    for (key, bytes) in memory {
+        rules.within(key, bytes, &(Bytes::kib(64)..=Bytes::mib(65_536)));
+    }
 }
 
 fn channels(rules: &mut Rules, config: &Config) {

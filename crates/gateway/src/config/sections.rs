@@ -1,6 +1,7 @@
 //! The sections of the config file with their defaults. `deploy/tidegate.toml` gives the reasons.
 
 use super::address::Address;
+use super::compression::Compression;
 use super::hosts::HostPattern;
 use super::levels::Levels;
 use super::origins::OriginPattern;
@@ -29,6 +30,8 @@ pub struct Config {
     pub http: Http,
     /// `[outbox]`
     pub outbox: Outbox,
+    /// `[compression]`
+    pub compression: Compression,
     /// `[hub]`
     pub hub: Hub,
     /// `[drain]`
@@ -502,6 +505,8 @@ pub struct ChannelOptions {
     pub allowed_delta_types: Vec<DeltaType>,
     /// Publications are sent as patches to those who asked for it.
     pub delta_publish: bool,
+    /// Publications are compressed for those who agreed to that.
+    pub compress: bool,
 }
 
 impl Default for ChannelOptions {
@@ -534,6 +539,7 @@ impl Default for ChannelOptions {
             conflate_by_tag: String::new(),
             allowed_delta_types: Vec::new(),
             delta_publish: false,
+            compress: true,
         }
     }
 }

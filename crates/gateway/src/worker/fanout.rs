@@ -2,9 +2,10 @@
 
 use super::Worker;
 use crate::mailbox::Post;
+use conn::compression::frames::Frames;
 use conn::encoded::Encoding;
-use conn::outbox::{BodyId, Standing};
-use conn::{Delivered, Disconnect, Settings};
+use conn::outbox::Standing;
+use conn::{Delivered, Disconnect, Settings, settings};
 use hub::{LocalId, MemberId, Publication, SlowClient, Step};
 use io::{Class, ConnId, Io};
 use std::sync::Arc;
@@ -16,7 +17,6 @@ const ASIDES: usize = 256;
 /// Memory reused from one fan-out to the next.
 #[derive(Debug, Default)]
 pub(super) struct Fanout {
-    scratch: Vec<u8>,
     /// Connections that could not simply be pushed to, and why. Handled after the walk over the members.
     aside: Vec<(ConnId, Aside)>,
     /// Members that take deltas and got a publication for the first time: from now on they read patches.
@@ -43,6 +43,13 @@ enum Aside {
     Gap(LocalId),
 }
 
+/// How a publication is compressed, where its namespace says so.
+fn compression<'s>(settings: &'s Settings, publication: &Publication) -> Option<&'s settings::Compression> {
+    let namespace = settings.namespaces.of(&publication.channel);
+    // Where namespaces need not exist, those that do not have the defaults.
+    settings.compression.as_ref().filter(|_| namespace.is_none_or(|(_, namespace)| namespace.compress))
+}
+
 impl<P: Post> Worker<P> {
     /// Pushes a publication to every member of its channel here. Returns how many members were visited.
     pub(super) fn fan_out(&mut self, io: &mut Io, publication: &Arc<Publication>) -> usize {
@@ -53,15 +60,14 @@ impl<P: Post> Worker<P> {
             Step::Gap => true,
             Step::Old => return 0,
         };
-        let mut bodies: [Option<BodyId>; Encoding::COUNT] = [None; Encoding::COUNT];
         let settings = Arc::clone(&self.shared.settings);
         let standing = self.standing(&settings, publication);
         let (stays, bytes_max) = (standing == Standing::Firm, settings.limits.delta_bytes_max);
         let patch = self.shared.deltas.advance(channel, publication, stays, bytes_max);
-        let looks = Encoding::looks_like(patch.is_some());
         // What a patch is made from may be dropped before it is sent: only who waits for nothing surely has it.
         let is_for_empty = patch.is_some_and(|patch| !patch.base_stays);
         let patch = patch.map(|patch| patch.text);
+        let mut frames = Frames::new(publication, channel, patch, standing, compression(&settings, publication));
         let mut fanout = std::mem::take(&mut self.fanout);
         let (mut visited, mut delivered) = (0, 0);
         for member in self.shared.local.members(channel) {
@@ -76,19 +82,17 @@ impl<P: Post> Worker<P> {
                 continue;
             }
             let Some(connection) = self.table.find(id) else { continue };
-            let outboxes = &mut self.shared.outboxes;
             let is_whole = is_for_empty && connection.backlog() > 0;
             let number = if is_whole { Encoding::set_back(member.encoding) } else { member.encoding };
-            let encoding = looks[usize::from(number)];
-            let body = *bodies[encoding as usize].get_or_insert_with(|| {
-                self.shared.counters.encodings += 1;
-                outboxes.shared_as(standing, |out| encoding.publication(publication, patch, &mut fanout.scratch, out))
-            });
-            let outcome = connection.deliver(body, outboxes, &settings.limits);
-            if matches!(outcome, Delivered::Queued | Delivered::First | Delivered::Attend)
-                && let Some(next) = Encoding::after_first(member.encoding)
-            {
-                fanout.begun.push((member.member, next));
+            let (compression, outboxes) = (&mut self.shared.compression, &mut self.shared.outboxes);
+            let encodings = &mut self.shared.counters.encodings;
+            let chosen = frames.choose(number, connection, compression, outboxes, encodings);
+            let outcome = connection.deliver(chosen.body, outboxes, &settings.limits);
+            if matches!(outcome, Delivered::Queued | Delivered::First | Delivered::Attend) {
+                Frames::delivered(chosen, compression);
+                if let Some(next) = Encoding::after_first(member.encoding) {
+                    fanout.begun.push((member.member, next));
+                }
             }
             match outcome {
                 Delivered::Queued => delivered += 1,
@@ -105,7 +109,7 @@ impl<P: Post> Worker<P> {
                 Delivered::Gone => {}
             }
         }
-        bodies.into_iter().flatten().for_each(|body| self.shared.outboxes.release(body));
+        frames.finish(&mut self.shared.compression, &mut self.shared.outboxes);
         fanout.begun.drain(..).for_each(|(member, next)| self.shared.local.set_encoding(member, next as u8));
         self.shared.counters.deliveries += delivered;
         self.shared.counters.messages_out += delivered;

@@ -165,6 +165,12 @@ impl<P: Post> Worker<P> {
             conflated: self.shared.outboxes.conflated(),
             connections_counters: self.shared.counters,
             recoveries: self.shared.recoveries.counts(),
+            compression: crate::stats::Compressed {
+                sent: self.shared.compression.counts(),
+                received: self.shared.compression.received(),
+                history_bytes: self.shared.compression.reserved(),
+                previous_bytes: self.shared.compression.previous_bytes(),
+            },
             letters: self.post.counts(),
         };
         self.stats.publish(&totals);

@@ -1,6 +1,8 @@
 //! A client of the simulation: speaks one of the dialects, checks all it is sent.
 
 use crate::checker::{MayMiss, Received};
+use crate::compressing::Compressing;
+use crate::coverage::Seen;
 use crate::fossil;
 use crate::planted::Log;
 use crate::present::Others;
@@ -9,11 +11,13 @@ use crate::schema;
 use io::sim::{Client, ClosedBy};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use wire::http::HeadLimits;
+use wire::ws::extension::Offer;
 use wire::ws::{CloseCode, Event, Limits, MessageKind, OpCode, Reader, Role};
 
 const LIMITS: Limits = Limits { message_bytes_max: 1 << 20, fragments_max: 1 };
 const MASK: [u8; 4] = [0x5a, 0x17, 0xc3, 0x08];
-const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+const KEY: &[u8; 16] = b"the sample nonce";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
@@ -39,38 +43,6 @@ enum Membership {
     Leaving { command: u32, received: Received },
     /// Unsubscribed while the subscribe was under way.
     AskedAndLeaving { subscribe: u32, unsubscribe: u32 },
-}
-
-/// What clients have seen, in all.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
-    pub subscribed: u64,
-    pub subscribes_refused: u64,
-    pub unsubscribed: u64,
-    pub left_while_pending: u64,
-    pub publications: u64,
-    pub joins: u64,
-    pub leaves: u64,
-    pub publications_in_protobuf: u64,
-    pub patches: u64,
-    /// Missing between two that came, by what may be.
-    pub missed_oldest: u64,
-    pub missed_but_the_newest: u64,
-    pub publishes_refused: u64,
-    pub pings: u64,
-    pub closed_slow: u64,
-    pub closed_otherwise: u64,
-    pub recovered: u64,
-    pub recovered_publications: u64,
-    pub gaps_by_size: u64,
-    pub gaps_by_time: u64,
-    pub gaps_by_epoch: u64,
-    pub gaps_by_room: u64,
-    /// Subscriptions that we ended because something was missing.
-    pub told_of_gaps: u64,
-    /// Of these, because the client read too slowly; and how many of them recovered what was skipped.
-    pub told_of_skips: u64,
-    pub recovered_from_skips: u64,
 }
 
 #[derive(Debug)]
@@ -103,6 +75,10 @@ pub struct SimClient {
     others: Others,
     /// Some of what its channels' policy may drop does not reach it.
     drops: Option<fastrand::Rng>,
+    offer: Option<Offer>,
+    /// The same of what was compressed, before it is inflated.
+    drops_compressed: Option<fastrand::Rng>,
+    compressing: Option<Compressing>,
 }
 
 impl SimClient {
@@ -113,17 +89,18 @@ impl SimClient {
         wanted: Vec<String>,
         places: BTreeMap<String, Place>,
         takes_deltas: bool,
+        offer: Option<Offer>,
     ) -> Self {
         let target = match dialect {
             Dialect::Centrifugo => "/connection/websocket".to_owned(),
             Dialect::CentrifugoProtobuf => "/connection/websocket?format=protobuf".to_owned(),
             Dialect::Plain => format!("/connection/uni_websocket?channels={}", wanted.join(",")),
         };
-        let head = format!(
-            "GET {target} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n\r\n"
-        );
-        socket.write(head.as_bytes());
+        let offered = offer.map(|offer| offer.to_string());
+        let extra = offered.as_deref().map(|offered| ("Sec-WebSocket-Extensions", offered));
+        let mut head = Vec::new();
+        wire::ws::client::write_request(&mut head, "localhost", &target, KEY, None, extra.as_slice());
+        socket.write(&head);
         let mut client = Self {
             socket,
             dialect,
@@ -146,6 +123,9 @@ impl SimClient {
             asks_for_others: false,
             others: Others::default(),
             drops: None,
+            offer,
+            drops_compressed: None,
+            compressing: None,
         };
         if dialect.has_commands() {
             let id = client.command_id();
@@ -157,6 +137,11 @@ impl SimClient {
     /// From now on some publications are lost on their way to it.
     pub fn drop_some(&mut self, seed: u64) {
         self.drops = Some(fastrand::Rng::with_seed(seed));
+    }
+
+    /// From now on some compressed publications are lost on their way to it.
+    pub fn drop_compressed(&mut self, seed: u64) {
+        self.drops_compressed = Some(fastrand::Rng::with_seed(seed));
     }
 
     fn is_dropped(&mut self, channel: &str) -> bool {
@@ -174,15 +159,20 @@ impl SimClient {
     }
 
     /// Sends one command, given as JSON.
-    fn send(&self, text: &str) {
-        let mut out = Vec::new();
-        match self.dialect {
-            Dialect::CentrifugoProtobuf => {
-                wire::ws::write_frame(&mut out, OpCode::Binary, true, &schema::commands(text), Some(MASK));
+    fn send(&mut self, text: &str) {
+        let (opcode, payload) = match self.dialect {
+            Dialect::CentrifugoProtobuf => (OpCode::Binary, schema::commands(text)),
+            _ => (OpCode::Text, text.as_bytes().to_vec()),
+        };
+        let frame = match &mut self.compressing {
+            Some(compressing) => compressing.frame(opcode, &payload, MASK),
+            None => {
+                let mut out = Vec::new();
+                wire::ws::write_frame(&mut out, opcode, true, &payload, Some(MASK));
+                out
             }
-            _ => wire::ws::write_frame(&mut out, OpCode::Text, true, text.as_bytes(), Some(MASK)),
-        }
-        self.socket.write(&out);
+        };
+        self.socket.write(&frame);
     }
 
     fn speaks_commands(&self) -> bool {
@@ -263,12 +253,18 @@ impl SimClient {
         let mut bytes = self.socket.read();
         if !self.is_upgraded {
             self.head.append(&mut bytes);
-            let Some(end) = self.head.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(()) };
-            if !self.head.starts_with(b"HTTP/1.1 101") {
-                return Err(format!("refused: {}", String::from_utf8_lossy(&self.head)));
-            }
-            bytes = self.head.split_off(end + 4);
+            let (offer, limits) = (self.offer.as_ref(), HeadLimits::default());
+            let answer = wire::ws::client::check_response_with(&self.head, KEY, None, offer, &limits);
+            let answer = answer.map_err(|error| format!("{error}: {}", String::from_utf8_lossy(&self.head)))?;
+            let Some(answer) = answer else { return Ok(()) };
+            bytes = self.head.split_off(answer.head_len);
             self.is_upgraded = true;
+            let drops = self.drops_compressed.take();
+            self.compressing = answer.deflate.map(|params| Compressing::new(params, drops));
+        }
+        if let Some(compressing) = &mut self.compressing {
+            bytes = compressing.plain(&bytes)?;
+            seen.inflated += std::mem::take(&mut compressing.inflated);
         }
         let mut input = &mut bytes[..];
         let mut reader = std::mem::replace(&mut self.reader, Reader::new(Role::Client));

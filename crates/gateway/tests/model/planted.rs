@@ -36,6 +36,8 @@ pub enum Plant {
     /// A publication that the outbox of a slow client was free to drop gets lost on its way, and nobody notices: what comes
     /// next may be a patch on it.
     PatchBehindDrop,
+    /// The same with one that was compressed, before it is inflated: what comes next may have been compressed after it.
+    CompressedBehindDrop,
     /// Nobody is told that somebody has left.
     LostLeave,
     /// Subscribers are told twice that somebody has come.

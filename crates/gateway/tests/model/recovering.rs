@@ -1,7 +1,7 @@
 //! Channels with a history: where a client is in each, and whether what it is told when it comes back had to be so.
 
 use crate::checker::MayMiss;
-use crate::clients::Seen;
+use crate::coverage::Seen;
 use crate::planted::Log;
 use serde_json::{Value, json};
 use std::time::Duration;

@@ -1,9 +1,12 @@
 //! One seed's world: workers, clients, publishers, a network, and what happens in it.
 
-use crate::clients::{Dialect, Seen, SimClient};
+use crate::clients::{Dialect, SimClient};
+use crate::compressing::offer;
+use crate::coverage::Coverage;
 use crate::planted::{Log, Plant, Planted, TAG};
 use crate::recovering::{Place, Rules, View};
 use conn::Settings;
+use conn::settings::Compression;
 use gateway::config::{Config, Inputs, load};
 use gateway::letter::{Letter, Publish, Ticket};
 use gateway::mailbox::{self, Mailbox, Post, Sizes};
@@ -13,52 +16,19 @@ use hub::{
     Channel, ChannelHash, Draft, HomeLimits, Namespace, Namespaces, Presence, PresenceQuery, Retention, SlowClient,
     Tags, WorkerId,
 };
-use io::sim::{Counts, Faults, Net, Sim};
+use io::sim::{Faults, Net, Sim};
 use io::{Driver, Options, Wake};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::AddAssign;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+use wire::ws::deflate::Level;
 
 const STEPS: u32 = 250;
 /// Of one seed, before its end.
 const QUIET_POINTS: u32 = 3;
 const CLIENTS_MAX: usize = 24;
-
-/// What happened, summed over seeds: what never happened was never tested.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Coverage {
-    pub seen: Seen,
-    pub net: Counts,
-    pub published: u64,
-    pub publishes_refused: u64,
-    pub letters_refused: u64,
-    pub withdrawals_waited: u64,
-    pub deaths_while_pending: u64,
-    pub deaths: u64,
-    pub slots_reused: u64,
-    pub clock_jumps: u64,
-    pub slow_readers: u64,
-    pub complete_subscriptions: u64,
-    pub resets_by_us: u64,
-    pub channels_evicted: u64,
-    pub channels_emptied: u64,
-    pub histories_cut: u64,
-    pub recoveries_too_large: u64,
-    pub recoveries_shared: u64,
-    /// Only where they are lost on purpose.
-    pub deliveries_lost: u64,
-    pub skipped: u64,
-    pub conflated: u64,
-    /// Times that presence was held against the clients' subscriptions, and clients found present then.
-    pub quiet_points: u64,
-    pub present: u64,
-    pub join_leave_skipped: u64,
-    pub slow_by_firm: u64,
-    pub slow_by_conflated: u64,
-}
 
 /// What publication number `id` carries: enough for a patch to be shorter. Its text is that of `serde_json`.
 pub fn payload(id: u64) -> String {
@@ -110,6 +80,7 @@ fn settings(random: &mut fastrand::Rng, rules: &Rules) -> Settings {
         slow_client,
         allow_fossil_deltas: true,
         delta_publish: true,
+        compress: true,
         presence: rules.knows,
         join_leave: rules.knows,
         force_push_join_leave: rules.tells_all,
@@ -132,6 +103,14 @@ fn settings(random: &mut fastrand::Rng, rules: &Rules) -> Settings {
     ];
     settings.namespaces =
         Namespaces::new(plain("", SlowClient::Disconnect), named).expect("good namespaces").accepting_unknown();
+    settings.compression = random.bool().then(|| Compression {
+        level: Level::new([1, 6][random.usize(..2)]).expect("1 to 9"),
+        reply_bytes_min: [20, 200][random.usize(..2)],
+        publication_bytes_min: [1, 100][random.usize(..2)],
+        after_previous: random.u32(..4) > 0,
+        previous_bytes_max: [600, 1 << 20][random.usize(..2)],
+        client_history_bytes_max: [70_000, 1 << 20][random.usize(..2)],
+    });
     settings
 }
 
@@ -277,7 +256,11 @@ impl World {
         let places =
             if back { self.memories.swap_remove(self.random.usize(..self.memories.len())) } else { <_>::default() };
         let was_in: Vec<String> = places.keys().cloned().collect();
-        let mut client = SimClient::connect(socket, dialect, wanted, places, self.random.bool());
+        let offer = self.random.bool().then(|| offer(&mut self.random));
+        let mut client = SimClient::connect(socket, dialect, wanted, places, self.random.bool(), offer);
+        if self.plant == Plant::CompressedBehindDrop {
+            client.drop_compressed(self.random.u64(..));
+        }
         client.asks_for_others = self.rules.knows && self.random.bool();
         if self.plant == Plant::PatchBehindDrop {
             client.drop_some(self.random.u64(..));
@@ -472,6 +455,8 @@ impl World {
                 ("bodies", shared.outboxes.bodies_in_use() - shared.recoveries.len()),
                 ("channels with deltas", shared.deltas.channels()),
                 ("bytes for deltas", shared.deltas.bytes()),
+                ("bytes of history reserved", shared.compression.reserved()),
+                ("bytes to refer to", shared.compression.previous_bytes()),
             ];
             if let Some((what, count)) = left.iter().find(|(_, count)| *count > 0) {
                 return Err(format!("worker {number}: everybody has left, and {count} {what} are still there"));
@@ -482,6 +467,15 @@ impl World {
             self.coverage.conflated += shared.outboxes.conflated();
             self.coverage.slow_by_firm += counters.slow_by_firm;
             self.coverage.slow_by_conflated += counters.slow_by_conflated;
+            let compressed = shared.compression.counts();
+            self.coverage.compressed_alone += compressed.alone.messages;
+            self.coverage.compressed_after += compressed.after.messages;
+            self.coverage.compressed_replies += compressed.replies.messages;
+            self.coverage.compression_refused += compressed.refused;
+            self.coverage.compressed_by_clients += shared.compression.received().messages;
+            if compressed.publication_runs > 2 * compressed.publications {
+                return Err(format!("more than two compressions for a publication: {compressed:?}"));
+            }
             let io = driver.io().counters();
             let home = worker.home().counts();
             self.coverage.channels_evicted += home.evicted;
@@ -514,83 +508,3 @@ fn plan(seed: u64, number: usize, count: usize, settings: &Arc<Settings>, hash: 
         request_timeout: Duration::from_secs(60),
     }
 }
-
-macro_rules! counters {
-    ($($($field:ident).+),*; only summed: $($($summed:ident).+),* $(,)?) => {
-        impl Coverage {
-            /// What never happened.
-            pub fn missing(&self) -> Vec<&'static str> {
-                [$((stringify!($($field).+), self.$($field).+)),*]
-                    .into_iter()
-                    .filter_map(|(name, count)| (count == 0).then_some(name))
-                    .collect()
-            }
-        }
-
-        impl AddAssign for Coverage {
-            fn add_assign(&mut self, other: Self) {
-                $(self.$($field).+ += other.$($field).+;)*
-                $(self.$($summed).+ += other.$($summed).+;)*
-            }
-        }
-    };
-}
-
-counters!(
-    seen.subscribed,
-    seen.subscribes_refused,
-    seen.unsubscribed,
-    seen.left_while_pending,
-    seen.publications,
-    seen.joins,
-    seen.leaves,
-    seen.publications_in_protobuf,
-    seen.patches,
-    seen.missed_oldest,
-    seen.missed_but_the_newest,
-    seen.told_of_skips,
-    seen.recovered_from_skips,
-    seen.publishes_refused,
-    seen.pings,
-    seen.closed_slow,
-    seen.closed_otherwise,
-    seen.recovered,
-    seen.recovered_publications,
-    seen.gaps_by_size,
-    seen.gaps_by_time,
-    seen.gaps_by_epoch,
-    seen.gaps_by_room,
-    channels_evicted,
-    channels_emptied,
-    histories_cut,
-    recoveries_too_large,
-    recoveries_shared,
-    net.split_reads,
-    net.short_writes,
-    net.full_windows,
-    net.late_completions,
-    net.orphaned_completions,
-    net.poisoned,
-    net.resets,
-    net.no_memory,
-    net.stalls,
-    published,
-    publishes_refused,
-    letters_refused,
-    withdrawals_waited,
-    deaths_while_pending,
-    deaths,
-    slots_reused,
-    clock_jumps,
-    slow_readers,
-    complete_subscriptions,
-    resets_by_us,
-    skipped,
-    conflated,
-    quiet_points,
-    present,
-    join_leave_skipped,
-    slow_by_firm,
-    slow_by_conflated;
-    only summed: seen.told_of_gaps, deliveries_lost,
-);

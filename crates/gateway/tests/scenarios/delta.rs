@@ -22,6 +22,17 @@ in_every_format! {
     who_skips_with_a_position_recovers_whole_payloads: slow_with_deltas(),
 }
 
+/// The same with each message compressed, alone or after the one before.
+mod compressed {
+    use super::*;
+
+    in_every_format! {
+        patches_make_every_payload_and_the_first_is_whole: with_deltas().compressing(),
+        whoever_comes_later_begins_with_a_whole_payload: with_deltas().workers(2).compressing(),
+        what_is_recovered_is_whole_and_patches_go_on_live: with_deltas().compressing(),
+    }
+}
+
 /// Deltas everywhere. `kept:` has a history beside, `skip:` drops the oldest, `newest:` conflates, `keptskip:` does two of it.
 fn with_deltas() -> Setup {
     let named = |name: &str, slow_client| Namespace {
@@ -29,6 +40,7 @@ fn with_deltas() -> Setup {
         slow_client,
         allow_fossil_deltas: true,
         delta_publish: true,
+        compress: true,
         ..Namespace::default()
     };
     let (ttl, meta_ttl) = (Duration::from_secs(600), Duration::from_secs(600));

@@ -7,6 +7,7 @@ mod bad_commands;
 mod bad_frames;
 mod bad_heads;
 mod centrifugo;
+mod compression;
 mod delta;
 mod dev_safety;
 mod drain;

@@ -9,6 +9,8 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 use wire::http::HeadLimits;
+use wire::ws::deflate::Inflater;
+use wire::ws::extension::{Offer, Params};
 use wire::ws::{self, Event, Limits, MessageKind, OpCode, Reader, Role};
 
 /// What clients call the gateway, on every machine.
@@ -71,6 +73,10 @@ pub(crate) struct Client {
     /// Received and not understood yet.
     received: Vec<u8>,
     reader: Option<Reader>,
+    /// What it says about compression, what came of that, and what it inflates with.
+    pub(crate) offer: Option<Offer>,
+    pub(crate) deflate: Option<Params>,
+    inflater: Inflater,
     seen: VecDeque<Seen>,
     pub(super) format: Format,
     /// Its id in the session protocols.
@@ -87,9 +93,24 @@ impl Drop for Client {
 }
 
 impl Client {
-    pub(super) fn new(machine: Rc<RefCell<Box<dyn Machine>>>, id: usize) -> Self {
-        let (received, seen) = (Vec::new(), VecDeque::new());
-        Self { machine, id, received, reader: None, seen, format: Format::Json, name: String::new() }
+    pub(super) fn new(machine: Rc<RefCell<Box<dyn Machine>>>, id: usize, offer: Option<Offer>) -> Self {
+        Self {
+            machine,
+            id,
+            received: Vec::new(),
+            reader: None,
+            offer,
+            deflate: None,
+            inflater: Inflater::new(),
+            seen: VecDeque::new(),
+            format: Format::Json,
+            name: String::new(),
+        }
+    }
+
+    /// Messages that came compressed.
+    pub(crate) fn inflated(&self) -> u64 {
+        self.inflater.counts().messages
     }
 
     pub(crate) fn write(&self, bytes: impl AsRef<[u8]>) {
@@ -134,7 +155,7 @@ impl Client {
         };
         let mut input = &mut bytes[..];
         loop {
-            match reader.next(&mut input, &WIDE) {
+            match reader.next_inflating(&mut input, &WIDE, &mut self.inflater) {
                 Ok(Some(event)) => self.seen.push_back(event.into()),
                 Ok(None) => return ended,
                 Err(error) => panic!("the gateway broke the protocol: {error}; before it {:?}", self.seen),
@@ -213,26 +234,32 @@ impl Client {
 
     /// The opening handshake. Returns the head of the answer.
     pub(crate) fn upgrade(&mut self, target: &str, subprotocol: Option<&str>) -> Response {
-        self.write(upgrade_request(target, subprotocol, &[]));
+        let offer = self.offer.map(|offer| offer.to_string());
+        let extra = offer.as_deref().map(|offer| ("Sec-WebSocket-Extensions", offer));
+        self.write(upgrade_request(target, subprotocol, extra.as_slice()));
         self.await_upgrade(subprotocol)
     }
 
     /// Waits for the answer to an upgrade request already sent.
     pub(crate) fn await_upgrade(&mut self, subprotocol: Option<&str>) -> Response {
         let response = self.wait("101", |client, _| {
-            let len = ws::client::check_response(&client.received, KEY, subprotocol, &HeadLimits::default());
-            match len {
-                Ok(Some(_)) => client.take_response(false),
+            let (offer, limits) = (client.offer.as_ref(), HeadLimits::default());
+            match ws::client::check_response_with(&client.received, KEY, subprotocol, offer, &limits) {
+                Ok(Some(answer)) => {
+                    client.deflate = answer.deflate;
+                    client.take_response(false)
+                }
                 Ok(None) => None,
                 Err(error) => panic!("{error}: {:?}", String::from_utf8_lossy(&client.received)),
             }
         });
-        self.reader = Some(Reader::new(Role::Client));
+        let plain = || Reader::new(Role::Client);
+        self.reader = Some(self.deflate.map_or_else(plain, |deflate| Reader::with_deflate(Role::Client, deflate)));
         // Frames may have come together with the head.
         let mut bytes = std::mem::take(&mut self.received);
         let mut input = &mut bytes[..];
         let reader = self.reader.as_mut().expect("just made");
-        while let Some(event) = reader.next(&mut input, &WIDE).expect("good frames") {
+        while let Some(event) = reader.next_inflating(&mut input, &WIDE, &mut self.inflater).expect("good frames") {
             self.seen.push_back(event.into());
         }
         response

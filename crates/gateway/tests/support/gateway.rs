@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
+use wire::ws::extension::Offer;
 
 /// How long anything may take before it is a failure. Virtual where time is.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -24,13 +25,14 @@ pub(crate) struct Gateway {
     machine: Rc<RefCell<Box<dyn Machine>>>,
     hash: ChannelHash,
     format: Format,
+    offer: Option<Offer>,
     tickets: Cell<u64>,
 }
 
 impl Gateway {
     pub(super) fn new(machine: Box<dyn Machine>, setup: &Setup) -> Self {
         let machine = Rc::new(RefCell::new(machine));
-        Self { machine, hash: setup.hash(), format: setup.format, tickets: Cell::new(0) }
+        Self { machine, hash: setup.hash(), format: setup.format, offer: setup.offer, tickets: Cell::new(0) }
     }
 
     /// A connection on which nothing was said yet.
@@ -41,7 +43,7 @@ impl Gateway {
     /// The same to one worker. Where the kernel chooses the worker it may be another.
     pub(crate) fn client_of(&self, worker: usize) -> Client {
         let id = self.machine.borrow_mut().connect(worker);
-        Client::new(self.machine.clone(), id)
+        Client::new(self.machine.clone(), id, self.offer)
     }
 
     /// A WebSocket after its handshake.
@@ -78,6 +80,13 @@ impl Gateway {
     /// One that has connected.
     pub(crate) fn centrifugo(&self) -> Client {
         self.centrifugo_of(0)
+    }
+
+    /// The same that offers something else about compression than the setup says.
+    pub(crate) fn centrifugo_offering(&self, offer: Option<Offer>) -> Client {
+        let mut other = Self { machine: self.machine.clone(), tickets: Cell::new(0), ..*self };
+        other.offer = offer;
+        other.centrifugo()
     }
 
     pub(crate) fn centrifugo_of(&self, worker: usize) -> Client {

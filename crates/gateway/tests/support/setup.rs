@@ -2,6 +2,7 @@
 
 use super::client::Format;
 use conn::Settings;
+use conn::settings::Compression;
 use gateway::config::{Inputs, load};
 use gateway::mailbox::Sizes;
 use gateway::topology::{self, Secrets};
@@ -9,6 +10,8 @@ use gateway::worker::Plan;
 use hub::{ChannelHash, HomeLimits, WorkerId};
 use std::sync::Arc;
 use std::time::Duration;
+use wire::ws::deflate::Level;
+use wire::ws::extension::{ClientWindow, Offer};
 
 /// A gateway to be started.
 #[derive(Clone, Debug)]
@@ -17,6 +20,8 @@ pub(crate) struct Setup {
     /// What clients of Centrifugo's protocol speak.
     pub(crate) format: Format,
     pub(crate) settings: Settings,
+    /// What clients offer about compression.
+    pub(crate) offer: Option<Offer>,
     /// What clients write goes out as it is, also where TLS is spoken.
     pub(crate) raw: bool,
     pub(crate) mailbox: Sizes,
@@ -171,6 +176,7 @@ allow_history_for_anonymous = {reads}
             workers: 1,
             format: Format::Json,
             settings,
+            offer: None,
             raw: false,
             mailbox: Sizes { letters: 1024, answers: 512, bytes: 4 * 1024 * 1024 },
             home: HomeLimits { channels_max: 10_000, ..HomeLimits::default() },
@@ -186,6 +192,20 @@ allow_history_for_anonymous = {reads}
     /// The same with clients that speak Protobuf.
     pub(crate) fn in_protobuf(self) -> Self {
         Self { format: Format::Protobuf, ..self }
+    }
+
+    /// The same with compression of all that may be compressed, which its clients offer as browsers do.
+    pub(crate) fn compressing(self) -> Self {
+        let compression = Compression {
+            level: Level::default(),
+            reply_bytes_min: 1,
+            publication_bytes_min: 1,
+            after_previous: true,
+            previous_bytes_max: 1 << 20,
+            client_history_bytes_max: 1 << 20,
+        };
+        let offer = Offer { client_max_window_bits: ClientWindow::Any, ..Offer::default() };
+        Self { offer: Some(offer), ..self.with(|settings| settings.compression = Some(compression)) }
     }
 
     /// The same with a listener that speaks TLS.

@@ -264,3 +264,27 @@ test('a client that never answers a ping is closed with 3012', async (t) => {
   assert.deepEqual([reply.connect.ping, reply.connect.pong], [2, true]);
   assert.deepEqual(await closed, [3012, 'no pong']);
 });
+
+for (const [kind, format] of BOTH) {
+  test(`${kind}, ${format}: channels that take turns are inflated to what was published`, async (t) => {
+    const at = gateway(kind, format);
+    const client = await connect(t, at);
+    const subscriptions = [await subscribe(client, fresh('news:')), await subscribe(client, fresh('chat:'))];
+    const published = [[], []];
+    for (let n = 0; n < 120; n += 1) {
+      const turn = n % 7 < 4 ? 0 : 1;
+      const item = { n, bid: n * 3, text: 'far away, '.repeat(1 + (n % 5)) + 'só um 文字 🌊' };
+      await at.publish(subscriptions[turn].channel, item);
+      published[turn].push(item);
+    }
+    for (const turn of [0, 1]) {
+      await subscriptions[turn].inbox.count(published[turn].length, 'publications');
+      assert.deepEqual(data(subscriptions[turn].inbox), published[turn]);
+    }
+    // `ws` offers compression by itself.
+    const socket = new WebSocket(at.websocket);
+    await new Promise((resolve, reject) => socket.once('open', resolve).once('error', reject));
+    assert.equal(socket.extensions, kind === 'strict' ? 'permessage-deflate' : '');
+    socket.terminate();
+  });
+}

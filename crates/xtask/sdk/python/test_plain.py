@@ -168,3 +168,30 @@ async def test_a_plain_client_and_an_sdk_client_of_one_channel_see_the_same():
             await at.publish(channel, n)
         seen = [(await client.push())["pub"]["data"] for _ in range(50)]
         assert [seen] == await fence(at, subscription)
+
+
+@both
+@scenario
+async def test_channels_that_take_turns_are_inflated_to_what_was_published(kind):
+    at = Gateway(kind)
+    a, b, raw = fresh("news:"), fresh("chat:"), fresh("asis:")
+    async with plain(at, f"?channels={a},{b}" + (f",{raw}" if kind == "strict" else "")) as client:
+        extensions = [extension.name for extension in client.socket.protocol.extensions]
+        assert extensions == (["permessage-deflate"] if kind == "strict" else [])
+        assert set((await client.push())["connect"]["subs"]) >= {a, b}
+        published = []
+        for number in range(120):
+            channel = a if number % 7 < 4 else b
+            data = {"number": number, "bid": number * 3, "text": "far away, " * (1 + number % 5) + "só um 文字 🌊"}
+            await at.publish(channel, data)
+            published.append((channel, data))
+            if kind == "strict" and number % 10 == 0:
+                await at.publish(raw, data)
+                published.append((raw, data))
+        received = []
+        while len(received) < len(published):
+            push = await client.push()
+            received.append((push["channel"], push["pub"]["data"]))
+        # Different channels may overtake each other.
+        for channel in (a, b, raw):
+            assert [pair for pair in received if pair[0] == channel] == [pair for pair in published if pair[0] == channel]

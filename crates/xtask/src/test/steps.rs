@@ -61,9 +61,12 @@ pub const STEPS: &[Step] = &[
 pub struct Cases(Vec<String>);
 
 impl Cases {
-    /// Groups 1 to 10: framing, pings, reserved bits, fragmentation, UTF-8, closing, limits.
+    /// Groups 1 to 10: framing, pings, reserved bits, fragmentation, UTF-8, closing, limits; and of the groups about
+    /// compression two sizes of message in each kind of payload and each set of parameters.
     pub fn usual() -> Cases {
-        Cases(["1", "2", "3", "4", "5", "6", "7", "9", "10"].map(str::to_owned).to_vec())
+        let compression = ["12.*.3", "12.*.11", "13.*.3", "13.*.11"];
+        let groups = ["1", "2", "3", "4", "5", "6", "7", "9", "10"];
+        Cases(groups.into_iter().chain(compression).map(str::to_owned).collect())
     }
 
     /// All 517, with groups 12 and 13, which test compression.

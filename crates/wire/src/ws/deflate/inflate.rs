@@ -24,6 +24,18 @@ pub struct Inflater {
     buffer: Vec<u8>,
     /// End of the output.
     filled: usize,
+    counts: Counts,
+}
+
+/// What an [`Inflater`] has read, and what it was before it was compressed.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Counts {
+    /// Messages that were good.
+    pub messages: u64,
+    /// Their payloads as they came.
+    pub bytes_before: u64,
+    /// Their payloads inflated.
+    pub bytes_after: u64,
 }
 
 /// The last bytes that a peer sent in compressed messages.
@@ -46,7 +58,17 @@ pub(crate) enum InflateError {
 impl Inflater {
     /// Allocates some 50 KB once.
     pub fn new() -> Inflater {
-        Inflater { inflate: Inflate::new(false, WINDOW_BITS_MAX), buffer: Vec::new(), filled: 0 }
+        Inflater {
+            inflate: Inflate::new(false, WINDOW_BITS_MAX),
+            buffer: Vec::new(),
+            filled: 0,
+            counts: Counts::default(),
+        }
+    }
+
+    /// What was read since it was made.
+    pub fn counts(&self) -> Counts {
+        self.counts
     }
 
     /// The message in `compressed`, the payload of all its frames, and keeps of it what the next one may refer to.
@@ -74,6 +96,9 @@ impl Inflater {
             let keep = self.filled.min(direction.history_bytes_max());
             history.get_or_insert_default().replace(&self.buffer[self.filled - keep..self.filled], direction);
         }
+        self.counts.messages += 1;
+        self.counts.bytes_before += compressed.len() as u64;
+        self.counts.bytes_after += (self.filled - start) as u64;
         Ok(&self.buffer[start..self.filled])
     }
 

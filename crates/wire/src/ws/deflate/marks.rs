@@ -10,6 +10,14 @@ use crate::ws::extension::{Direction, Params};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mark([u8; 6]);
 
+impl Mark {
+    /// Marks are drawn in ascending order.
+    pub fn number(self) -> u64 {
+        let [a, b, c, d, e, f] = self.0;
+        u64::from_le_bytes([a, b, c, d, e, f, 0, 0])
+    }
+}
+
 const NONE: Mark = Mark([0; 6]);
 
 /// Draws marks, each once. One per thread, as connections compare marks only among those of their own.
@@ -61,10 +69,23 @@ impl Marks {
     /// Whether the receiver can read this message, if it is the next compressed one that it gets.
     pub fn accepts(&self, compressed: &Compressed) -> bool {
         compressed.window_bits <= self.direction.window_bits()
-            && compressed.after.is_none_or(|mark| {
-                // With a window of its own for each message it has no last one to refer to (7.1.1.1).
-                mark != NONE && mark == self.last && !self.direction.forgets()
-            })
+            // With a window of its own for each message it has no last one to refer to (7.1.1.1).
+            && compressed.after.is_none_or(|mark| self.is_at(mark))
+    }
+
+    /// Whether a message compressed after that one may be readable for the receiver, before it is made.
+    pub fn is_at(&self, mark: Mark) -> bool {
+        mark != NONE && mark == self.last && !self.direction.forgets()
+    }
+
+    /// Whether messages compressed after another one never are.
+    pub fn forgets(&self) -> bool {
+        self.direction.forgets()
+    }
+
+    /// Whether there is no message that others can refer to.
+    pub fn is_at_none(&self) -> bool {
+        self.last == NONE
     }
 
     /// The next compressed message that the receiver gets is this one.

@@ -9,7 +9,7 @@
 mod inflate;
 mod marks;
 
-pub use inflate::Inflater;
+pub use inflate::{Counts, Inflater};
 pub(super) use inflate::{History, InflateError};
 pub use marks::{HistoryBudget, Mark, MarkSource, Marks};
 
