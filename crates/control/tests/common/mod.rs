@@ -9,7 +9,9 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, Response, StatusCode};
-use control::metrics::{Close, DriverInUse, NodeSample, Side, SlowDisconnects, TickLengths, WorkerSample};
+use control::metrics::{
+    CertificateInUse, Close, DriverInUse, NodeSample, Side, SlowDisconnects, TickLengths, WorkerSample,
+};
 use control::{ApiKey, ApiSettings, Backend, BackendError, DisconnectTarget, Glob, NodeInfo};
 use http_body_util::BodyExt;
 use hub::{
@@ -175,7 +177,10 @@ impl Backend for Fake {
             files_max: 1024,
             connections_max: 900,
             log_lines_dropped: 4,
-            certificates: Vec::new(),
+            certificates: vec![CertificateInUse {
+                file: "/etc/a \"quoted\"\nname.pem".into(),
+                not_after: Duration::from_secs(1_900_000_000),
+            }],
             workers: vec![worker(1), worker(2)],
         }
     }
