@@ -179,7 +179,7 @@ impl Backend for Fake {
             connections_max: 900,
             log_lines_dropped: 4,
             certificates: vec![CertificateInUse {
-                file: "/etc/tidegate/cert.pem".into(),
+                file: "/etc/a \"quoted\"\nname.pem".into(),
                 not_after: Duration::from_secs(1_900_000_000),
             }],
             workers: vec![worker(1), worker(2)],
