@@ -12,7 +12,8 @@ const HEAD: &str = "# Clients that are cut off and come back: the campaign
 `cargo xtask campaign` writes this page and the lines of all runs beside it; [performance.md](performance.md) says what it
 means. Every client checks the offsets and the numbers in the payloads: `silent` counts what was missing, repeated or out of
 order without a word, and has to be 0. *Cut*: connections reset by the client's side at random; *paused*: clients that stopped
-reading for up to three seconds. *Gap*: the client was told that something is missing, and how much.
+reading for up to three seconds. *Gap*: the client was told that something is missing, and how much. Latencies are against the
+moment at which a publication was due, and in them is what came late because its client was away or did not read.
 ";
 
 /// The whole page.
