@@ -46,5 +46,4 @@
 
 pub mod http;
 pub mod limits;
-pub mod proxy;
 pub mod ws;

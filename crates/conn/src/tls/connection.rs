@@ -8,12 +8,6 @@ use std::time::Duration;
 use wire::http::Refusal;
 
 impl Connection {
-    /// The certificate that the client has shown in its TLS handshake, in DER. It was checked against the configured
-    /// authorities.
-    pub fn client_certificate(&self) -> Option<&[u8]> {
-        self.tls.as_ref()?.client_certificate()
-    }
-
     /// Ciphertext from the socket; an empty slice is the peer's FIN. During the handshake it is only kept: the work waits for
     /// [`Connection::shake_hands`], and nothing more is read meanwhile, neither bytes nor a FIN.
     pub(crate) fn received_sealed(&mut self, now: Duration, bytes: &mut [u8], shared: &mut Shared) -> Option<End> {

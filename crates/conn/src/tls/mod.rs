@@ -115,11 +115,6 @@ impl Tls {
         self.taken < self.sealed.len()
     }
 
-    /// The certificate that the client has shown, which was checked against the configured authorities.
-    pub(crate) fn client_certificate(&self) -> Option<&[u8]> {
-        self.session.peer_certificates()?.first().map(AsRef::as_ref)
-    }
-
     /// The worker knows that the handshake waits for its turn; until then nothing is read.
     pub(crate) fn waits_for_its_turn(&self) -> bool {
         self.is_queued

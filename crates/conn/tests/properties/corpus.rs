@@ -1,20 +1,10 @@
 //! The fuzzers' corpus: every input that is kept, read by the function that the fuzzer calls.
 
-use crate::fuzzed;
-use std::path::Path;
+#[path = "../../../fuzz/src/corpus.rs"]
+mod kept;
 
-/// Replays a target's folder; a failure names the file.
-fn replay(target: &str, run: fn(&[u8])) {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus").join(target);
-    let mut inputs = 0;
-    for entry in std::fs::read_dir(&folder).expect("every target has a folder") {
-        let path = entry.expect("readable").path();
-        let bytes = std::fs::read(&path).expect("readable");
-        assert!(std::panic::catch_unwind(|| run(&bytes)).is_ok(), "{}", path.display());
-        inputs += 1;
-    }
-    assert!(inputs > 0, "nothing in {}", folder.display());
-}
+use crate::fuzzed;
+use kept::replay;
 
 #[test]
 fn commands_of_the_corpus_keep_every_claim() {

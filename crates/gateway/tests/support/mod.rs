@@ -29,31 +29,38 @@ use tls::OverTls;
 /// Bad networks that a scenario meets if no seed is given.
 const SEEDS: std::ops::RangeInclusive<u64> = 1..=3;
 
+/// The tests of one scenario without TLS.
+macro_rules! in_the_clear {
+    ($name:ident: $setup:expr) => {
+        #[test]
+        fn on_the_simulator() {
+            $crate::support::on_simulator(&$setup, super::$name);
+        }
+
+        #[test]
+        fn on_bad_networks() {
+            $crate::support::on_bad_networks(&$setup, super::$name);
+        }
+
+        #[test]
+        fn on_epoll() {
+            $crate::support::on_epoll(&$setup, super::$name);
+        }
+
+        #[test]
+        fn on_uring() {
+            $crate::support::on_uring(&$setup, super::$name);
+        }
+    };
+}
+
 /// Makes tests of scenarios: `name: setup` for each function `name(&Gateway)` in scope.
 macro_rules! on_every_driver {
     ($($name:ident: $setup:expr),+ $(,)?) => {$(
         mod $name {
             use super::*;
 
-            #[test]
-            fn on_the_simulator() {
-                $crate::support::on_simulator(&$setup, super::$name);
-            }
-
-            #[test]
-            fn on_bad_networks() {
-                $crate::support::on_bad_networks(&$setup, super::$name);
-            }
-
-            #[test]
-            fn on_epoll() {
-                $crate::support::on_epoll(&$setup, super::$name);
-            }
-
-            #[test]
-            fn on_uring() {
-                $crate::support::on_uring(&$setup, super::$name);
-            }
+            $crate::support::in_the_clear!($name: $setup);
 
             #[test]
             fn over_tls() {
@@ -74,25 +81,7 @@ macro_rules! on_every_driver_in_the_clear {
         mod $name {
             use super::*;
 
-            #[test]
-            fn on_the_simulator() {
-                $crate::support::on_simulator(&$setup, super::$name);
-            }
-
-            #[test]
-            fn on_bad_networks() {
-                $crate::support::on_bad_networks(&$setup, super::$name);
-            }
-
-            #[test]
-            fn on_epoll() {
-                $crate::support::on_epoll(&$setup, super::$name);
-            }
-
-            #[test]
-            fn on_uring() {
-                $crate::support::on_uring(&$setup, super::$name);
-            }
+            $crate::support::in_the_clear!($name: $setup);
         }
     )+};
 }
@@ -153,7 +142,8 @@ macro_rules! on_the_simulator {
 }
 
 pub(crate) use {
-    in_every_format, on_every_driver, on_every_driver_in_the_clear, on_the_simulator, over_tls_on_real_sockets,
+    in_every_format, in_the_clear, on_every_driver, on_every_driver_in_the_clear, on_the_simulator,
+    over_tls_on_real_sockets,
 };
 
 /// Runs a scenario and looks whether anything is left behind.

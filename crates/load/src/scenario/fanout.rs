@@ -23,16 +23,8 @@ pub(super) fn run(args: &FanoutArgs, stage: &mut Stage<'_>) -> Result<Report, Fa
     let subscriptions = args.subscribe.subscriptions(args.dialect)?;
     let mut publishing = publishing(args, &subscriptions)?;
     let published = Arc::new(OnceLock::new());
-    let announced = Announced {
-        run: publishing.run,
-        size: args.size,
-        publishers: args.publishers,
-        clients: args.common.connections,
-        subscriptions: subscriptions.clone(),
-        names: Arc::new(publishing.channels.clone()),
-        published: Arc::clone(&published),
-        timeline: stage.timeline.clone(),
-    };
+    let announced =
+        Announced::of(&publishing, args.common.connections, &subscriptions, &published, stage.timeline.clone());
     let others = u64::from(args.publishers) + probe::FILES;
     let plan = stage.plan(args.dialect, subscriptions, Some(&args.open), others)?;
     let mut crew = stage.start(plan, |share| Listen::new(announced.clone(), share))?;

@@ -5,7 +5,7 @@ use crate::fleet::{ClientNo, Item, Net, Script};
 use crate::latency::{Latencies, Recorder};
 use crate::loops::Share;
 use crate::payload;
-use crate::publisher::Published;
+use crate::publisher::{Published, Publishing};
 use crate::timeline::{Series, Timeline};
 use crate::track::{Arrival, Track};
 use io::Io;
@@ -28,6 +28,28 @@ pub(super) struct Announced {
     /// What was published; set before the letter to finish.
     pub(super) published: Arc<OnceLock<Published>>,
     pub(super) timeline: Option<Arc<Timeline>>,
+}
+
+impl Announced {
+    /// What `publishing` publishes to so many clients.
+    pub(super) fn of(
+        publishing: &Publishing,
+        clients: u32,
+        subscriptions: &Subscriptions,
+        published: &Arc<OnceLock<Published>>,
+        timeline: Option<Arc<Timeline>>,
+    ) -> Announced {
+        Announced {
+            run: publishing.run,
+            size: publishing.size,
+            publishers: publishing.publishers,
+            clients,
+            subscriptions: subscriptions.clone(),
+            names: Arc::new(publishing.channels.clone()),
+            published: Arc::clone(published),
+            timeline,
+        }
+    }
 }
 
 /// The listeners of one loop.

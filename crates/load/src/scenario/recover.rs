@@ -308,16 +308,8 @@ pub(super) fn run(args: &RecoverArgs, stage: &mut Stage<'_>) -> Result<Report, F
         run: fastrand::u32(..),
     };
     let published = Arc::new(OnceLock::new());
-    let announced = Announced {
-        run: publishing.run,
-        size: args.size,
-        publishers: args.publishers,
-        clients: args.common.connections,
-        subscriptions: subscriptions.clone(),
-        names: Arc::new(publishing.channels.clone()),
-        published: Arc::clone(&published),
-        timeline: stage.timeline.clone(),
-    };
+    let announced =
+        Announced::of(&publishing, args.common.connections, &subscriptions, &published, stage.timeline.clone());
     let mut plan = stage.plan(Dialect::Centrifugo, subscriptions, Some(&args.open), u64::from(args.publishers))?;
     plan.ports = ports(args);
     let mut crew = stage.start(plan, |share| Recover::new(announced.clone(), weather.clone(), share))?;
