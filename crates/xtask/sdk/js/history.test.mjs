@@ -59,7 +59,12 @@ for (const format of FORMATS) {
     const kept = await follow(client, fresh('kept:'));
     for (const n of range(1, 200)) {
       await at.publish(kept.channel, n);
-      if (n % 20 === 0) client._transport?._transport?.terminate();
+      if (n % 20 === 0) {
+        // It may be behind, but by less than the hundred that are kept: a machine that publishes the lot while the client
+        // still waits to come back would make a gap, and rightly.
+        await kept.inbox.count(n - 20, 'publications');
+        client._transport?._transport?.terminate();
+      }
     }
     await kept.inbox.find((publication) => publication.data === 200, 'the last publication');
     assert.deepEqual(data(kept.inbox), range(1, 200));
