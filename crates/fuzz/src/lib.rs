@@ -11,6 +11,8 @@ pub mod frames;
 pub mod http;
 #[path = "../../wire/tests/support/naive.rs"]
 mod naive;
+#[path = "../../conn/tests/properties/presence.rs"]
+mod presence;
 mod script;
 pub mod text;
 #[path = "../../conn/tests/properties/world.rs"]
