@@ -75,14 +75,18 @@ pub fn stream(data: &[u8]) {
         ),
     };
     let whole = read(reader(), [bytes].into_iter());
-    if cfg!(feature = "planted") {
-        // As if a message of two fragments around a ping were forgotten when it begins with these letters.
-        let forgotten = |got: &Got| got.0 == "Text" && got.1.starts_with(b"bug");
-        assert!(!(whole.0.len() > 1 && whole.0.iter().any(forgotten)), "the planted bug");
-    }
     for chunk_len in [1, usize::from(cut) + 2] {
-        assert_eq!(read(reader(), bytes.chunks(chunk_len)), whole, "chunks of {chunk_len}");
+        let mut in_chunks = read(reader(), bytes.chunks(chunk_len));
+        if cfg!(feature = "planted") {
+            in_chunks.0.retain(|got| !is_lost(got));
+        }
+        assert_eq!(in_chunks, whole, "chunks of {chunk_len}");
     }
+}
+
+/// The planted bug: a pong with a payload gets lost where it comes in chunks. No input that is kept has one.
+fn is_lost((name, payload): &Got) -> bool {
+    name == "pong" && !payload.is_empty()
 }
 
 /// A compressed message that is read means what RFC 1951 says, word for word; what is no message is refused.
@@ -101,7 +105,9 @@ pub fn inflate(data: &[u8]) {
         params(if how & 1 == 0 { "permessage-deflate" } else { "permessage-deflate; server_max_window_bits=10" });
     let bits = agreed.incoming(Role::Client).window_bits();
     let (got, _) = read(Reader::with_deflate(Role::Client, agreed), [&bytes[..]].into_iter());
+    // A message that refers further back than agreed is read as long as what it means is still there, as elsewhere.
     let mut naive = Receiver::new(bits, false);
+    naive.reach_bits = 15;
     for (name, message) in got {
         assert_eq!(name, "Binary");
         let before = naive.clone();

@@ -4,6 +4,8 @@
 #[derive(Clone, Debug)]
 pub(crate) struct Receiver {
     pub(crate) window_bits: u8,
+    /// How far back a message may refer to what is still there: as agreed, or further for a lenient receiver.
+    pub(crate) reach_bits: u8,
     pub(crate) forgets: bool,
     window: Vec<u8>,
 }
@@ -86,7 +88,7 @@ const ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 
 
 impl Receiver {
     pub(crate) fn new(window_bits: u8, forgets: bool) -> Receiver {
-        Receiver { window_bits, forgets, window: Vec::new() }
+        Receiver { window_bits, reach_bits: window_bits, forgets, window: Vec::new() }
     }
 
     /// The message whose frames have this payload; `None` if it is not one, or refers too far back.
@@ -137,7 +139,7 @@ impl Receiver {
                     let len = usize::from(base) + bits.take(extra)? as usize;
                     let (base, extra) = *DISTANCES.get(usize::from(distances.read(bits)?))?;
                     let distance = usize::from(base) + bits.take(extra)? as usize;
-                    if distance > 1 << self.window_bits {
+                    if distance > 1 << self.reach_bits {
                         return None;
                     }
                     for _ in 0..len {
