@@ -49,4 +49,4 @@ pub use effect::{Effect, Note};
 pub use encoded::Encoding;
 pub use ids::{ClientId, IdSource};
 pub use settings::Settings;
-pub use shared::{Counters, Directions, End, Shared, Urgency};
+pub use shared::{COMMANDS_PER_TICK, Counters, Directions, End, Shared, Urgency};

@@ -57,7 +57,7 @@ enum Stage {
 pub(crate) enum Progress<'m> {
     /// Go on with the next input.
     Done,
-    /// Input has to wait for an answer; this much of the message is still to be run.
+    /// Input has to wait for an answer, or for the next tick; this much of the message is still to be run.
     Hold(&'m [u8]),
 }
 
@@ -194,7 +194,7 @@ impl Session {
         }
     }
 
-    /// Runs commands until the message ends or one of them has to wait.
+    /// Runs commands until the message ends, one of them has to wait, or the tick has run enough.
     pub(crate) fn commands<'m>(
         &mut self,
         cx: &mut Cx<'_>,
@@ -203,7 +203,12 @@ impl Session {
     ) -> Result<Progress<'m>, Disconnect> {
         let mut rest = message;
         let format = self.format();
-        while let Some(command) = format.next_command(&mut rest) {
+        loop {
+            if cx.shared.commands_left == 0 && !rest.is_empty() {
+                return Ok(Progress::Hold(rest));
+            }
+            let Some(command) = format.next_command(&mut rest) else { return Ok(Progress::Done) };
+            cx.shared.commands_left = cx.shared.commands_left.saturating_sub(1);
             cx.shared.counters.commands += 1;
             let command = command.map_err(|Malformed| Disconnect::BAD_REQUEST)?;
             self.command(cx, liveness, command)?;
@@ -211,7 +216,6 @@ impl Session {
                 return Ok(Progress::Hold(rest));
             }
         }
-        Ok(Progress::Done)
     }
 
     fn command(&mut self, cx: &mut Cx<'_>, liveness: &mut Liveness, command: Command<'_>) -> Result<(), Disconnect> {

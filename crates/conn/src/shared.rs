@@ -15,6 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use wire::ws::OpCode;
 
+/// Commands of clients that a worker runs in one tick: with what the hub does for them, less than 1 ms of work. One message may
+/// bring thousands.
+pub const COMMANDS_PER_TICK: u32 = 256;
+
 /// One worker's part that every connection needs while it works.
 #[derive(Debug)]
 pub struct Shared {
@@ -40,6 +44,9 @@ pub struct Shared {
     pub recoveries: Recoveries,
     /// Memory that TLS connections use in turn.
     pub records: Records,
+    /// Commands that may still be run in this tick; the worker sets it, to [`COMMANDS_PER_TICK`] in all. At 0 a session's input
+    /// has to wait.
+    pub commands_left: u32,
     pub(crate) sequence: u32,
     pub(crate) scratch: Vec<u8>,
 }
@@ -59,6 +66,7 @@ impl Shared {
             compression: Compression::default(),
             recoveries: Recoveries::default(),
             records: Records::default(),
+            commands_left: COMMANDS_PER_TICK,
             sequence: 0,
             scratch: Vec::new(),
         }

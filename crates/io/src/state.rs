@@ -58,6 +58,7 @@ pub struct Io {
     pub(crate) connects: VecDeque<(ConnId, Target)>,
     pub(crate) accepting: Accepting,
     pub(crate) again: bool,
+    pub(crate) enough: bool,
     pub(crate) alarm: Option<Duration>,
     pub(crate) jump: Duration,
     pub(crate) open: usize,
@@ -83,6 +84,7 @@ impl Io {
             connects: VecDeque::new(),
             accepting: Accepting::Open,
             again: false,
+            enough: false,
             alarm: None,
             jump: Duration::ZERO,
             open: 0,
@@ -203,6 +205,13 @@ impl Io {
     #[inline]
     pub fn again(&mut self) {
         self.again = true;
+    }
+
+    /// What the handler has read is enough work for one tick: no connection is read from before the next one, which does not wait.
+    /// (A driver that receives ahead still hands over what it has received.)
+    #[inline]
+    pub fn enough(&mut self) {
+        self.enough = true;
     }
 
     /// The next tick starts no later than `at`. Of several alarms the earliest counts; it is gone once reached. (Every

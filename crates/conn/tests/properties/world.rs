@@ -316,6 +316,9 @@ impl World {
                 self.published(command, false);
             } else if self.connection.as_ref().is_some_and(Connection::has_resumable_input) {
                 let connection = self.connection.as_mut().expect("just seen");
+                if self.shared.commands_left == 0 {
+                    self.shared.commands_left = conn::COMMANDS_PER_TICK;
+                }
                 let directions = connection.resume_input(self.now, &mut self.shared);
                 self.carry_out(directions);
             } else {

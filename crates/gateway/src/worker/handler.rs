@@ -2,7 +2,7 @@
 
 use super::Worker;
 use crate::mailbox::Post;
-use conn::{Connection, Directions, End, Urgency};
+use conn::{COMMANDS_PER_TICK, Connection, Directions, End, Urgency};
 use hub::Home;
 use io::{Batch, Class, Closed, ConnId, Flow, Handler, How, Io, Peer};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,6 +16,9 @@ impl<P: Post> Handler for Worker<P> {
 
     fn received(&mut self, io: &mut Io, id: ConnId, bytes: &mut [u8]) -> Flow {
         self.guarded(io, id, |connection, now, shared| connection.received(now, bytes, shared));
+        if self.shared.commands_left == 0 {
+            io.enough();
+        }
         Flow::Continue
     }
 
@@ -60,6 +63,11 @@ impl<P: Post> Handler for Worker<P> {
     }
 
     fn woken(&mut self, io: &mut Io) {
+        // Half a tick's commands for those who wait since an earlier one, the rest for whoever comes: neither can keep the
+        // other waiting for long.
+        self.shared.commands_left = COMMANDS_PER_TICK / 2;
+        self.go_on_with_held(io);
+        self.shared.commands_left += COMMANDS_PER_TICK / 2;
         self.read_letters(io);
         self.work_on_jobs(io);
     }
@@ -103,6 +111,22 @@ impl<P: Post> Worker<P> {
         self.carry_out(io, id, directions);
     }
 
+    /// Goes on with input that an earlier tick had no time for.
+    fn go_on_with_held(&mut self, io: &mut Io) {
+        for _ in 0..self.held.len() {
+            if self.shared.commands_left == 0 {
+                break;
+            }
+            let Some(id) = self.held.pop_front() else { break };
+            if self.table.find(id).is_some_and(|connection| connection.has_resumable_input()) {
+                self.guarded(io, id, |connection, now, shared| connection.resume_input(now, shared));
+            }
+        }
+        if !self.held.is_empty() {
+            io.again();
+        }
+    }
+
     /// Goes on with TLS handshakes, a few per tick and after everything else in it: clients that connect must not delay those
     /// that are connected.
     fn shake_hands(&mut self, io: &mut Io) {
@@ -138,7 +162,12 @@ impl<P: Post> Worker<P> {
         self.direct(io, id, directions);
         self.apply_effects(io, id);
         if self.table.find(id).is_some_and(|connection| connection.has_resumable_input()) {
-            self.resumable.push(id);
+            if self.shared.commands_left > 0 {
+                self.resumable.push(id);
+            } else {
+                self.held.push_back(id);
+                io.again();
+            }
         }
         if !std::mem::replace(&mut self.settling, true) {
             while self.answer_one_refused(io) || self.resume_one(io) {}
@@ -149,7 +178,10 @@ impl<P: Post> Worker<P> {
     /// Whether there was a connection that might go on.
     fn resume_one(&mut self, io: &mut Io) -> bool {
         let Some(id) = self.resumable.pop() else { return false };
-        if self.table.find(id).is_some_and(|connection| connection.has_resumable_input()) {
+        if self.shared.commands_left == 0 {
+            self.held.push_back(id);
+            io.again();
+        } else if self.table.find(id).is_some_and(|connection| connection.has_resumable_input()) {
             self.guarded(io, id, |connection, now, shared| connection.resume_input(now, shared));
         }
         true

@@ -12,8 +12,8 @@ use hub::{
 use io::{ConnId, Io};
 use std::sync::Arc;
 
-/// Letters read in one tick, and subscribers visited by their fan-outs: about 1 ms of work.
-const LETTERS_PER_TICK: usize = 512;
+/// Letters read in one tick, and subscribers visited by their fan-outs: less than 1 ms of work.
+const LETTERS_PER_TICK: usize = 256;
 const VISITS_PER_TICK: usize = 20_000;
 
 /// The home's way to the other workers.

@@ -75,6 +75,8 @@ pub struct Worker<P> {
     refused_subscribes: Vec<Subscriber>,
     /// Connections whose held input may go on.
     resumable: Vec<ConnId>,
+    /// Connections whose input waits because the tick had run enough commands, in the order in which they go on.
+    held: VecDeque<ConnId>,
     /// Connections with bytes of a TLS handshake.
     handshakes: VecDeque<ConnId>,
     /// The first three above are being worked off, further out on the stack.
@@ -108,6 +110,7 @@ impl<P: Post> Worker<P> {
             refused: Vec::new(),
             refused_subscribes: Vec::new(),
             resumable: Vec::new(),
+            held: VecDeque::new(),
             handshakes: VecDeque::new(),
             settling: false,
             publications: 0,

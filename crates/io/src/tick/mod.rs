@@ -128,6 +128,7 @@ impl<S: Sockets> Core<S> {
     /// All phases of one tick.
     pub(crate) fn phases<H: Handler>(&mut self, handler: &mut H) {
         self.io.again = false;
+        self.io.enough = false;
         if self.io.alarm.is_some_and(|at| at <= self.io.now) {
             self.io.alarm = None;
         }
@@ -175,7 +176,11 @@ impl<S: Sockets> Core<S> {
 
     fn read<H: Handler>(&mut self, handler: &mut H) {
         let (mut reads, mut bytes) = (0, 0);
-        while reads < self.budgets.reads && bytes < self.budgets.read_bytes && !self.io.readable.is_empty() {
+        while reads < self.budgets.reads
+            && bytes < self.budgets.read_bytes
+            && !self.io.enough
+            && !self.io.readable.is_empty()
+        {
             reads += self.take_turns(handler, self.budgets.reads - reads);
             if S::RECVS_AHEAD > 1 && !self.turns.is_empty() {
                 self.sockets.recv_ahead(&self.turns);

@@ -1,16 +1,15 @@
 //! How much of presence one tick visits: counted in the mail of a worker, tick by tick.
 
-use gateway::config::{Config, Inputs, load};
+use crate::{LONG, worker};
 use gateway::letter::{Letter, PresenceRead, ReadPresence, Refused, Subscriber, Ticket};
-use gateway::mailbox::{self, Counts, Mailbox, Party, Post, Sizes};
-use gateway::stats::WorkerStats;
-use gateway::worker::{Plan, Worker};
+use gateway::mailbox::{Counts, Mailbox, Party, Post};
+use gateway::worker::Worker;
 use hub::{
-    Announcement, Channel, ChannelHash, ClientInfo, Entrance, HomeLimits, Local, Namespace, Namespaces,
-    PRESENCE_CLIENTS_MAX, Presence, PresenceQuery, Publication, SubscriberId, WorkerId,
+    Announcement, Channel, ChannelHash, ClientInfo, Entrance, Local, Namespace, PRESENCE_CLIENTS_MAX, Presence,
+    PresenceQuery, Publication, SubscriberId,
 };
+use io::ConnId;
 use io::sim::Net;
-use io::{ConnId, Driver as _, Options, Wake};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -82,9 +81,6 @@ impl Post for Counting {
     }
 }
 
-const LONG: Duration = Duration::from_secs(3600);
-const LETTERS: usize = 4096;
-
 struct World {
     net: Net,
     workers: Vec<(io::sim::Sim, Worker<Counting>)>,
@@ -94,32 +90,11 @@ struct World {
 
 fn world() -> World {
     let net = Net::seeded(1);
-    let wakes: Vec<Wake> = (0..2).map(|_| Wake::new().expect("an eventfd")).collect();
-    let sizes = Sizes { letters: LETTERS, answers: LETTERS, bytes: 1 << 24 };
-    let mut mailboxes = mailbox::connect(sizes, &wakes);
-    let control = mailboxes.pop().expect("two");
-    let config: Config = load(Inputs { dev: true, ..Inputs::default() }).expect("the defaults").config;
-    let mut settings = gateway::topology::settings(&config, true).expect("a checked config");
-    let without = Namespace { presence: true, ..Namespace::default() };
-    settings.namespaces = Namespaces::new(without, Vec::new()).expect("good options");
-    let plan = Plan {
-        id: WorkerId(0),
-        workers: 1,
-        settings: Arc::new(settings),
-        hash: ChannelHash::new([1; 16]),
-        home: HomeLimits::default(),
-        epoch_seed: 1,
-        unix_origin: Duration::ZERO,
-        id_key: [7; 16],
-        connections_max: 8,
-        request_timeout: LONG,
-    };
     let ticks = Rc::new(RefCell::new(Vec::new()));
-    let inner = mailboxes.pop().expect("one");
-    let post = Counting { inner, in_this_tick: 0, ticks: ticks.clone() };
-    let mut driver = net.driver(Options { connections_max: 8, ..Options::default() }, 1);
-    let stats = Arc::new(WorkerStats::new(driver.io().counters()));
-    World { net, workers: vec![(driver, Worker::new(plan, post, stats))], control, ticks }
+    let counting = |inner| Counting { inner, in_this_tick: 0, ticks: ticks.clone() };
+    let namespace = Namespace { presence: true, ..Namespace::default() };
+    let (driver, worker, control) = worker(&net, namespace, counting);
+    World { net, workers: vec![(driver, worker)], control, ticks }
 }
 
 impl World {
