@@ -17,7 +17,7 @@ use wire::ws::OpCode;
 
 /// Commands of clients that a worker runs in one tick: with what the hub does for them, less than 1 ms of work. One message may
 /// bring thousands.
-pub const COMMANDS_PER_TICK: u32 = 256;
+pub const COMMANDS_PER_TICK: u32 = 128;
 
 /// One worker's part that every connection needs while it works.
 #[derive(Debug)]
