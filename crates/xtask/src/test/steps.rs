@@ -287,11 +287,12 @@ fn proxies(bench: &mut Bench) -> Result<Outcome, String> {
 }
 
 fn page(bench: &mut Bench) -> Result<Outcome, String> {
-    let gateway = start(bench, "page", &["--dev"])?;
+    let config = bench.project.xtask("web/gateway.toml");
+    let gateway = start(bench, "page", &["--dev", "--config", &config.to_string_lossy()])?;
     let screenshots = bench.project.target.join("screenshots");
     std::fs::create_dir_all(&screenshots).map_err(|e| format!("{}: {e}", screenshots.display()))?;
     let mut command = Command::new(bench.tools.of(Need::Node)?);
-    command.args(["--test", "--test-reporter=spec", "page.test.mjs"]);
+    command.args(["--test", "--test-reporter=spec", "page.test.mjs", "compression.test.mjs"]);
     command.current_dir(bench.tools.of(Need::WebModules)?);
     command.env("TIDEGATE_URL", &gateway.public).env("TIDEGATE_API", &gateway.api);
     command.env("CHROMIUM", bench.tools.of(Need::Chromium)?).env("SCREENSHOT_DIR", &screenshots);
