@@ -105,7 +105,7 @@ fn clippy(bench: &mut Bench) -> Result<Outcome, String> {
     }
     // A workspace of its own, which nothing else here builds as it is fuzzed.
     let mut fuzz = bench.cargo("clippy");
-    fuzz.args(["--locked", "--manifest-path", "crates/fuzz/Cargo.toml", "--lib", "--no-default-features"]);
+    fuzz.args(["--manifest-path", "crates/fuzz/Cargo.toml", "--lib", "--no-default-features"]);
     fuzz.arg("--target-dir").arg(bench.project.target.join("fuzz").join("check")).args(["--", "--deny", "warnings"]);
     let ran = bench.watch(&mut fuzz)?;
     Ok(Outcome::of_command(&ran, "no warning"))
