@@ -208,7 +208,7 @@ impl Session {
                 return Ok(Progress::Hold(rest));
             }
             let Some(command) = format.next_command(&mut rest) else { return Ok(Progress::Done) };
-            cx.shared.commands_left = cx.shared.commands_left.saturating_sub(1);
+            cx.shared.commands_left -= 1;
             cx.shared.counters.commands += 1;
             let command = command.map_err(|Malformed| Disconnect::BAD_REQUEST)?;
             self.command(cx, liveness, command)?;

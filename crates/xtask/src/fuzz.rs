@@ -142,8 +142,7 @@ fn fuzz(project: &Project, programs: &Path, build: &str, target: &str, seconds: 
     let mut finding = None;
     for entry in fs::read_dir(&findings).map_err(|e| format!("{}: {e}", findings.display()))? {
         let entry = entry.map_err(|e| e.to_string())?;
-        // An input that took long is kept for whoever is curious; it broke no claim, and the machine may have been the reason.
-        if !entry.file_name().to_string_lossy().starts_with("slow-unit") {
+        if is_finding(&entry.file_name().to_string_lossy()) {
             finding = Some(entry.path());
         }
     }
@@ -156,6 +155,11 @@ fn fuzz(project: &Project, programs: &Path, build: &str, target: &str, seconds: 
         finding,
         ended_well: ran.succeeded() && executions > 0,
     })
+}
+
+/// libFuzzer also keeps an input that took long. It broke no claim, and the machine may have been the reason.
+fn is_finding(name: &str) -> bool {
+    !name.starts_with("slow-unit-")
 }
 
 fn show(project: &Project, report: &Report) {
@@ -201,6 +205,12 @@ mod tests {
         let ended = format!("{LOG}stat::number_of_executed_units: 5000\nstat::peak_rss_mb: 50\n");
         assert_eq!((executions(&ended), edges(&ended)), (5000, 312));
         assert_eq!((executions("nothing"), edges("nothing")), (0, 0));
+    }
+
+    #[test]
+    fn a_slow_input_is_no_finding_and_a_hang_is_one() {
+        assert!(!is_finding("slow-unit-6c1c9980"));
+        assert!(["crash-6daf0732", "timeout-6c1c9980", "oom-6c1c9980"].into_iter().all(is_finding));
     }
 
     /// The crate is a workspace of its own, so that nothing else builds it.

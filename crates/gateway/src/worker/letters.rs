@@ -14,10 +14,11 @@ use std::sync::Arc;
 
 /// Letters read in one tick, and subscribers visited by their fan-outs: less than 1 ms of work.
 const LETTERS_PER_TICK: usize = 256;
+const VISITS_PER_TICK: usize = 20_000;
+
 /// A command becomes a letter, and so does the answer: workers that run commands as fast as they may still read faster than
 /// they write, so that a crowd that comes back waits in the kernel and is not refused for want of room in a mailbox.
 const _: () = assert!(LETTERS_PER_TICK >= 2 * COMMANDS_PER_TICK as usize);
-const VISITS_PER_TICK: usize = 20_000;
 
 /// The home's way to the other workers.
 pub(super) struct ByMail<'a, P>(pub(super) &'a mut P);

@@ -16,6 +16,8 @@ pub(crate) enum Ended {
 
 pub(crate) trait Harness: Sized {
     type Client: Client;
+    /// Receives that one tick has done before the handler hears of the first.
+    const RECEIVES_AHEAD: usize = 1;
 
     fn start(options: Options) -> Self;
     fn connect(&mut self) -> Self::Client;

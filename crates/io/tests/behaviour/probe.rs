@@ -32,6 +32,8 @@ pub(crate) struct Script {
     pub(crate) echo: bool,
     /// Answer the peer's FIN so.
     pub(crate) on_fin: Option<How>,
+    /// Say that each input is enough for its tick.
+    pub(crate) enough: bool,
     /// Pause whenever this many bytes were received in all.
     pub(crate) pause_at: Option<usize>,
     /// Close at the first byte.
@@ -47,6 +49,9 @@ pub(crate) struct Probe {
     pub(crate) opened: Vec<ConnId>,
     /// Received from, in this order.
     pub(crate) receipts: Vec<ConnId>,
+    /// Of these, before the present tick, and the most in one.
+    receipts_before: usize,
+    pub(crate) receipts_most: usize,
     /// Gathered with something to send, in this order.
     pub(crate) gathers: Cell<Vec<ConnId>>,
     pub(crate) woken: usize,
@@ -61,6 +66,7 @@ impl Default for Probe {
             script: Script {
                 echo: true,
                 on_fin: Some(How::Flush),
+                enough: false,
                 pause_at: None,
                 close_on_input: None,
                 close_on_open: None,
@@ -68,6 +74,8 @@ impl Default for Probe {
             conns: HashMap::new(),
             opened: Vec::new(),
             receipts: Vec::new(),
+            receipts_before: 0,
+            receipts_most: 0,
             gathers: Cell::default(),
             woken: 0,
             ticked: 0,
@@ -126,6 +134,9 @@ impl Handler for Probe {
         let (echo, on_fin, pause_at) = (self.script.echo, self.script.on_fin, self.script.pause_at);
         let close_on_input = self.script.close_on_input;
         self.receipts.push(id);
+        if self.script.enough {
+            io.enough();
+        }
         let conn = self.live(id);
         assert!(!conn.closing, "{id:?} received after our close");
         assert!(!conn.fin, "{id:?} received after the peer's FIN");
@@ -213,6 +224,8 @@ impl Handler for Probe {
 
     fn ticked(&mut self, _: &mut Io) {
         self.ticked += 1;
+        self.receipts_most = self.receipts_most.max(self.receipts.len() - self.receipts_before);
+        self.receipts_before = self.receipts.len();
         assert_eq!(self.ticked, self.woken, "each tick begins with `woken` and ends with `ticked`");
     }
 }

@@ -38,6 +38,7 @@ impl Family for Unix {
 
 /// Which kernel interface the suite runs on.
 pub(crate) trait Kernel: Driver {
+    const RECEIVES_AHEAD: usize = 1;
     fn start(options: Options, listeners: Vec<Listener>, clock: Clock, wake: WakeReceiver) -> Self;
 }
 
@@ -48,6 +49,8 @@ impl Kernel for Epoll {
 }
 
 impl Kernel for Uring {
+    const RECEIVES_AHEAD: usize = 128;
+
     fn start(options: Options, listeners: Vec<Listener>, clock: Clock, wake: WakeReceiver) -> Uring {
         let ready = Uring::probe().expect("these tests need io_uring");
         Uring::new(ready, options, listeners, clock, wake).unwrap()
@@ -71,6 +74,7 @@ fn target(address: &Address) -> Target {
 
 impl<K: Kernel, F: Family> Harness for Real<K, F> {
     type Client = RealClient;
+    const RECEIVES_AHEAD: usize = K::RECEIVES_AHEAD;
 
     fn start(options: Options) -> Self {
         let clock = Clock::start();

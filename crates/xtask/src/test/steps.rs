@@ -203,13 +203,23 @@ fn on_each_driver(
     bench: &mut Bench,
     work: fn(&mut Bench, &'static str) -> Result<Outcome, String>,
 ) -> Result<Outcome, String> {
+    let drivers = drivers(bench)?;
+    in_turn(bench, &drivers, work)
+}
+
+/// Does the work for each of the names; the step succeeds if all do.
+fn in_turn(
+    bench: &mut Bench,
+    names: &[&'static str],
+    work: fn(&mut Bench, &'static str) -> Result<Outcome, String>,
+) -> Result<Outcome, String> {
     let mut total = Outcome { tally: Tally::default(), closing: String::new(), succeeded: true };
-    for driver in drivers(bench)? {
-        println!("-- on {driver}");
-        let outcome = work(bench, driver)?;
+    for name in names {
+        println!("-- {name}");
+        let outcome = work(bench, name)?;
         total.tally += outcome.tally;
         total.succeeded &= outcome.succeeded;
-        total.closing = format!("{}{driver}: {}; ", total.closing, outcome.closing);
+        total.closing = format!("{}{name}: {}; ", total.closing, outcome.closing);
     }
     total.closing = total.closing.trim_end_matches("; ").to_owned();
     Ok(total)
@@ -287,12 +297,19 @@ fn proxies(bench: &mut Bench) -> Result<Outcome, String> {
 }
 
 fn page(bench: &mut Bench) -> Result<Outcome, String> {
+    in_turn(bench, &["page", "compression"], page_of)
+}
+
+/// The page itself with a gateway as a newcomer starts it, the rest with one that is configured for it.
+fn page_of(bench: &mut Bench, name: &'static str) -> Result<Outcome, String> {
     let config = bench.project.xtask("web/gateway.toml");
-    let gateway = start(bench, "page", &["--dev", "--config", &config.to_string_lossy()])?;
+    let configured = ["--config", &config.to_string_lossy()];
+    let arguments = if name == "page" { vec!["--dev"] } else { [&["--dev"], &configured[..]].concat() };
+    let gateway = start(bench, name, &arguments)?;
     let screenshots = bench.project.target.join("screenshots");
     std::fs::create_dir_all(&screenshots).map_err(|e| format!("{}: {e}", screenshots.display()))?;
     let mut command = Command::new(bench.tools.of(Need::Node)?);
-    command.args(["--test", "--test-reporter=spec", "page.test.mjs", "compression.test.mjs"]);
+    command.args(["--test", "--test-reporter=spec", &format!("{name}.test.mjs")]);
     command.current_dir(bench.tools.of(Need::WebModules)?);
     command.env("TIDEGATE_URL", &gateway.public).env("TIDEGATE_API", &gateway.api);
     command.env("CHROMIUM", bench.tools.of(Need::Chromium)?).env("SCREENSHOT_DIR", &screenshots);

@@ -181,6 +181,25 @@ pub(crate) fn the_smallest_budgets_starve_nobody<H: Harness>() {
     h.until("every deadline", |h| clients.iter().all(|(_, id)| h.probe().conn(*id).expired.len() == 1));
 }
 
+pub(crate) fn enough_ends_the_reads_of_a_tick_and_the_next_goes_on<H: Harness>() {
+    for enough in [true, false] {
+        let mut h = H::start(Options::default());
+        let mut clients: Vec<_> = (0..200).map(|_| h.open()).collect();
+        // What comes waits in the sockets, until it is everybody's turn at once.
+        for (client, id) in &mut clients {
+            h.both().1.pause(*id);
+            client.write(b"here");
+        }
+        h.settle();
+        clients.iter().for_each(|(_, id)| h.both().1.resume(*id));
+        h.probe().script.enough = enough;
+        h.until("every byte", |h| clients.iter().all(|(_, id)| h.probe().conn(*id).received == b"here"));
+        let most = h.probe().receipts_most;
+        assert!(!enough || most <= H::RECEIVES_AHEAD, "{most} in one tick");
+        assert!(enough || !h.is_calm() || most > 190, "the twin: {most} in one tick");
+    }
+}
+
 pub(crate) fn a_look_receives_out_of_turn_and_says_where_nothing_waits<H: Harness>() {
     let mut h = H::start(Options { budgets: Budgets { reads: 1, ..Budgets::default() }, ..Options::default() });
     let mut clients: Vec<_> = (0..20).map(|_| h.open()).collect();

@@ -95,6 +95,7 @@ macro_rules! claims {
                 stop_accepting_serves_the_queue_first
                 replies_flush_before_broadcasts_and_both_in_order
                 the_smallest_budgets_starve_nobody
+                enough_ends_the_reads_of_a_tick_and_the_next_goes_on
                 a_look_receives_out_of_turn_and_says_where_nothing_waits
                 a_look_at_who_has_left_says_nothing
             );
