@@ -1,4 +1,5 @@
-//! Who may connect: the checks made before a session exists.
+//! Who may connect: the checks made before a session exists, and tokens.
 
 pub mod host;
 pub mod origin;
+pub mod token;
