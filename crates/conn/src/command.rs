@@ -42,11 +42,15 @@ pub enum Request<'a> {
         /// The channel.
         channel: Cow<'a, str>,
     },
+    /// Prolong the connection.
+    Refresh(Refresh<'a>),
+    /// Prolong a subscription.
+    SubRefresh(SubRefresh<'a>),
     /// Answer to our ping.
     Pong,
     /// A one-way message to the backend.
     Send,
-    /// Known to the protocol, without anybody here who handles it: `rpc`, `refresh`, `sub_refresh`.
+    /// Known to the protocol, without anybody here who handles it: `rpc`.
     Unavailable(&'static str),
     /// No request at all, or one that the protocol forbids (`ping` from a client).
     Unknown,
@@ -57,8 +61,25 @@ pub enum Request<'a> {
 pub struct Connect<'a> {
     /// A connection token, empty without one.
     pub token: Cow<'a, str>,
-    /// Channels wanted at once: the way a unidirectional client subscribes.
+    /// Channels wanted at once: the way a unidirectional client subscribes, and where another one left off in channels
+    /// that it does not ask for.
     pub channels: Vec<Wanted<'a>>,
+}
+
+/// A new connection token.
+#[derive(Debug, Default)]
+pub struct Refresh<'a> {
+    /// The token.
+    pub token: Cow<'a, str>,
+}
+
+/// A new subscription token.
+#[derive(Debug, Default)]
+pub struct SubRefresh<'a> {
+    /// The channel.
+    pub channel: Cow<'a, str>,
+    /// The token.
+    pub token: Cow<'a, str>,
 }
 
 /// A channel wanted at connect.

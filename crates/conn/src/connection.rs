@@ -9,26 +9,24 @@
 //! Inputs are `received`, `sent`, `expired`, `deliver` and the answers from the hub; each returns [`Directions`] for the
 //! worker and may leave [`crate::Effect`]s in [`Shared`]. Output bytes are asked for with `gather`.
 
+mod answers;
 mod report;
 
 pub use report::{CloseReport, Delivered, Side};
 
 use crate::compression::Agreed;
-use crate::disconnect::{ClientError, Disconnect};
+use crate::disconnect::Disconnect;
 use crate::encoded::Encoding;
 use crate::ids::ClientId;
 use crate::moment::Moment;
 use crate::outbox::slow::Offered;
 use crate::outbox::{BodyId, Outbox, Outboxes};
-use crate::session::Held;
 use crate::settings::Limits;
 use crate::shared::{Cx, Directions, End, Shared, Urgency};
 use crate::tls::Tls;
 use crate::transport::http::{Http, Outcome};
 use crate::transport::websocket::{Closing, Fate, Open};
-use hub::{Announcement, HistoryPage, LocalId, Presence, Publication, Subscribed, SubscriberId};
 use std::borrow::Cow;
-use std::sync::Arc;
 use std::time::Duration;
 use wire::ws::CloseCode;
 
@@ -47,7 +45,7 @@ pub struct Connection {
 }
 
 /// The table of a million connections is an array of these.
-const _: () = assert!(size_of::<Connection>() <= 168);
+const _: () = assert!(size_of::<Connection>() <= 176);
 
 #[derive(Debug)]
 enum Phase {
@@ -103,6 +101,21 @@ impl Connection {
         }
     }
 
+    /// The client's user id, "" for none.
+    pub fn user(&self) -> &str {
+        match &self.phase {
+            Phase::Open(open) => open.user(),
+            _ => "",
+        }
+    }
+
+    /// A tick has time for the token that this connection's input waits for.
+    pub fn verification_granted(&mut self) {
+        if let Phase::Open(open) = &mut self.phase {
+            open.verification_granted();
+        }
+    }
+
     /// Whether a session is open and has connected.
     pub fn is_connected(&self) -> bool {
         matches!(&self.phase, Phase::Open(open) if open.is_connected())
@@ -137,9 +150,11 @@ impl Connection {
     pub fn deadline(&self) -> Option<Duration> {
         let phase = match &self.phase {
             // While input rests neither a head nor a pong could be read: the write deadline stands in for them.
-            Phase::Http(_) | Phase::Open(_) if self.stalled.is_some() => None,
+            Phase::Http(_) if self.stalled.is_some() => None,
+            // A token's end is another matter: reading slowly must not prolong it.
+            Phase::Open(open) if self.stalled.is_some() => open.next_expiry(),
             Phase::Http(http) => Some(http.deadline()),
-            Phase::Open(open) => Some(open.liveness.deadline()),
+            Phase::Open(open) => Some(open.deadline()),
             Phase::Closing(closing) => Some(closing.by),
             Phase::Ended(_) => None,
         };
@@ -347,6 +362,10 @@ impl Connection {
                 self.disconnect_now(now, Disconnect::WRITE_ERROR, shared);
                 Some(self.end(End::Reset, shared))
             }
+            Phase::Open(open) if open.next_expiry().is_some_and(|at| at.is_due(now)) => {
+                let fate = open.expire(&mut Cx { now, shared, outbox: &mut self.outbox });
+                self.settle(now, fate, shared)
+            }
             Phase::Open(open) if self.stalled.is_none() && open.liveness.deadline().is_due(now) => {
                 let fate = open.late(&mut Cx { now, shared, outbox: &mut self.outbox });
                 look = matches!(fate, Fate::Stays) && open.is_overdue();
@@ -416,111 +435,6 @@ impl Connection {
                 if crossed || outboxes.has_lost(&self.outbox) { Delivered::Attend } else { Delivered::Queued }
             }
         }
-    }
-
-    /// Keeps a publication for a subscription that is not announced yet.
-    pub fn hold(&mut self, now: Duration, publication: &Arc<Publication>, shared: &mut Shared) -> Directions {
-        self.hold_back(now, Held::Publication(Arc::clone(publication)), shared)
-    }
-
-    /// The same for who has come or gone.
-    pub fn hold_announcement(&mut self, now: Duration, held: &Arc<Announcement>, shared: &mut Shared) -> Directions {
-        self.hold_back(now, Held::Announcement(Arc::clone(held)), shared)
-    }
-
-    fn hold_back(&mut self, now: Duration, held: Held, shared: &mut Shared) -> Directions {
-        let was_empty = self.outbox.is_empty();
-        let limits = &shared.settings.limits;
-        let end = match &mut self.phase {
-            Phase::Open(open) => match open.hold(held, limits.held_publications_max, limits.held_bytes_max) {
-                Ok(()) => None,
-                Err(why) => self.disconnect_now(now, why, shared),
-            },
-            _ => None,
-        };
-        self.directions(now, was_empty, Urgency::Reply, end, shared)
-    }
-
-    /// The worker counts the pending subscriber of that sequence under `local`.
-    pub fn subscription_begun(&mut self, sequence: u32, local: LocalId) {
-        if let Phase::Open(open) = &mut self.phase {
-            open.subscription_begun(sequence, local);
-        }
-    }
-
-    /// The home has answered a subscribe. Says first whether the connection has become a member in `Shared::local`: it may
-    /// decline what the home has granted. `None`: the answer is stale, nobody became a member.
-    pub fn subscription_answered(
-        &mut self,
-        now: Duration,
-        me: SubscriberId,
-        sequence: u32,
-        answer: Result<Subscribed, ClientError>,
-        shared: &mut Shared,
-    ) -> Option<(bool, Directions)> {
-        let was_empty = self.outbox.is_empty();
-        let Phase::Open(open) = &mut self.phase else { return None };
-        let cx = &mut Cx { now, shared, outbox: &mut self.outbox };
-        let (is_member, fate) = open.subscription_answered(cx, me, sequence, answer)?;
-        let end = self.settle(now, fate, shared);
-        Some((is_member, self.directions(now, was_empty, Urgency::Reply, end, shared)))
-    }
-
-    /// A positioned subscription has missed something before the next publication: it ends, and the client is told why.
-    pub fn missed_something(&mut self, now: Duration, local: LocalId, shared: &mut Shared) -> Directions {
-        self.with_open(now, Urgency::Broadcast, shared, |open, cx| open.missed_something(cx, local))
-    }
-
-    /// The home has answered a history command.
-    pub fn history_read(
-        &mut self,
-        now: Duration,
-        command: u32,
-        answer: Result<HistoryPage, ClientError>,
-        shared: &mut Shared,
-    ) -> Directions {
-        self.with_open(now, Urgency::Reply, shared, |open, cx| open.history_read(cx, command, answer))
-    }
-
-    /// The home has answered a presence command.
-    pub fn presence_read(
-        &mut self,
-        now: Duration,
-        command: u32,
-        answer: Result<Presence, ClientError>,
-        shared: &mut Shared,
-    ) -> Directions {
-        self.with_open(now, Urgency::Reply, shared, |open, cx| open.presence_read(cx, command, answer))
-    }
-
-    /// Lets an open connection do something; does nothing to another one.
-    fn with_open(
-        &mut self,
-        now: Duration,
-        urgency: Urgency,
-        shared: &mut Shared,
-        work: impl FnOnce(&mut Open, &mut Cx<'_>) -> Fate,
-    ) -> Directions {
-        let was_empty = self.outbox.is_empty();
-        let end = match &mut self.phase {
-            Phase::Open(open) => {
-                let fate = work(open, &mut Cx { now, shared, outbox: &mut self.outbox });
-                self.settle(now, fate, shared)
-            }
-            _ => None,
-        };
-        self.directions(now, was_empty, urgency, end, shared)
-    }
-
-    /// The home has answered a publish.
-    pub fn published(
-        &mut self,
-        now: Duration,
-        command: u32,
-        answer: Result<(), ClientError>,
-        shared: &mut Shared,
-    ) -> Directions {
-        self.with_open(now, Urgency::Reply, shared, |open, cx| open.published(cx, command, answer))
     }
 
     /// Whether input was held back and can go on: the worker calls `resume_input`, as guarded as `received`.

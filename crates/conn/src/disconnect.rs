@@ -27,6 +27,10 @@ impl Disconnect {
     pub const SLOW: Self = Self::new(3008, "slow");
     /// No byte of a waiting backlog was taken for the write timeout.
     pub const WRITE_ERROR: Self = Self::new(3009, "write error");
+    /// The token's time is over, and no other came.
+    pub const EXPIRED: Self = Self::new(3005, "connection expired");
+    /// The same of a subscription that the client did not ask for, or a token for one that had ended.
+    pub const SUBSCRIPTION_EXPIRED: Self = Self::new(3006, "subscription expired");
     /// Publications had to be held back for longer than the limits allow; the client starts afresh.
     pub const INSUFFICIENT_STATE: Self = Self::new(3010, "insufficient state");
     /// A ping was not answered in time.
@@ -41,8 +45,12 @@ impl Disconnect {
     pub const STALE: Self = Self::new(3502, "stale");
     /// A backend asked for it through the API and named no code.
     pub const FORCE_NO_RECONNECT: Self = Self::new(3503, "force disconnect");
+    /// More connections of one user than `client.connections_per_user_max`.
+    pub const CONNECTION_LIMIT: Self = Self::new(3504, "connection limit");
     /// More channels wanted at connect than `client.channels_max`.
     pub const CHANNEL_LIMIT: Self = Self::new(3505, "channel limit");
+    /// A unidirectional client is refused what it is connecting for.
+    pub const PERMISSION_DENIED: Self = Self::new(3507, "permission denied");
     /// The command exists in the protocol, and nobody here handles it.
     pub const NOT_AVAILABLE: Self = Self::new(3508, "not available");
 }
@@ -59,6 +67,8 @@ pub struct Unsubscribed {
 impl Unsubscribed {
     /// A positioned subscription has missed something; the client recovers it.
     pub const INSUFFICIENT_STATE: Self = Self { code: 2500, reason: "insufficient state" };
+    /// The token's time is over, and no other came; the client fetches one.
+    pub const EXPIRED: Self = Self { code: 2501, reason: "subscription expired" };
 }
 
 /// The answer to one command that failed; the connection stays.
@@ -91,8 +101,21 @@ impl ClientError {
     pub const BAD_REQUEST: Self = Self::new(107, "bad request", false);
     /// The feature is off here.
     pub const NOT_AVAILABLE: Self = Self::new(108, "not available", false);
+    /// The token counts no more, or not yet; the client fetches another one.
+    pub const TOKEN_EXPIRED: Self = Self::new(109, "token expired", false);
+    /// The token counts, and what it grants is over already.
+    pub const EXPIRED: Self = Self::new(110, "expired", false);
     /// The answer does not fit what waits for the client already, or commands came faster than they may: worth another try.
     pub const TOO_MANY_REQUESTS: Self = Self::new(111, "too many requests", true);
     /// The position that the client names is gone.
     pub const UNRECOVERABLE_POSITION: Self = Self::new(112, "unrecoverable position", false);
+
+    /// What a unidirectional client is told instead, which gets no replies.
+    pub(crate) fn as_disconnect(self) -> Disconnect {
+        match self {
+            Self::TOKEN_EXPIRED | Self::EXPIRED => Disconnect::EXPIRED,
+            Self::PERMISSION_DENIED => Disconnect::PERMISSION_DENIED,
+            _ => Disconnect::INTERNAL,
+        }
+    }
 }

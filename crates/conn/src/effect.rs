@@ -48,6 +48,11 @@ pub enum Effect {
         /// Who, or how many.
         query: PresenceQuery,
     },
+    /// Call `verification_granted` when a tick has this much to spend.
+    AwaitVerification {
+        /// What the token costs to check.
+        cost: u32,
+    },
     /// Something the operator should be able to read in the log.
     Note(Note),
 }
@@ -69,8 +74,13 @@ pub enum Note {
         /// The option that is off.
         option: &'static str,
     },
-    /// A token came, and this version cannot check one.
-    TokenUnsupported,
+    /// Close code 3500 or error 103: a token that does not count.
+    TokenInvalid {
+        /// What the client was told.
+        code: u16,
+        /// What is wrong with it.
+        why: &'static str,
+    },
     /// Close code 3501: no token, and `client.anonymous` is off.
     AnonymousRefused,
     /// Status 403: a page of another site.
@@ -105,7 +115,7 @@ impl fmt::Display for Note {
             Self::Denied { channel, namespace, option } => {
                 write!(f, "103: channel {channel:?}: namespace `{namespace}` lacks `{option}`")
             }
-            Self::TokenUnsupported => f.write_str("a client sent a token: tokens cannot be checked by this version"),
+            Self::TokenInvalid { code, why } => write!(f, "{code}: a client's token does not count: {why}"),
             Self::AnonymousRefused => {
                 f.write_str("3501: a client came without a token: set `client.anonymous = true` to let it in")
             }

@@ -16,7 +16,8 @@
 //! * [`outbox`]: what waits to be sent; [`encoded`]: publications as frames, once per encoding; [`recoveries`]: what was
 //!   missed, once for all that missed the same; [`deltas`]: what patches are made from.
 //! * [`compression`]: permessage-deflate, and which of a publication's frames a connection gets.
-//! * `route`: which path is what; [`auth`]: Origin and Host.
+//! * `route`: which path is what; [`auth`]: Origin, Host and tokens; [`users`]: who is here; [`verifications`]: how many
+//!   tokens a tick checks.
 //! * [`disconnect`]: every code a client can be told; [`settings`]: what the operator decided.
 #![forbid(unsafe_code)]
 
@@ -42,6 +43,8 @@ mod shared;
 mod subscriptions;
 pub mod tls;
 mod transport;
+pub mod users;
+pub mod verifications;
 
 pub use connection::{CloseReport, Connection, Delivered, Side};
 pub use disconnect::{ClientError, Disconnect};

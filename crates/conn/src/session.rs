@@ -1,21 +1,23 @@
 //! A client after the handshake: what it may do, what it is subscribed to, what it waits for.
 //!
 //! ```text
-//! Unconnected --connect--> Connected            (Centrifugo: nothing to wait for)
-//! Unconnected --connect--> Connecting --every wanted channel answered--> Connected     (plain)
+//! Unconnected --connect--> Connected                         (no channel to wait for)
+//! Unconnected --connect--> Connecting --every channel of the token or the request answered--> Connected
+//! Unconnected --connect, answered with an error--> Refused   (nothing but a close follows)
 //! ```
 //!
 //! A subscription is *pending* from the command to the home's answer (it has a sequence number and lives in
-//! [`Waiting`]), then *held* while the reply that announces it cannot be written yet (plain, until all are answered),
+//! [`Waiting`]), then *held* while the reply that announces it cannot be written yet (channels of a connect, until all are answered),
 //! then *live*. Publications that arrive while it is held are kept in `Waiting::held` and follow the announcement.
 
 mod connecting;
+mod identity;
 mod joining;
 mod presence;
 mod reading;
 mod subscribing;
 
-use crate::command::{Command, Request};
+use crate::command::{Command, Connect, Request};
 use crate::dialect::centrifugo::{Done, Format, Malformed};
 use crate::dialect::plain;
 use crate::disconnect::{ClientError, Disconnect};
@@ -26,17 +28,16 @@ use crate::liveness::Liveness;
 use crate::moment::Moment;
 use crate::pace::{Pace, Paced};
 use crate::settings::Settings;
-use crate::shared::Cx;
+use crate::shared::{Cx, Shared};
 use crate::subscriptions::Subscriptions;
+use connecting::Opening;
 use hub::namespace::{Lacks, Namespace};
-use hub::{Announcement, Channel, ClientInfo, Draft, LocalId, PresenceQuery, Publication};
+use hub::{Announcement, Channel, Draft, LocalId, PresenceQuery, Publication};
+use identity::{Grant, Identity, Refusal, Turn};
 use joining::{Settled, Wish};
 use std::sync::Arc;
 use std::time::Duration;
 use wire::ws::OpCode;
-
-/// Without tokens nobody has a user id.
-const ANONYMOUS: bool = true;
 
 /// A client protocol with sessions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +51,8 @@ enum Stage {
     Unconnected,
     Connecting,
     Connected,
+    /// The connect command was answered with an error.
+    Refused,
 }
 
 /// What a call came to.
@@ -68,6 +71,8 @@ pub(crate) struct Session {
     subscriptions: Subscriptions,
     /// Exists only while something is pending or held.
     waiting: Option<Box<Waiting>>,
+    /// Who the client is; none for one without a token.
+    identity: Option<Box<Identity>>,
     stage: Stage,
     dialect: Dialect,
     pace: Pace,
@@ -81,6 +86,10 @@ struct Waiting {
     pending: Vec<Pending>,
     /// An unsubscribe command whose channel's subscribe is still pending: command id and sequence.
     unsubscribe: Option<(u32, u32)>,
+    /// Whether a token waits to be checked.
+    turn: Turn,
+    /// What the reply to connect will say.
+    opening: Opening,
     /// What has come for held subscriptions, in order of arrival.
     held: Vec<Held>,
     held_bytes: usize,
@@ -120,6 +129,7 @@ struct Pending {
     channel: Channel,
     local: Option<LocalId>,
     wish: Wish,
+    grant: Grant,
 }
 
 impl Session {
@@ -129,6 +139,7 @@ impl Session {
             client,
             subscriptions,
             waiting: None,
+            identity: None,
             stage: Stage::Unconnected,
             dialect,
             pace: Pace::default(),
@@ -171,7 +182,9 @@ impl Session {
 
     /// Whether input has to wait.
     pub(crate) fn holds_input(&self) -> bool {
-        self.waiting.as_ref().is_some_and(|w| w.unsubscribe.is_some())
+        // What follows a connect in its message may be about channels that the reply is going to name.
+        let is_opening = self.stage == Stage::Connecting && !self.is_plain();
+        is_opening || self.waiting.as_ref().is_some_and(|w| w.unsubscribe.is_some() || w.awaits_turn())
     }
 
     /// One whole message from the client.
@@ -186,16 +199,31 @@ impl Session {
             Dialect::Centrifugo(_) => self.commands(cx, liveness, message),
             Dialect::Plain if self.stage == Stage::Unconnected => {
                 let request = plain::connect(message).ok_or(Disconnect::BAD_REQUEST)?;
-                self.connect_plain(cx, liveness, &request)?;
-                Ok(Progress::Done)
+                self.open_plain(cx, liveness, &request)?;
+                // A connect whose token waits for its turn is run again as it came.
+                Ok(if self.holds_input() { Progress::Hold(message) } else { Progress::Done })
             }
             // A unidirectional client has nothing more to say; what it sends is read and dropped.
             Dialect::Plain => Ok(Progress::Done),
         }
     }
 
+    /// A plain connect, from a message or from the URL.
+    pub(crate) fn open_plain(
+        &mut self,
+        cx: &mut Cx<'_>,
+        liveness: &mut Liveness,
+        request: &Connect<'_>,
+    ) -> Result<(), Disconnect> {
+        match self.connect_plain(cx, liveness, request) {
+            Ok(()) | Err(Refusal::NotYet) => Ok(()),
+            Err(Refusal::Disconnect(why)) => Err(why),
+            Err(Refusal::Error(error)) => Err(error.as_disconnect()),
+        }
+    }
+
     /// Runs commands until the message ends, one of them has to wait, or the tick has run enough.
-    pub(crate) fn commands<'m>(
+    fn commands<'m>(
         &mut self,
         cx: &mut Cx<'_>,
         liveness: &mut Liveness,
@@ -207,11 +235,16 @@ impl Session {
             if cx.shared.commands_left == 0 && !rest.is_empty() {
                 return Ok(Progress::Hold(rest));
             }
+            let before = rest;
             let Some(command) = format.next_command(&mut rest) else { return Ok(Progress::Done) };
             cx.shared.commands_left -= 1;
             cx.shared.counters.commands += 1;
             let command = command.map_err(|Malformed| Disconnect::BAD_REQUEST)?;
             self.command(cx, liveness, command)?;
+            if self.waiting.as_ref().is_some_and(|waiting| waiting.awaits_turn()) {
+                cx.shared.counters.commands -= 1;
+                return Ok(Progress::Hold(before));
+            }
             if self.holds_input() {
                 return Ok(Progress::Hold(rest));
             }
@@ -224,8 +257,16 @@ impl Session {
             return self.refuse(cx, id, ClientError::TOO_MANY_REQUESTS);
         }
         match (self.stage, command.request) {
-            (Stage::Unconnected, Request::Connect(connect)) if id > 0 => self.connect(cx, liveness, id, &connect),
-            (Stage::Unconnected | Stage::Connecting, _) | (_, Request::Connect(_)) => Err(Disconnect::BAD_REQUEST),
+            (Stage::Unconnected, Request::Connect(connect)) if id > 0 => {
+                let done = self.connect(cx, liveness, id, &connect);
+                if matches!(done, Err(Refusal::Error(_))) {
+                    self.stage = Stage::Refused;
+                }
+                self.answer_refusal(cx, id, done)
+            }
+            (Stage::Unconnected | Stage::Connecting | Stage::Refused, _) | (_, Request::Connect(_)) => {
+                Err(Disconnect::BAD_REQUEST)
+            }
             // Each ping admits one pong; with WebSocket pings there is none to answer here.
             (_, Request::Pong) if !self.native_ping && liveness.ponged() => Ok(()),
             (_, Request::Pong | Request::Unknown) => Err(Disconnect::BAD_REQUEST),
@@ -237,6 +278,14 @@ impl Session {
             (_, Request::History(history)) => self.history(cx, id, &history),
             (_, Request::Presence { channel }) => self.presence(cx, id, &channel, PresenceQuery::Clients),
             (_, Request::PresenceStats { channel }) => self.presence(cx, id, &channel, PresenceQuery::Stats),
+            (_, Request::Refresh(refresh)) => {
+                let done = self.refresh(cx, id, &refresh);
+                self.answer_refusal(cx, id, done)
+            }
+            (_, Request::SubRefresh(refresh)) => {
+                let done = self.sub_refresh(cx, id, &refresh);
+                self.answer_refusal(cx, id, done)
+            }
             (_, Request::Unavailable(_)) => self.refuse(cx, id, ClientError::NOT_AVAILABLE),
         }
     }
@@ -256,6 +305,15 @@ impl Session {
                 Ok(false)
             }
             Paced::End => Err(Disconnect::TOO_MANY_REQUESTS),
+        }
+    }
+
+    /// Says what has to be said where a command was not done.
+    fn answer_refusal(&self, cx: &mut Cx<'_>, id: u32, done: Result<(), Refusal>) -> Result<(), Disconnect> {
+        match done {
+            Ok(()) | Err(Refusal::NotYet) => Ok(()),
+            Err(Refusal::Error(error)) => self.refuse(cx, id, error),
+            Err(Refusal::Disconnect(why)) => Err(why),
         }
     }
 
@@ -297,6 +355,7 @@ impl Session {
 
     fn leave(&mut self, cx: &mut Cx<'_>, local: LocalId) {
         if let Some(subscription) = self.subscriptions.remove(local) {
+            self.drop_terms(local);
             cx.shared.effects.push(Effect::Withdraw { member: subscription.member });
         }
     }
@@ -309,20 +368,16 @@ impl Session {
         if data.is_empty() || too_long || !channel.is_ascii() {
             return self.refuse(cx, id, ClientError::BAD_REQUEST);
         }
-        let subscribed = self.subscription(cx, channel).is_some();
-        let permitted = self.permit(cx, channel, |namespace| namespace.may_publish(ANONYMOUS, subscribed));
+        let subscription = self.subscription(cx, channel);
+        let (anonymous, subscribed) = (self.is_anonymous(), subscription.is_some());
+        let permitted = self.permit(cx, channel, |namespace| namespace.may_publish(anonymous, subscribed));
         if let Err(error) = permitted {
             return self.refuse(cx, id, error);
         }
-        let (channel, info) = (cx.channel(channel), Some(Box::new(self.client_info())));
+        let (channel, info) = (cx.channel(channel), Some(Box::new(self.info(subscription))));
         let draft = Draft { channel, data: data.as_bytes().into(), info, tags: None, options: None };
         cx.shared.effects.push(Effect::Publish { command: id, draft: Box::new(draft) });
         Ok(())
-    }
-
-    /// What others are told of this client.
-    fn client_info(&self) -> ClientInfo {
-        ClientInfo { user: "".into(), client: self.client.to_string().into(), conn_info: None, chan_info: None }
     }
 
     /// The home has numbered the publication of that command, or not.
@@ -352,9 +407,10 @@ impl Session {
     }
 
     /// Leaves every channel. Pending subscriptions are forgotten: their answers will find nobody and be withdrawn.
-    pub(crate) fn leave_all(&mut self, effects: &mut Vec<Effect>) {
+    pub(crate) fn leave_all(&mut self, shared: &mut Shared) {
+        self.forget_identity(shared);
         let left = std::mem::take(&mut self.subscriptions);
-        effects.extend(left.iter().map(|s| Effect::Withdraw { member: s.member }));
+        shared.effects.extend(left.iter().map(|s| Effect::Withdraw { member: s.member }));
         self.waiting = None;
     }
 
@@ -368,7 +424,8 @@ impl Session {
     }
 
     fn drop_idle_waiting(&mut self) {
-        let idle = |w: &Waiting| w.pending.is_empty() && w.unsubscribe.is_none() && w.held.is_empty();
+        let idle =
+            |w: &Waiting| w.pending.is_empty() && w.unsubscribe.is_none() && w.held.is_empty() && w.turn == Turn::None;
         if self.waiting.as_ref().is_some_and(|w| idle(w)) {
             self.waiting = None;
         }

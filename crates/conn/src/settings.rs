@@ -2,6 +2,7 @@
 
 use crate::auth::host::HostPolicy;
 use crate::auth::origin::OriginPolicy;
+use crate::auth::token::Tokens;
 use crate::outbox::slow::Room;
 use crate::tls::ServerConfig;
 use hub::Namespaces;
@@ -21,6 +22,10 @@ pub struct Settings {
     pub origins: OriginPolicy,
     /// Which Host headers are answered at all.
     pub hosts: HostPolicy,
+    /// What tokens are checked with.
+    pub tokens: Tokens,
+    /// In which namespace each user is subscribed to a channel of its own, if in any: "" for none, `#42`.
+    pub personal: Option<String>,
     /// Clients without a token are let in, as user "".
     pub anonymous: bool,
     /// Every channel may be subscribed and published to, also where no namespace is configured. Only `--dev` and
@@ -73,6 +78,8 @@ pub struct Limits {
     pub channels_max: usize,
     /// How many commands it may send; `None` is any number.
     pub commands: Option<CommandRate>,
+    /// Connections of one user on one worker; 0 for any number.
+    pub connections_per_user_max: usize,
     /// Bytes of a channel name.
     pub channel_name_bytes_max: usize,
     /// Bytes waiting for one client, above which its publications are skipped or it is closed as slow.
@@ -115,6 +122,8 @@ pub struct Times {
     pub keep_alive_timeout: Duration,
     /// From the handshake to a successful connect.
     pub stale_close_delay: Duration,
+    /// Beyond the end of a token, for the client to refresh it.
+    pub expired_close_delay: Duration,
     /// Between two pings; whole seconds.
     pub ping_interval: Duration,
     /// From a ping to its pong.
@@ -151,6 +160,15 @@ pub struct StaticPage {
     pub content_type: &'static str,
     /// The whole body.
     pub body: &'static [u8],
+}
+
+impl Settings {
+    /// The channel that a user is subscribed to without asking.
+    pub(crate) fn personal_channel(&self, user: &str) -> Option<String> {
+        let namespace = self.personal.as_ref().filter(|_| !user.is_empty())?;
+        let boundary = if namespace.is_empty() { "" } else { ":" };
+        Some(format!("{namespace}{boundary}#{user}"))
+    }
 }
 
 impl Limits {

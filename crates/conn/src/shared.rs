@@ -10,6 +10,8 @@ use crate::outbox::{BodyId, Outbox, Outboxes};
 use crate::recoveries::Recoveries;
 use crate::settings::Settings;
 use crate::tls::Records;
+use crate::users::Users;
+use crate::verifications::Verifications;
 use hub::{Channel, Local, Member, MemberId, Missed, Part, SubscriberId};
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,6 +49,12 @@ pub struct Shared {
     /// Commands that may still be run in this tick; the worker sets it, to [`COMMANDS_PER_TICK`] in all. At 0 a session's input
     /// has to wait.
     pub commands_left: u32,
+    /// The users with sessions here.
+    pub users: Users,
+    /// How many tokens may be checked in this tick.
+    pub verifications: Verifications,
+    /// Unix time at the clock's origin: tokens are about the time of the outside world.
+    pub unix_origin: Duration,
     pub(crate) sequence: u32,
     pub(crate) scratch: Vec<u8>,
 }
@@ -67,6 +75,9 @@ impl Shared {
             recoveries: Recoveries::default(),
             records: Records::default(),
             commands_left: COMMANDS_PER_TICK,
+            users: Users::default(),
+            verifications: Verifications::default(),
+            unix_origin: Duration::ZERO,
             sequence: 0,
             scratch: Vec::new(),
         }
@@ -109,6 +120,8 @@ pub struct Counters {
     pub deliveries: u64,
     /// Publications made into frames: at most once per publication and encoding.
     pub encodings: u64,
+    /// Tokens checked.
+    pub verifications: u64,
     /// Commands of the client protocols.
     pub commands: u64,
     /// Of these, refused because they came too fast.

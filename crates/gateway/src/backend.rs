@@ -366,6 +366,7 @@ fn worker_sample(stats: &WorkerStats) -> WorkerSample {
             reply: number(Number::SlowByReply),
         },
         commands_refused: number(Number::CommandsRefused),
+        token_checks: number(Number::Verifications),
         handshakes: number(Number::Handshakes),
         origins_refused: number(Number::OriginsRefused),
         compression: compression(stats),

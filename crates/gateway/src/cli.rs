@@ -43,6 +43,8 @@ pub enum Command {
     Publish(PublishArgs),
     /// Make a TLS certificate for trying things out on this machine
     Cert(CertArgs),
+    /// Sign a token for trying things out, or say what is wrong with one
+    Token(TokenArgs),
     /// Print a completion script for a shell
     Completions {
         /// Which shell
@@ -93,6 +95,32 @@ pub struct CertArgs {
     /// A name or address that it is good for, beside localhost, 127.0.0.1 and ::1; may be repeated
     #[arg(long = "name", value_name = "NAME")]
     pub names: Vec<String>,
+}
+
+/// Flags of `token`.
+#[derive(Clone, Debug, Args)]
+pub struct TokenArgs {
+    /// Config file, whose first secret signs; without one that of the environment
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Whose it is; without it nobody's
+    #[arg(long, value_name = "ID", default_value = "")]
+    pub user: String,
+    /// How long it counts; 0s: for ever
+    #[arg(long, value_name = "TIME", default_value = "1h")]
+    pub ttl: String,
+    /// What others are told of the client: JSON
+    #[arg(long, value_name = "JSON")]
+    pub info: Option<String>,
+    /// A channel that the client is subscribed to when it connects; may be repeated
+    #[arg(long = "channel", value_name = "CHANNEL", conflicts_with = "subscribe")]
+    pub channels: Vec<String>,
+    /// Make a subscription token for this channel instead of one to connect with
+    #[arg(long, value_name = "CHANNEL")]
+    pub subscribe: Option<String>,
+    /// Make none, but say what this one is good for, or what is wrong with it
+    #[arg(long, value_name = "TOKEN", conflicts_with_all = ["user", "ttl", "info", "channels", "subscribe"])]
+    pub check: Option<String>,
 }
 
 /// Arguments of `publish`.

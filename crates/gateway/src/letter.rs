@@ -247,7 +247,7 @@ pub struct Disconnecting {
 /// Connections must match every condition given.
 #[derive(Debug, Clone, Default)]
 pub struct Matching {
-    /// User id; without tokens every client's is "".
+    /// User id; "" for clients without a user.
     pub user: Option<String>,
     /// Client id.
     pub client: Option<String>,
@@ -264,6 +264,8 @@ pub enum Order {
     Ready(bool),
     /// The configuration in force from now on.
     Settings(Arc<Settings>),
+    /// The system's clock was set: Unix time at the workers' origin, for tokens.
+    UnixOrigin(Duration),
     /// Stop accepting, close every connection within `over`, then end.
     Drain {
         /// The closes are spread over this time.

@@ -53,6 +53,8 @@ pub(crate) struct Lifecycle {
     pub(crate) signals: Signals,
     /// What is shown on TLS listeners.
     pub(crate) certificates: Certificates,
+    /// The workers' clock.
+    pub(crate) clock: io::Clock,
 }
 
 /// What is shown on TLS listeners.
@@ -77,6 +79,11 @@ impl Certificates {
 
 /// How often certificates are looked at that will end.
 const LOOK_AT_CERTIFICATES: Duration = Duration::from_secs(12 * 3600);
+
+/// How often the system's clock is compared with what the workers take for it, and by how much it may differ: tokens are about
+/// seconds, and a machine that was suspended wakes up with its clock set.
+const LOOK_AT_CLOCK: Duration = Duration::from_secs(1);
+const CLOCK_SET_MIN: Duration = Duration::from_millis(500);
 
 /// The signals that mean something here.
 #[derive(Debug)]
@@ -128,12 +135,23 @@ impl Lifecycle {
         let mut attending = pin!(manager.attend(&gateway));
         let mut looks = tokio::time::interval(LOOK_AT_CERTIFICATES);
         looks.reset(); // The start has looked already.
+        let mut clock_looks = tokio::time::interval(LOOK_AT_CLOCK);
+        let mut origin = topology::unix_origin(self.clock);
         loop {
             let asked = tokio::select! {
                 asked = self.signals.next(self.reload.is_dev()) => asked,
                 ended = self.ended.recv() => return failed(ended),
                 _ = looks.tick() => {
                     self.certificates.report(&gateway);
+                    continue;
+                }
+                _ = clock_looks.tick() => {
+                    let set = topology::unix_origin(self.clock);
+                    if set.abs_diff(origin) >= CLOCK_SET_MIN {
+                        tracing::warn!(by = ?set.abs_diff(origin), "the system's clock was set; tokens are judged by it from now on");
+                        gateway.order_all(|| Order::UnixOrigin(set)).await;
+                        origin = set;
+                    }
                     continue;
                 }
                 never = &mut attending => match never {},

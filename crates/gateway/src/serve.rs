@@ -28,6 +28,7 @@ pub fn main(cli: &Cli) -> ExitCode {
         Some(Command::Check(args)) => written(commands::check::run(args, &env, &mut out, &mut err)),
         Some(Command::Publish(args)) => written(commands::publish::run(args, &env, &mut out, &mut err)),
         Some(Command::Cert(args)) => written(commands::cert::run(args, &mut out, &mut err)),
+        Some(Command::Token(args)) => written(commands::token::run(args, &env, &mut out, &mut err)),
         Some(Command::Completions { shell }) => written(commands::completions::run(*shell, &mut out)),
     };
     ExitCode::from(code)
@@ -140,6 +141,7 @@ fn start_and_run(config: &Config, reload: Reload, logs: &Logs) -> Result<Outcome
             ended,
             signals,
             certificates,
+            clock,
         };
         Ok(run(api, bridge, lifecycle, announcement).await)
     })

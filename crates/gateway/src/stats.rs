@@ -84,6 +84,8 @@ numbers! {
     Encodings,
     /// Commands refused because they came too fast.
     CommandsRefused,
+    /// Tokens of clients whose signature was checked.
+    Verifications,
     /// Handshakes answered with 101.
     Handshakes,
     /// Handshakes refused for their Origin.
@@ -262,6 +264,7 @@ impl WorkerStats {
         set(Number::MessagesOut, counters.messages_out);
         set(Number::Encodings, counters.encodings);
         set(Number::CommandsRefused, counters.commands_refused);
+        set(Number::Verifications, counters.verifications);
         set(Number::Handshakes, counters.handshakes);
         set(Number::OriginsRefused, counters.origins_refused);
         set(Number::TlsHandshakes, counters.tls_handshakes);

@@ -4,13 +4,14 @@ mod layout;
 mod start;
 
 pub use layout::{Layout, Machine};
-pub use start::{InUse, Start, Why, Workers};
+pub use start::{InUse, Start, Why, Workers, unix_origin};
 
 use crate::config::{self, Config};
 use crate::tls::Identities;
 use conn::Settings;
 use conn::auth::host::HostPolicy;
 use conn::auth::origin::OriginPolicy;
+use conn::auth::token::{Key, Tokens};
 use conn::settings::{CommandRate, Endpoints, Limits, Listener, StaticPage, Times};
 use hub::{Namespace, Namespaces};
 use std::fmt;
@@ -110,6 +111,7 @@ pub fn settings(config: &Config, dev: bool) -> Result<Settings, String> {
         name: name.to_owned(),
         allow_subscribe_for_client: o.allow_subscribe_for_client,
         allow_subscribe_for_anonymous: o.allow_subscribe_for_anonymous,
+        allow_user_limited_channels: o.allow_user_limited_channels,
         allow_publish_for_client: o.allow_publish_for_client,
         allow_publish_for_anonymous: o.allow_publish_for_anonymous,
         allow_publish_for_subscriber: o.allow_publish_for_subscriber,
@@ -157,6 +159,8 @@ pub fn settings(config: &Config, dev: bool) -> Result<Settings, String> {
         },
         origins: OriginPolicy::new(config.public.origins.iter().map(|origin| (**origin).clone()).collect()),
         hosts: if only_this_machine || !names.is_empty() { HostPolicy::OwnAnd(names) } else { HostPolicy::Any },
+        tokens: tokens(&config.token),
+        personal: config.client.personal_channel.then(|| config.client.personal_channel_namespace.clone()),
         anonymous: config.client.anonymous,
         insecure: config.client.insecure,
         namespaces,
@@ -167,6 +171,7 @@ pub fn settings(config: &Config, dev: bool) -> Result<Settings, String> {
             head_timeout: config.http.head_timeout.get(),
             keep_alive_timeout: config.http.keep_alive_timeout.get(),
             stale_close_delay: config.client.stale_close_delay.get(),
+            expired_close_delay: config.client.expired_close_delay.get(),
             ping_interval: config.client.ping_interval.get(),
             pong_timeout: config.client.pong_timeout.get(),
             write_timeout: config.outbox.write_timeout.get(),
@@ -195,6 +200,28 @@ pub fn listeners(config: &Config, identities: Option<&Identities>) -> Vec<Listen
     clear.chain(tls).collect()
 }
 
+/// What the keys of a config come to.
+pub(crate) fn tokens(token: &config::Token) -> Tokens {
+    let secrets = token.hmac_secret_keys.iter().enumerate().map(|(i, secret)| {
+        let key = Key::hmac(secret.expose().as_bytes());
+        match token.hmac_old_keys_until.get() {
+            Some(end) if i > 0 => key.until(end),
+            _ => key,
+        }
+    });
+    let rsa = token.rsa_public_keys.iter().map(config::PublicKey::key);
+    let ecdsa = token.ecdsa_public_keys.iter().map(config::PublicKey::key);
+    let ed25519 = token.ed25519_public_keys.iter().map(config::PublicKey::key);
+    let some = |text: &String| (!text.is_empty()).then(|| text.clone());
+    Tokens {
+        keys: secrets.chain(rsa).chain(ecdsa).chain(ed25519).collect(),
+        key_ids: token.key_ids.clone(),
+        audience: some(&token.audience),
+        issuer: some(&token.issuer),
+        leeway: token.leeway.get(),
+    }
+}
+
 fn limits(config: &Config) -> Limits {
     Limits {
         head_bytes_max: config.http.head_bytes_max.get(),
@@ -203,6 +230,7 @@ fn limits(config: &Config) -> Limits {
         fragments_max: config.client.fragments_max,
         channels_max: config.client.channels_max as usize,
         commands: command_rate(config),
+        connections_per_user_max: config.client.connections_per_user_max as usize,
         channel_name_bytes_max: config.client.channel_name_bytes_max.get(),
         outbox_bytes_max: config.outbox.bytes_max.get(),
         outbox_high_water: config.outbox.high_water.get(),

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use gateway::cli::{CheckArgs, Cli, Command, PublishArgs};
-use gateway::commands::{cert, check, completions, publish};
+use gateway::commands::{cert, check, completions, publish, token};
 use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -22,6 +22,7 @@ fn run(args: &[&str], env: &[(OsString, OsString)]) -> Ran {
         Command::Check(args) => check::run(&args, env, &mut out, &mut err),
         Command::Publish(args) => publish::run(&args, env, &mut out, &mut err),
         Command::Cert(args) => cert::run(&args, &mut out, &mut err),
+        Command::Token(args) => token::run(&args, env, &mut out, &mut err),
         Command::Completions { shell } => completions::run(shell, &mut out),
         Command::Serve(_) => panic!("this one serves"),
     };
@@ -262,4 +263,42 @@ fn publish_has_the_api_of_this_machine_as_default() {
         panic!("publish")
     };
     assert_eq!((api.as_str(), key), ("http://127.0.0.1:9000", None));
+}
+
+#[test]
+fn token_signs_what_token_checks() {
+    let secret = env("TIDEGATE_TOKEN__HMAC_SECRET_KEYS", "a secret of at least thirty-two bytes");
+    let made = |args: &[&str]| {
+        let ran = run(&[&["token"], args].concat(), &secret);
+        assert_eq!((ran.exit, ran.err.as_str()), (0, ""), "{args:?}");
+        ran.out.trim().to_owned()
+    };
+    let checked = |token: &str, env| run(&["token", "--check", token], env);
+    let forever = made(&["--user", "42", "--ttl", "0s", "--info", "{\"a\":1}", "--channel", "a", "--channel", "b:c"]);
+    let ran = checked(&forever, &secret);
+    assert_eq!(
+        (ran.exit, ran.out.as_str()),
+        (0, "a connection token of user \"42\", for ever, subscribed to a, b:c\n")
+    );
+    let ran = checked(&made(&["--user", "42", "--subscribe", "$a", "--ttl", "2h"]), &secret);
+    assert!(ran.out.starts_with("a subscription token of user \"42\" for $a, for 7"), "{}{}", ran.out, ran.err);
+    let other = env("TIDEGATE_TOKEN__HMAC_SECRET_KEYS", "b secret of at least thirty-two bytes");
+    let ran = checked(&forever, &other);
+    assert_eq!((ran.exit, ran.out.as_str()), (1, ""));
+    assert_eq!(ran.err, "error: it does not count: its signature is wrong (disconnect 3500)\n");
+}
+
+#[test]
+fn token_says_what_is_missing() {
+    let secret = env("TIDEGATE_TOKEN__HMAC_SECRET_KEYS", "a secret of at least thirty-two bytes");
+    for (args, env, says) in [
+        (&["--user", "42"][..], &[][..], "no secret to sign with"),
+        (&["--check", "x"], &[], "no key to check tokens with"),
+        (&["--info", "Ada"], &secret, "--info is not JSON"),
+        (&["--ttl", "soon"], &secret, "--ttl"),
+    ] {
+        let ran = run(&[&["token"], args].concat(), env);
+        assert_eq!((ran.exit, ran.out.as_str()), (2, ""), "{args:?}");
+        assert!(ran.err.contains(says) && ran.err.contains("hint: "), "{args:?}: {}", ran.err);
+    }
 }

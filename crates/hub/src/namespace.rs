@@ -49,6 +49,8 @@ pub struct Namespace {
     pub allow_subscribe_for_client: bool,
     /// Clients without a user may subscribe where other clients may.
     pub allow_subscribe_for_anonymous: bool,
+    /// Channels may be for the users alone that stand in their names; see [`Namespace::allowed_users`].
+    pub allow_user_limited_channels: bool,
     /// Clients may publish. Anonymous ones need `allow_publish_for_anonymous` as well.
     pub allow_publish_for_client: bool,
     /// Clients may publish to channels that they are subscribed to. Anonymous ones need `allow_publish_for_anonymous` as
@@ -123,6 +125,12 @@ impl Namespace {
             return Err(Lacks("allow_subscribe_for_anonymous"));
         }
         Ok(())
+    }
+
+    /// The users that stand in a channel's name, where that limits it: the list behind the last `#`, with commas between.
+    pub fn allowed_users<'c>(&self, channel: &'c str) -> Option<impl Iterator<Item = &'c str>> {
+        let (_, users) = channel.rsplit_once('#').filter(|_| self.allow_user_limited_channels)?;
+        Some(users.split(','))
     }
 
     /// Whether a client may publish; `subscribed` says whether it is subscribed to the channel.
@@ -550,6 +558,17 @@ mod tests {
         namespace.allow_publish_for_subscriber = true;
         assert_eq!(namespace.may_publish(true, true), Err(Lacks("allow_publish_for_anonymous")));
         assert_eq!(namespace.may_publish(false, true), Ok(()));
+    }
+
+    #[test]
+    fn users_in_a_name_limit_a_channel_where_the_option_says_so() {
+        let limited = Namespace { allow_user_limited_channels: true, ..named("chat") };
+        let users = |channel| limited.allowed_users(channel).map(|users| users.collect::<Vec<_>>());
+        assert_eq!(users("chat:dialog#42,43"), Some(vec!["42", "43"]));
+        assert_eq!(users("chat:a#b#42"), Some(vec!["42"]));
+        assert_eq!(users("chat:#"), Some(vec![""]));
+        assert_eq!(users("chat:dialog"), None);
+        assert!(named("chat").allowed_users("chat:dialog#42").is_none());
     }
 
     #[test]

@@ -4,6 +4,12 @@
 pub(crate) mod centrifugo;
 pub(crate) mod plain;
 
+use crate::auth::token::Json;
+use crate::command::{Position, Wanted};
+use crate::ids::ClientId;
+use serde::{Deserialize, Deserializer};
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::io::Write as _;
 
 /// In `flag` of a subscribe: where it cannot recover, the client wants error 112.
@@ -87,8 +93,26 @@ pub(crate) fn json_publications(out: &mut Vec<u8>, publications: &[std::sync::Ar
     }
 }
 
+/// What a client is told when it has connected, without the channels.
+pub(crate) struct ConnectResult<'a> {
+    pub(crate) client: ClientId,
+    pub(crate) version: &'a str,
+    /// Seconds after which the client should refresh; `None`: never.
+    pub(crate) ttl: Option<u32>,
+    /// `None` where native WebSocket pings are used: then neither `ping` nor `pong` is sent.
+    pub(crate) ping_seconds: Option<u64>,
+}
+
+/// A channel that a client is told of when it has connected.
+pub(crate) struct SubResult<'a> {
+    pub(crate) channel: &'a str,
+    pub(crate) result: &'a SubscribeResult,
+    /// Bytes of the publications that were recovered, if there are any. They are not written, but their place is returned.
+    pub(crate) missed: Option<usize>,
+}
+
 /// The result of a subscribe, without the publications that were recovered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct SubscribeResult {
     /// The client may recover from its position later.
     pub(crate) recoverable: bool,
@@ -102,6 +126,10 @@ pub(crate) struct SubscribeResult {
     pub(crate) recovered: bool,
     /// Payloads may be patches.
     pub(crate) delta: bool,
+    /// Seconds after which the client should refresh; `None`: never.
+    pub(crate) ttl: Option<u32>,
+    /// What the token says to the client: JSON.
+    pub(crate) data: Option<Json>,
 }
 
 /// Appends the members of a JSON `SubscribeResult` object, without its braces and without `publications`.
@@ -124,7 +152,64 @@ pub(crate) fn json_subscribe_result(out: &mut Vec<u8>, result: &SubscribeResult)
             put(out, format_args!(",\"offset\":{}", offset.0));
         }
     }
+    if let Some(ttl) = result.ttl {
+        put(out, format_args!(",\"expires\":true,\"ttl\":{ttl}"));
+    }
+    if let Some(data) = &result.data {
+        out.extend_from_slice(b",\"data\":");
+        out.extend_from_slice(data);
+    }
     if out.len() > start {
         out.remove(start);
+    }
+}
+
+/// Appends `,"subs":{…}` where there are any. Returns the places of what was recovered, in order.
+pub(crate) fn json_subs(out: &mut Vec<u8>, subs: &[SubResult<'_>]) -> Vec<usize> {
+    let mut places = Vec::new();
+    for (i, sub) in subs.iter().enumerate() {
+        out.extend_from_slice(if i == 0 { b",\"subs\":{" } else { b"," });
+        json_string(out, sub.channel);
+        out.extend_from_slice(b":{");
+        let start = out.len();
+        json_subscribe_result(out, sub.result);
+        if sub.missed.is_some() {
+            out.extend_from_slice(if out.len() > start { b",\"publications\":[" } else { b"\"publications\":[" });
+            places.push(out.len());
+            out.push(b']');
+        }
+        out.push(b'}');
+    }
+    if !subs.is_empty() {
+        out.push(b'}');
+    }
+    places
+}
+
+/// Channels of a connect request with where the client left off.
+#[derive(Deserialize, Default)]
+#[serde(transparent)]
+pub(crate) struct Subs(BTreeMap<String, Option<RawSub>>);
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct RawSub {
+    recover: bool,
+    epoch: String,
+    offset: u64,
+}
+
+impl Subs {
+    pub(crate) fn null_as_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Option::deserialize(deserializer).map(Option::unwrap_or_default)
+    }
+
+    pub(crate) fn into_wanted<'a>(self) -> Vec<Wanted<'a>> {
+        let wanted = self.0.into_iter().map(|(name, sub)| {
+            let RawSub { recover, epoch, offset } = sub.unwrap_or_default();
+            let recover = recover.then_some(Position { offset, epoch: Cow::Owned(epoch) });
+            Wanted { channel: Cow::Owned(name), recover }
+        });
+        wanted.collect()
     }
 }

@@ -4,13 +4,11 @@
 //! first message, and from then on only listens. We send bare pushes, one a text frame: first `connect`, then
 //! publications, `{}` as ping, and `disconnect` before the close frame.
 
-use super::{SubscribeResult, json_announcement, json_publication, json_string, json_subscribe_result, put};
-use crate::command::{Connect, Position, Wanted};
+use super::{ConnectResult, SubResult, Subs, json_announcement, json_publication, json_string, json_subs, put};
+use crate::command::Connect;
 use crate::disconnect::Disconnect;
-use crate::ids::ClientId;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
 /// The ping push.
 pub(crate) const PING: &[u8] = b"{}";
@@ -19,34 +17,25 @@ pub(crate) const PING: &[u8] = b"{}";
 struct RawConnect<'a> {
     #[serde(borrow, default)]
     token: Cow<'a, str>,
-    #[serde(default, deserialize_with = "null_as_empty")]
+    #[serde(default, deserialize_with = "Subs::null_as_empty")]
     subs: Subs,
-}
-
-/// Wanted channels with where the client left off.
-type Subs = BTreeMap<String, Option<RawSub>>;
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct RawSub {
-    recover: bool,
-    epoch: String,
-    offset: u64,
-}
-
-fn null_as_empty<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Subs, D::Error> {
-    Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
 /// A connect request without a command envelope. `None`: it is not one.
 pub(crate) fn connect(json: &[u8]) -> Option<Connect<'_>> {
     let raw: RawConnect<'_> = serde_json::from_slice(json).ok()?;
-    let channels = raw.subs.into_iter().map(|(name, sub)| {
-        let RawSub { recover, epoch, offset } = sub.unwrap_or_default();
-        let recover = recover.then_some(Position { offset, epoch: Cow::Owned(epoch) });
-        Wanted { channel: Cow::Owned(name), recover }
+    Some(Connect { token: raw.token, channels: raw.subs.into_wanted() })
+}
+
+/// The request as text that [`connect`] reads.
+pub(crate) fn connect_text(connect: &Connect<'_>) -> Vec<u8> {
+    let subs = connect.channels.iter().map(|wanted| {
+        let position = wanted.recover.as_ref();
+        let sub = position.map(|at| serde_json::json!({"recover": true, "offset": at.offset, "epoch": at.epoch}));
+        (wanted.channel.to_string(), sub.unwrap_or_else(|| serde_json::json!({})))
     });
-    Some(Connect { token: raw.token, channels: channels.collect() })
+    let subs: serde_json::Map<_, _> = subs.collect();
+    serde_json::json!({"token": connect.token, "subs": subs}).to_string().into_bytes()
 }
 
 /// `a,b` of `?channels=a,b`; empty names are skipped and doubles taken once.
@@ -64,35 +53,20 @@ pub(crate) fn channels(list: &str) -> Vec<Cow<'static, str>> {
 ///
 /// Of a channel with something recovered the publications are left out; the places returned, in order, are where they
 /// belong.
-pub(crate) fn connected<'c>(
+pub(crate) fn connected(
     out: &mut Vec<u8>,
-    client: ClientId,
+    result: &ConnectResult<'_>,
     session: u128,
-    version: &str,
-    ping_seconds: u64,
-    channels: impl Iterator<Item = (&'c str, SubscribeResult, bool)>,
+    subs: &[SubResult<'_>],
 ) -> Vec<usize> {
-    let mut places = Vec::new();
-    put(out, format_args!("{{\"connect\":{{\"client\":\"{client}\",\"version\":"));
-    json_string(out, version);
-    let mut first = true;
-    for (channel, result, has_publications) in channels {
-        out.extend_from_slice(if first { b",\"subs\":{" } else { b"," });
-        first = false;
-        json_string(out, channel);
-        out.extend_from_slice(b":{");
-        json_subscribe_result(out, &result);
-        if has_publications {
-            out.extend_from_slice(b",\"publications\":[");
-            places.push(out.len());
-            out.push(b']');
-        }
-        out.push(b'}');
+    put(out, format_args!("{{\"connect\":{{\"client\":\"{}\",\"version\":", result.client));
+    json_string(out, result.version);
+    let places = json_subs(out, subs);
+    if let Some(ttl) = result.ttl {
+        put(out, format_args!(",\"expires\":true,\"ttl\":{ttl}"));
     }
-    if !first {
-        out.push(b'}');
-    }
-    put(out, format_args!(",\"ping\":{ping_seconds},\"session\":\"{session:032x}\"}}}}"));
+    let ping = result.ping_seconds.unwrap_or_default();
+    put(out, format_args!(",\"ping\":{ping},\"session\":\"{session:032x}\"}}}}"));
     places
 }
 
@@ -119,6 +93,7 @@ pub(crate) fn disconnect(out: &mut Vec<u8>, why: &Disconnect) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::SubscribeResult;
     use super::*;
 
     #[test]
@@ -138,6 +113,13 @@ mod tests {
     }
 
     #[test]
+    fn a_request_is_read_again_as_it_was_written() {
+        let text = br#"{"token":"t.\"","subs":{"a":{"recover":true,"offset":3,"epoch":"e"},"b":{}}}"#;
+        let (once, again) = (connect(text).expect("connect"), connect_text(&connect(text).expect("connect")));
+        assert_eq!(format!("{once:?}"), format!("{:?}", connect(&again).expect("connect")));
+    }
+
+    #[test]
     fn a_channel_list_is_split_at_commas_once_each() {
         assert_eq!(channels("a,b,,a,c:1"), ["a", "b", "c:1"]);
         assert!(channels("").is_empty());
@@ -148,17 +130,15 @@ mod tests {
         let client = crate::ids::IdSource::new([1; 16], 0).next_client();
         for names in [vec![], vec!["a"], vec!["a", "q\"uote"]] {
             let mut out = Vec::new();
-            connected(
-                &mut out,
-                client,
-                7,
-                "tidegate",
-                25,
-                names.iter().map(|name| (*name, SubscribeResult::default(), false)),
-            );
+            let result = SubscribeResult::default();
+            let subs: Vec<_> =
+                names.iter().map(|channel| SubResult { channel, result: &result, missed: None }).collect();
+            let told = ConnectResult { client, version: "tidegate", ttl: Some(9), ping_seconds: Some(25) };
+            connected(&mut out, &told, 7, &subs);
             let tree: serde_json::Value = serde_json::from_slice(&out).expect("valid JSON");
             assert_eq!(tree["connect"]["subs"].as_object().map_or(0, serde_json::Map::len), names.len());
             assert_eq!(tree["connect"]["ping"], 25);
+            assert_eq!((&tree["connect"]["expires"], &tree["connect"]["ttl"]), (&true.into(), &9.into()));
         }
     }
 }

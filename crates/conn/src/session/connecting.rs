@@ -1,66 +1,115 @@
 //! How a session opens: who the client is, and what it is told first.
 
+use super::identity::{Expiry, Grant, Refusal};
 use super::joining::Settled;
-use super::{Held, Session, Stage};
+use super::{Dialect, Held, Session, Stage};
+use crate::auth::token::ServerSide;
 use crate::command::{Connect, Subscribe};
-use crate::dialect::plain;
-use crate::disconnect::Disconnect;
+use crate::dialect::centrifugo::Payload;
+use crate::dialect::{ConnectResult, SubResult, plain};
+use crate::disconnect::{ClientError, Disconnect};
 use crate::effect::Note;
 use crate::liveness::Liveness;
 use crate::settings::Settings;
 use crate::shared::Cx;
 use hub::{Channel, LocalId};
+use std::borrow::Cow;
 use wire::ws::OpCode;
 
-impl Session {
-    fn authenticate(&self, cx: &mut Cx<'_>, connect: &Connect<'_>) -> Result<(), Disconnect> {
-        if !connect.token.is_empty() {
-            cx.note(Note::TokenUnsupported);
-            return Err(Disconnect::INVALID_TOKEN);
-        }
-        if !cx.shared.settings.anonymous && !cx.shared.settings.insecure {
-            cx.note(Note::AnonymousRefused);
-            return Err(Disconnect::BAD_REQUEST);
-        }
-        Ok(())
-    }
+/// What the reply to connect needs beside the channels.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Opening {
+    /// The command's id.
+    command: u32,
+    expiry: Option<Expiry>,
+}
 
+impl Session {
     pub(super) fn connect(
         &mut self,
         cx: &mut Cx<'_>,
         liveness: &mut Liveness,
         id: u32,
         connect: &Connect<'_>,
-    ) -> Result<(), Disconnect> {
-        self.authenticate(cx, connect)?;
-        self.become_connected(cx, liveness);
-        let (client, native) = (self.client, self.native_ping);
-        self.reply(cx, |format, out, settings| {
-            let ping = (!native).then_some(settings.times.ping_interval.as_secs());
-            format.connected(out, id, client, &settings.version, ping);
-        })
+    ) -> Result<(), Refusal> {
+        let (expiry, channels) = self.authenticate(cx, connect)?;
+        self.ask_for_server_side(cx, connect, channels)?;
+        Ok(self.open(cx, liveness, Opening { command: id, expiry })?)
     }
 
     /// Opens a plain session and asks for the wanted channels. Those it may not have are left out, as the protocol says.
-    pub(crate) fn connect_plain(
+    pub(super) fn connect_plain(
         &mut self,
         cx: &mut Cx<'_>,
         liveness: &mut Liveness,
         connect: &Connect<'_>,
-    ) -> Result<(), Disconnect> {
-        self.authenticate(cx, connect)?;
-        if connect.channels.len() > cx.shared.settings.limits.channels_max {
-            return Err(Disconnect::CHANNEL_LIMIT);
+    ) -> Result<(), Refusal> {
+        let (expiry, channels) = self.authenticate(cx, connect)?;
+        if connect.channels.len() + channels.len() > cx.shared.settings.limits.channels_max {
+            return Err(Disconnect::CHANNEL_LIMIT.into());
         }
-        self.stage = Stage::Connecting;
+        self.ask_for_server_side(cx, connect, channels)?;
         for wanted in &connect.channels {
             let (channel, recover) = (wanted.channel.clone(), wanted.recover.clone());
             let request = Subscribe { channel, recover, ..Subscribe::default() };
-            if !request.channel.is_empty() && self.may_subscribe(cx, &request).is_ok() {
-                self.ask(cx, 0, &request);
+            if request.channel.is_empty() {
+                continue;
+            }
+            if let Ok(grant) = self.may_subscribe(cx, &request) {
+                self.ask(cx, 0, &request, grant);
             }
         }
-        self.announce_when_answered(cx, liveness)
+        Ok(self.open(cx, liveness, Opening { command: 0, expiry })?)
+    }
+
+    /// Asks for the channels that the token names, and for the user's own.
+    fn ask_for_server_side(
+        &mut self,
+        cx: &mut Cx<'_>,
+        connect: &Connect<'_>,
+        mut channels: Vec<ServerSide>,
+    ) -> Result<(), Refusal> {
+        if let Some(own) = cx.shared.settings.personal_channel(self.user())
+            && !channels.iter().any(|sub| sub.channel == own)
+        {
+            channels.push(ServerSide::plain(own));
+        }
+        if channels.len() > cx.shared.settings.limits.channels_max {
+            return Err(Disconnect::CHANNEL_LIMIT.into());
+        }
+        let longest = cx.shared.settings.limits.channel_name_bytes_max;
+        for ServerSide { channel, .. } in &channels {
+            if channel.is_empty() || channel.len() > longest || !channel.is_ascii() {
+                return Err(ClientError::BAD_REQUEST.into());
+            }
+            if cx.shared.settings.namespaces.of(channel).is_none() {
+                cx.note(Note::UnknownNamespace { channel: channel.clone() });
+                return Err(ClientError::UNKNOWN_CHANNEL.into());
+            }
+        }
+        for ServerSide { channel, info, data, changed } in channels {
+            let position = connect.channels.iter().find(|wanted| wanted.channel == channel);
+            let recover = position.and_then(|wanted| wanted.recover.clone());
+            let request = Subscribe { channel: Cow::Owned(channel), recover, ..Subscribe::default() };
+            let grant = Grant { server_side: true, expiry: None, chan_info: info, data, changed };
+            self.ask(cx, 0, &request, grant);
+        }
+        Ok(())
+    }
+
+    /// Connected at once where nothing was asked for, else when all of that is answered.
+    fn open(&mut self, cx: &mut Cx<'_>, liveness: &mut Liveness, opening: Opening) -> Result<(), Disconnect> {
+        self.stage = Stage::Connecting;
+        match &mut self.waiting {
+            Some(waiting) => {
+                waiting.opening = opening;
+                self.announce_when_answered(cx, liveness)
+            }
+            None => {
+                self.become_connected(cx, liveness);
+                self.announce(cx, opening, Vec::new())
+            }
+        }
     }
 
     fn become_connected(&mut self, cx: &mut Cx<'_>, liveness: &mut Liveness) {
@@ -69,7 +118,7 @@ impl Session {
         *liveness = cx.first_ping();
     }
 
-    /// Writes the connect push once no answer is due any more, then what was held, and lets the channels go live.
+    /// Writes the connect reply once no answer is due any more, then what was held, and lets the channels go live.
     pub(super) fn announce_when_answered(
         &mut self,
         cx: &mut Cx<'_>,
@@ -86,38 +135,50 @@ impl Session {
             return Err(Disconnect::INTERNAL);
         }
         self.become_connected(cx, liveness);
-        self.announce_plain(cx, waiting.settled)?;
+        self.announce(cx, waiting.opening, waiting.settled)?;
         for held in &waiting.held {
-            match held {
-                Held::Publication(publication) => {
-                    cx.shared.counters.deliveries += 1;
-                    // Whether its namespace compresses is asked where publications fan out; a few that were held need not be.
-                    cx.text_as_it_is(|out| plain::publication(out, publication))?;
-                }
-                Held::Announcement(announcement) => cx.text(|out, _| plain::announcement(out, announcement))?,
-            }
+            cx.shared.counters.deliveries += u64::from(matches!(held, Held::Publication(_)));
+            self.push(cx, held)?;
         }
         self.subscriptions.iter().for_each(|s| cx.shared.local.go_live(s.member));
         Ok(())
     }
 
-    /// The connect push, with what was missed where that fits.
-    fn announce_plain(&self, cx: &mut Cx<'_>, mut settled: Vec<(LocalId, Settled)>) -> Result<(), Disconnect> {
-        let session = cx.shared.ids.session_of(self.client);
+    /// What had to follow the announcement. Whether its namespace compresses is asked where publications fan out; a few that
+    /// were held need not be.
+    fn push(&self, cx: &mut Cx<'_>, held: &Held) -> Result<(), Disconnect> {
+        match (self.dialect, held) {
+            (Dialect::Plain, Held::Publication(one)) => cx.text_as_it_is(|out| plain::publication(out, one)),
+            (Dialect::Plain, Held::Announcement(one)) => cx.text(|out, _| plain::announcement(out, one)),
+            (Dialect::Centrifugo(format), Held::Publication(one)) => {
+                cx.message(format.opcode(), |out, _| format.publication(out, one, Payload::Whole))
+            }
+            (Dialect::Centrifugo(format), Held::Announcement(one)) => {
+                cx.message(format.opcode(), |out, _| format.announcement(out, one))
+            }
+        }
+    }
+
+    /// The connect reply or push, with what was missed where that fits.
+    fn announce(
+        &self,
+        cx: &mut Cx<'_>,
+        opening: Opening,
+        mut settled: Vec<(LocalId, Settled)>,
+    ) -> Result<(), Disconnect> {
         let names: Vec<Channel> = settled.iter().map(|(local, _)| cx.shared.local.channel(*local).clone()).collect();
-        let write = |out: &mut Vec<u8>, settings: &Settings, settled: &[(LocalId, Settled)]| {
-            let ping = settings.times.ping_interval.as_secs();
-            let subs = names.iter().zip(settled).map(|(name, (_, s))| (&**name, s.result, s.missed.is_some()));
-            plain::connected(out, self.client, session, &settings.version, ping, subs)
-        };
+        let opcode = self.opcode();
         if settled.iter().any(|(_, s)| s.missed.is_some()) {
-            let missed = settled.iter().filter_map(|(_, s)| s.missed.as_ref());
-            let bodies: Vec<_> = missed.map(|missed| cx.missed(self.encoding(), missed)).collect();
+            let missed = settled.iter().map(|(_, s)| s.missed.as_ref());
+            let bodies: Vec<_> = missed.map(|missed| missed.map(|missed| cx.missed(self.encoding(), missed))).collect();
+            let bytes = bodies.iter().map(|body| body.map(|body| cx.shared.outboxes.len_of(body))).collect::<Vec<_>>();
             let mut text = Vec::new();
-            let places = write(&mut text, &cx.shared.settings, &settled);
-            let parts: Vec<_> = places.into_iter().zip(bodies.iter().copied()).collect();
-            let fits = cx.composed(OpCode::Text, &text, &parts);
-            bodies.into_iter().for_each(|body| cx.shared.outboxes.release(body));
+            let subs = subs(&names, &settled, &bytes);
+            let session = cx.shared.ids.session_of(self.client);
+            let places = self.write_connected(&mut text, &cx.shared.settings, session, opening, &subs);
+            let parts: Vec<_> = places.into_iter().zip(bodies.iter().copied().flatten()).collect();
+            let fits = cx.composed(opcode, &text, &parts);
+            bodies.into_iter().flatten().for_each(|body| cx.shared.outboxes.release(body));
             if fits {
                 return Ok(());
             }
@@ -127,6 +188,39 @@ impl Session {
                 settled.give_up();
             }
         }
-        cx.text(|out, settings| drop(write(out, settings, &settled)))
+        let session = cx.shared.ids.session_of(self.client);
+        let subs = subs(&names, &settled, &[]);
+        cx.message(opcode, |out, settings| drop(self.write_connected(out, settings, session, opening, &subs)))
     }
+
+    fn opcode(&self) -> OpCode {
+        self.format().opcode()
+    }
+
+    fn write_connected(
+        &self,
+        out: &mut Vec<u8>,
+        settings: &Settings,
+        session: u128,
+        opening: Opening,
+        subs: &[SubResult<'_>],
+    ) -> Vec<usize> {
+        let result = ConnectResult {
+            client: self.client,
+            version: &settings.version,
+            ttl: opening.expiry.map(|expiry| expiry.ttl),
+            ping_seconds: (!self.native_ping).then_some(settings.times.ping_interval.as_secs()),
+        };
+        match self.dialect {
+            Dialect::Plain => plain::connected(out, &result, session, subs),
+            Dialect::Centrifugo(format) => format.connected(out, opening.command, &result, subs),
+        }
+    }
+}
+
+/// The channels of a connect reply; `missed` are the bytes of what was missed in each, if anything was.
+fn subs<'a>(names: &'a [Channel], settled: &'a [(LocalId, Settled)], missed: &[Option<usize>]) -> Vec<SubResult<'a>> {
+    let missed = missed.iter().copied().chain(std::iter::repeat(None));
+    let all = names.iter().zip(settled).zip(missed);
+    all.map(|((name, (_, settled)), missed)| SubResult { channel: name, result: &settled.result, missed }).collect()
 }

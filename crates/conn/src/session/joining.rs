@@ -3,7 +3,9 @@
 //! A *recoverable* subscription learns the channel's position, so that it can name it when it comes back; a *positioned* one
 //! is told when something is missing between two publications. Whoever is recoverable is positioned as well.
 
-use super::{ANONYMOUS, Session};
+use super::Session;
+use super::identity::Grant;
+use crate::auth::token::Changed;
 use crate::command::Subscribe;
 use crate::dialect::SubscribeResult;
 use crate::disconnect::{ClientError, Disconnect, Unsubscribed};
@@ -47,22 +49,30 @@ pub(super) struct Settled {
     pub(super) missed: Option<Arc<Missed>>,
     reject_unrecovered: bool,
     part: Part,
+    grant: Grant,
 }
 
 impl Wish {
     /// What this client gets of what it asks for. Options that are off are left out without a word, as the protocol has it.
-    pub(super) fn granted(cx: &Cx<'_>, request: &Subscribe<'_>) -> (Wish, Option<Box<Recover>>) {
+    pub(super) fn granted(
+        cx: &Cx<'_>,
+        request: &Subscribe<'_>,
+        changed: Changed,
+        anonymous: bool,
+    ) -> (Wish, Option<Box<Recover>>) {
         let settings = &cx.shared.settings;
         let Some((_, namespace)) = settings.namespaces.of(&request.channel) else { return <_>::default() };
         let delta = namespace.allow_fossil_deltas && !request.delta.is_empty();
-        let part = part_of(settings.insecure, namespace, request.join_leave);
+        let part = part_of(settings.insecure, namespace, request.join_leave, changed, anonymous);
         if namespace.history.is_none() {
             return (Wish { delta, part, ..Wish::default() }, None);
         }
-        let reads = settings.insecure || namespace.may_read_history(ANONYMOUS, true).is_ok();
-        let recoverable = namespace.force_recovery || request.recoverable && (namespace.allow_recovery || reads);
+        let reads = settings.insecure || namespace.may_read_history(anonymous, true).is_ok();
+        let force_recovery = changed.force_recovery.unwrap_or(namespace.force_recovery);
+        let force_positioning = changed.force_positioning.unwrap_or(namespace.force_positioning);
+        let recoverable = force_recovery || request.recoverable && (namespace.allow_recovery || reads);
         let asks_position = request.positioned && (namespace.allow_positioning || reads);
-        let positioned = recoverable || namespace.force_positioning || asks_position;
+        let positioned = recoverable || force_positioning || asks_position;
         let mode = namespace.recovery_mode;
         let since = match &request.recover {
             Some(position) => Some(position.since()),
@@ -91,7 +101,7 @@ impl Wish {
     }
 
     /// What the home's answer comes to.
-    pub(super) fn settle(self, subscribed: Subscribed) -> Settled {
+    pub(super) fn settle(self, subscribed: Subscribed, grant: Grant) -> Settled {
         let Subscribed { position: top, recovery } = subscribed;
         let (recovered, missed) = match recovery {
             Recovery::Recovered(missed) => (true, missed),
@@ -108,15 +118,18 @@ impl Wish {
             was_recovering: self.recovers.is_some(),
             recovered,
             delta: self.delta,
+            ttl: grant.expiry.map(|expiry| expiry.ttl),
+            data: grant.data.clone(),
         };
-        Settled { result, top, missed, reject_unrecovered: self.reject_unrecovered, part: self.part }
+        Settled { result, top, missed, reject_unrecovered: self.reject_unrecovered, part: self.part, grant }
     }
 }
 
 /// What a subscription has to do with those who come and go.
-fn part_of(insecure: bool, namespace: &Namespace, asks: bool) -> Part {
-    let may_ask = || insecure || namespace.may_read_presence(ANONYMOUS, true).is_ok();
-    if namespace.join_leave && (namespace.force_push_join_leave || asks && may_ask()) {
+fn part_of(insecure: bool, namespace: &Namespace, asks: bool, changed: Changed, anonymous: bool) -> Part {
+    let may_ask = || insecure || namespace.may_read_presence(anonymous, true).is_ok();
+    let pushes = changed.force_push_join_leave.unwrap_or(namespace.force_push_join_leave);
+    if namespace.join_leave && (pushes || asks && may_ask()) {
         Part::Listener
     } else if namespace.has_guests() {
         Part::Guest
@@ -153,6 +166,7 @@ impl Session {
             cx.shared.local.take_part(member, settled.part);
         }
         self.subscriptions.insert(Subscription { channel: local, member });
+        self.keep_terms(cx.shared, local, &settled.grant);
     }
 
     /// How a subscription begins: without anything that a patch could be made of, be it recovered or not.
@@ -200,8 +214,8 @@ impl Session {
             return Ok(());
         }
         cx.shared.counters.gaps += 1;
-        if self.is_plain() {
-            // There is no message for the end of one of its channels; it comes back with its positions.
+        if self.is_plain() || self.is_server_side(local) {
+            // There is nothing that would make it subscribe again to one channel; it comes back with its positions.
             return Err(Disconnect::INSUFFICIENT_STATE);
         }
         let channel = cx.shared.local.channel(local).clone();

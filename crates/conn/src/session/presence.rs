@@ -1,6 +1,6 @@
 //! The commands that ask who is there.
 
-use super::{ANONYMOUS, Session};
+use super::Session;
 use crate::disconnect::{ClientError, Disconnect};
 use crate::effect::Effect;
 use crate::shared::Cx;
@@ -29,10 +29,10 @@ impl Session {
         if channel.len() > cx.shared.settings.limits.channel_name_bytes_max || !channel.is_ascii() {
             return Err(ClientError::BAD_REQUEST);
         }
-        let subscribed = self.subscription(cx, channel).is_some();
+        let (anonymous, subscribed) = (self.is_anonymous(), self.subscription(cx, channel).is_some());
         self.permit(cx, channel, |namespace| {
             // That there is none is the better answer.
-            if namespace.presence { namespace.may_read_presence(ANONYMOUS, subscribed) } else { Ok(()) }
+            if namespace.presence { namespace.may_read_presence(anonymous, subscribed) } else { Ok(()) }
         })?;
         let is_kept = cx.shared.settings.namespaces.of(channel).is_some_and(|(_, namespace)| namespace.presence);
         if is_kept { Ok(()) } else { Err(ClientError::NOT_AVAILABLE) }

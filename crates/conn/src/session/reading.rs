@@ -1,6 +1,6 @@
 //! The history command.
 
-use super::{ANONYMOUS, Session};
+use super::Session;
 use crate::command::History;
 use crate::disconnect::{ClientError, Disconnect};
 use crate::effect::Effect;
@@ -33,11 +33,12 @@ impl Session {
         if channel.len() > cx.shared.settings.limits.channel_name_bytes_max || !channel.is_ascii() {
             return Err(ClientError::BAD_REQUEST);
         }
+        let anonymous = self.is_anonymous();
         let subscribed = self.subscription(cx, channel).is_some();
         self.permit(cx, channel, |namespace| match namespace.history {
             // That there is none is the better answer.
             None => Ok(()),
-            Some(_) => namespace.may_read_history(ANONYMOUS, subscribed),
+            Some(_) => namespace.may_read_history(anonymous, subscribed),
         })?;
         let kept = cx.shared.settings.namespaces.of(channel).and_then(|(_, namespace)| namespace.history);
         kept.map(|_| ()).ok_or(ClientError::NOT_AVAILABLE)

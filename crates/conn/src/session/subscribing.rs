@@ -1,13 +1,15 @@
 //! The subscribe and unsubscribe commands: from the checks to the home's answer.
 
+use super::identity::{Grant, Refusal};
 use super::joining::{Settled, Wish};
-use super::{ANONYMOUS, Asked, Held, Pending, Session, Stage};
+use super::{Asked, Held, Pending, Session, Stage};
 use crate::command::Subscribe;
 use crate::dialect::centrifugo::Done;
 use crate::disconnect::{ClientError, Disconnect};
-use crate::effect::{Effect, Note};
+use crate::effect::Effect;
 use crate::liveness::Liveness;
 use crate::shared::Cx;
+use hub::namespace::Lacks;
 use hub::{LocalId, Subscribed, SubscriberId};
 
 impl Session {
@@ -15,55 +17,57 @@ impl Session {
         if request.channel.is_empty() || !matches!(&*request.delta, "" | "fossil") {
             return Err(Disconnect::BAD_REQUEST);
         }
-        match self.may_subscribe(cx, request) {
-            Ok(()) => {
-                self.ask(cx, id, request);
-                Ok(())
-            }
-            Err(error) => self.refuse(cx, id, error),
-        }
+        let granted = self.may_subscribe(cx, request);
+        let done = granted.map(|grant| self.ask(cx, id, request, grant));
+        self.answer_refusal(cx, id, done)
     }
 
     /// The checks of a subscription, in the order in which Centrifugo makes them.
-    pub(super) fn may_subscribe(&self, cx: &mut Cx<'_>, request: &Subscribe<'_>) -> Result<(), ClientError> {
+    pub(super) fn may_subscribe(&mut self, cx: &mut Cx<'_>, request: &Subscribe<'_>) -> Result<Grant, Refusal> {
         let channel = &*request.channel;
         let limits = &cx.shared.settings.limits;
         if channel.len() > limits.channel_name_bytes_max || !channel.is_ascii() {
-            return Err(ClientError::BAD_REQUEST);
+            return Err(ClientError::BAD_REQUEST.into());
         }
         if request.filtered || request.kind == 4 {
-            return Err(ClientError::NOT_AVAILABLE);
+            return Err(ClientError::NOT_AVAILABLE.into());
         }
         if request.kind != 0 {
-            return Err(ClientError::PERMISSION_DENIED);
+            return Err(ClientError::PERMISSION_DENIED.into());
         }
         if self.pending(channel).is_some() || self.subscription(cx, channel).is_some() {
-            return Err(ClientError::ALREADY_SUBSCRIBED);
+            return Err(ClientError::ALREADY_SUBSCRIBED.into());
         }
         let wanted = self.waiting.as_ref().map_or(0, |w| w.pending.len());
         if self.subscriptions.len() + wanted >= limits.channels_max {
-            return Err(ClientError::LIMIT_EXCEEDED);
+            return Err(ClientError::LIMIT_EXCEEDED.into());
         }
+        self.permit(cx, channel, |_| Ok(()))?;
         if !request.token.is_empty() {
-            cx.note(Note::TokenUnsupported);
-            return Err(ClientError::PERMISSION_DENIED);
+            return self.grant_of_token(cx, request);
         }
-        self.permit(cx, channel, |namespace| namespace.may_subscribe(ANONYMOUS))?;
-        if channel.starts_with('$') && !cx.shared.settings.insecure {
-            let option = "a subscription token, which a private channel needs";
-            cx.note(Note::Denied { channel: channel.to_owned(), namespace: String::new(), option });
-            return Err(ClientError::PERMISSION_DENIED);
-        }
-        Ok(())
+        let user = self.user();
+        self.permit(cx, channel, |namespace| {
+            if hub::namespace::is_private(channel) {
+                return Err(Lacks("a subscription token, which a private channel needs"));
+            }
+            match namespace.allowed_users(channel) {
+                Some(mut users) => (!user.is_empty() && users.any(|allowed| allowed == user))
+                    .then_some(())
+                    .ok_or(Lacks("the user in the name of a channel for some users only")),
+                None => namespace.may_subscribe(user.is_empty()),
+            }
+        })?;
+        Ok(Grant::default())
     }
 
-    pub(super) fn ask(&mut self, cx: &mut Cx<'_>, command: u32, request: &Subscribe<'_>) {
+    pub(super) fn ask(&mut self, cx: &mut Cx<'_>, command: u32, request: &Subscribe<'_>, grant: Grant) {
         let sequence = cx.shared.next_sequence();
         let channel = cx.channel(&request.channel);
-        let (wish, recover) = Wish::granted(cx, request);
-        let entrance = wish.entrance(|| self.client_info());
+        let (wish, recover) = Wish::granted(cx, request, grant.changed, self.is_anonymous());
+        let entrance = wish.entrance(|| self.info_with(grant.chan_info.as_ref()));
         let waiting = self.waiting.get_or_insert_default();
-        waiting.pending.push(Pending { sequence, command, channel: channel.clone(), local: None, wish });
+        waiting.pending.push(Pending { sequence, command, channel: channel.clone(), local: None, wish, grant });
         cx.shared.effects.push(Effect::Subscribe { sequence, channel, recover, entrance });
     }
 
@@ -90,9 +94,9 @@ impl Session {
     ) -> Option<(bool, Result<(), Disconnect>)> {
         let waiting = self.waiting.as_mut()?;
         let at = waiting.pending.iter().position(|p| p.sequence == sequence && p.local.is_some())?;
-        let Pending { command, local, wish, .. } = waiting.pending.remove(at);
+        let Pending { command, local, wish, grant, .. } = waiting.pending.remove(at);
         let local = local?;
-        let settled = answer.map(|subscribed| wish.settle(subscribed));
+        let settled = answer.map(|subscribed| wish.settle(subscribed, grant));
         if self.stage != Stage::Connecting {
             let asked = Asked { command, sequence, local };
             return Some(self.reply_to_subscribe(cx, me, asked, settled));

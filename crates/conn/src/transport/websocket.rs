@@ -78,7 +78,13 @@ impl Open {
     /// A plain connect that came in the URL.
     pub(crate) fn connect_plain(&mut self, cx: &mut Cx<'_>, connect: &Connect<'_>) -> Fate {
         let Speaker::Session(session) = &mut self.speaker else { return Fate::Stays };
-        session.connect_plain(cx, &mut self.liveness, connect).into()
+        let opened = session.open_plain(cx, &mut self.liveness, connect);
+        if session.holds_input() {
+            // Its token has to wait: what is run again later is the request as it would have come in a message.
+            let commands = plain::connect_text(connect);
+            self.held = Some(Box::new(HeldInput { commands, bytes: Vec::new() }));
+        }
+        opened.into()
     }
 
     pub(crate) fn client(&self) -> Option<ClientId> {
@@ -171,7 +177,8 @@ impl Open {
         let Some(held) = self.held.take() else { return Fate::Stays };
         let HeldInput { commands, mut bytes } = *held;
         let Speaker::Session(session) = &mut self.speaker else { return Fate::Stays };
-        let progress = session.commands(cx, &mut self.liveness, &commands);
+        let progress =
+            if commands.is_empty() { Ok(Progress::Done) } else { session.message(cx, &mut self.liveness, &commands) };
         match progressed(&mut self.held, progress) {
             Fate::Stays if bytes.is_empty() => Fate::Stays,
             Fate::Stays => self.received(&mut bytes, cx),
@@ -204,6 +211,45 @@ impl Open {
                 }
                 .into()
             }
+        }
+    }
+
+    /// When something has to happen next.
+    pub(crate) fn deadline(&self) -> Moment {
+        let expiry = match &self.speaker {
+            Speaker::Echo => None,
+            Speaker::Session(session) => session.next_expiry(),
+        };
+        expiry.map_or(self.liveness.deadline(), |expiry| expiry.min(self.liveness.deadline()))
+    }
+
+    /// When what a token allows ends next.
+    pub(crate) fn next_expiry(&self) -> Option<Moment> {
+        match &self.speaker {
+            Speaker::Echo => None,
+            Speaker::Session(session) => session.next_expiry(),
+        }
+    }
+
+    /// Ends what is over by now.
+    pub(crate) fn expire(&mut self, cx: &mut Cx<'_>) -> Fate {
+        match &mut self.speaker {
+            Speaker::Echo => Fate::Stays,
+            Speaker::Session(session) => session.expire(cx).into(),
+        }
+    }
+
+    pub(crate) fn verification_granted(&mut self) {
+        if let Speaker::Session(session) = &mut self.speaker {
+            session.verification_granted();
+        }
+    }
+
+    /// The user id, "" for none.
+    pub(crate) fn user(&self) -> &str {
+        match &self.speaker {
+            Speaker::Echo => "",
+            Speaker::Session(session) => session.user(),
         }
     }
 
@@ -298,7 +344,7 @@ impl Open {
     pub(crate) fn leave(&mut self, shared: &mut Shared) {
         if let Speaker::Session(session) = &mut self.speaker {
             shared.counters.sessions -= u64::from(session.is_connected());
-            session.leave_all(&mut shared.effects);
+            session.leave_all(shared);
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::script::{CHANNELS, COMPRESSION};
 use conn::auth::host::HostPolicy;
 use conn::auth::origin::OriginPolicy;
+use conn::auth::token::Tokens;
 use conn::outbox::Standing;
 use conn::settings::{Endpoints, Limits, Settings, Times};
 use conn::{ClientError, Connection, Delivered, Directions, Disconnect, Effect, Encoding, End, IdSource, Shared};
@@ -99,6 +100,8 @@ fn settings() -> Settings {
         endpoints: Endpoints { websocket: true, uni_websocket: true, echo: true },
         origins: OriginPolicy::default(),
         hosts: HostPolicy::Any,
+        tokens: Tokens::default(),
+        personal: None,
         anonymous: true,
         insecure: false,
         namespaces: Namespaces::new(open(""), vec![kept]).expect("good namespaces"),
@@ -109,6 +112,7 @@ fn settings() -> Settings {
             fragments_max: 8,
             channels_max: 8,
             commands: None,
+            connections_per_user_max: 0,
             channel_name_bytes_max: 255,
             outbox_bytes_max: 6000,
             outbox_high_water: 3000,
@@ -125,6 +129,7 @@ fn settings() -> Settings {
             tls_handshake_timeout: Duration::from_secs(10),
             keep_alive_timeout: Duration::from_secs(60),
             stale_close_delay: Duration::from_secs(10),
+            expired_close_delay: Duration::from_secs(25),
             ping_interval: Duration::from_secs(25),
             pong_timeout: Duration::from_secs(8),
             write_timeout: Duration::from_secs(20),
@@ -345,6 +350,7 @@ impl World {
     fn apply_effects(&mut self) {
         for effect in std::mem::take(&mut self.shared.effects) {
             match effect {
+                Effect::AwaitVerification { .. } => unreachable!("no key is configured, so each token costs the least"),
                 Effect::Subscribe { sequence, channel, recover, .. } => {
                     let Some(connection) = &mut self.connection else { continue };
                     let (local, _) = self.shared.local.begin(&channel);

@@ -57,7 +57,7 @@ messages! {
         #[prost(message, optional, tag = "12")] send: Option<Data>,
         #[prost(message, optional, tag = "13")] rpc: Option<Data>,
         #[prost(message, optional, tag = "14")] refresh: Option<ConnectRequest>,
-        #[prost(message, optional, tag = "15")] sub_refresh: Option<Channel>,
+        #[prost(message, optional, tag = "15")] sub_refresh: Option<SubRefreshRequest>,
     }
     Reply {
         #[prost(uint32, tag = "1")] id: u32,
@@ -70,6 +70,8 @@ messages! {
         #[prost(message, optional, tag = "9")] presence: Option<PresenceResult>,
         #[prost(message, optional, tag = "10")] presence_stats: Option<PresenceStatsResult>,
         #[prost(message, optional, tag = "11")] history: Option<HistoryResult>,
+        #[prost(message, optional, tag = "14")] refresh: Option<ConnectResult>,
+        #[prost(message, optional, tag = "15")] sub_refresh: Option<SubRefreshResult>,
     }
     Push {
         #[prost(string, tag = "2")] channel: String,
@@ -102,12 +104,16 @@ messages! {
     ConnectRequest {
         #[prost(string, tag = "1")] token: String,
         #[prost(bytes = "vec", tag = "2")] #[serde(with = "json_text")] data: Vec<u8>,
+        #[prost(btree_map = "string, message", tag = "3")] subs: BTreeMap<String, SubscribeRequest>,
         #[prost(string, tag = "4")] name: String,
         #[prost(string, tag = "5")] version: String,
     }
     ConnectResult {
         #[prost(string, tag = "1")] client: String,
         #[prost(string, tag = "2")] version: String,
+        #[prost(bool, tag = "3")] expires: bool,
+        #[prost(uint32, tag = "4")] ttl: u32,
+        #[prost(btree_map = "string, message", tag = "6")] subs: BTreeMap<String, SubscribeResult>,
         #[prost(uint32, tag = "7")] ping: u32,
         #[prost(bool, tag = "8")] pong: bool,
     }
@@ -126,13 +132,24 @@ messages! {
         #[prost(int64, tag = "14")] flag: i64,
         #[prost(int32, tag = "15")] #[serde(rename = "type")] kind: i32,
     }
+    SubRefreshRequest {
+        #[prost(string, tag = "1")] channel: String,
+        #[prost(string, tag = "2")] token: String,
+    }
+    SubRefreshResult {
+        #[prost(bool, tag = "1")] expires: bool,
+        #[prost(uint32, tag = "2")] ttl: u32,
+    }
     SubscribeResult {
+        #[prost(bool, tag = "1")] expires: bool,
+        #[prost(uint32, tag = "2")] ttl: u32,
         #[prost(bool, tag = "3")] recoverable: bool,
         #[prost(string, tag = "6")] epoch: String,
         #[prost(message, repeated, tag = "7")] publications: Vec<Publication>,
         #[prost(bool, tag = "8")] recovered: bool,
         #[prost(uint64, tag = "9")] offset: u64,
         #[prost(bool, tag = "10")] positioned: bool,
+        #[prost(bytes = "vec", tag = "11")] #[serde(with = "json_text")] data: Vec<u8>,
         #[prost(bool, tag = "12")] was_recovering: bool,
         #[prost(bool, tag = "13")] delta: bool,
     }

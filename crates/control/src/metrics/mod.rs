@@ -125,6 +125,8 @@ pub struct WorkerSample {
     pub slow_disconnects: SlowDisconnects,
     /// Commands refused because they came too fast.
     pub commands_refused: u64,
+    /// Tokens of clients that were checked, whether they counted or not.
+    pub token_checks: u64,
     /// WebSocket handshakes answered with 101.
     pub handshakes: u64,
     /// Handshakes refused because of their Origin.

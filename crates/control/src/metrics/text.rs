@@ -85,6 +85,7 @@ const COUNTERS: &[PerWorker] = &[
     ("slow_skipped", None, "Publications left out for clients that read too slowly", |w| w.skipped),
     ("slow_conflated", None, "Publications replaced by newer ones for clients that read too slowly", |w| w.conflated),
     ("commands_refused", None, "Commands refused because they came too fast", |w| w.commands_refused),
+    ("token_checks", None, "Tokens of clients that were checked, good or not", |w| w.token_checks),
     ("handshakes", None, "WebSocket handshakes answered with 101", |w| w.handshakes),
     ("origins_refused", None, "Handshakes refused because of their Origin", |w| w.origins_refused),
     ("compression_agreed", None, "Connections that agreed on compression", |w| w.compression.agreed),

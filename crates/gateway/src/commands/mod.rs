@@ -4,3 +4,4 @@ pub mod cert;
 pub mod check;
 pub mod completions;
 pub mod publish;
+pub mod token;

@@ -91,8 +91,8 @@ fn publish(args: &PublishArgs, env: &[(OsString, OsString)]) -> Result<String, F
 fn api_key(flag: Option<&str>, env: &[(OsString, OsString)]) -> Result<Option<String>, Failure> {
     if let Some(key) = flag {
         return match key.parse::<config::Secret>() {
-            Ok(key) => Ok(Some(key.expose().to_owned())),
-            Err(_) => Err(Failure::usage("--key is not a key: it has only visible ASCII characters and at least one")),
+            Ok(key) if key.fits_a_header() => Ok(Some(key.expose().to_owned())),
+            _ => Err(Failure::usage("--key is not a key: it has only visible ASCII characters and at least one")),
         };
     }
     let ours: Vec<_> = env

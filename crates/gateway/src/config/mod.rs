@@ -26,6 +26,7 @@ mod problem;
 mod rules;
 mod sections;
 mod tls;
+mod token;
 mod values;
 
 pub use address::Address;
@@ -40,6 +41,7 @@ pub use sections::{
     Outbox, Pin, PrivateTables, Public, RecoveryMode, Server, SlowClient, Workers,
 };
 pub use tls::{CertificateFiles, ClientAuth, Tls};
+pub use token::{Ecdsa, Ed25519, PublicKey, Rsa, Token, Until};
 pub use values::{Bytes, Count, REDACTED, Secret, Time};
 
 use std::collections::BTreeMap;

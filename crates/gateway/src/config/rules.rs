@@ -6,8 +6,12 @@ use super::Config;
 use super::address::Address;
 use super::problem::{Problem, Source};
 use super::sections::{ChannelOptions, Pin, RecoveryMode, SlowClient};
-use super::values::{Bytes, Count, Time};
+use super::values::{Bytes, Count, Secret, Time};
+use conn::auth::token::KEYS_MAX;
 use std::collections::{BTreeMap, BTreeSet};
+
+/// What HS256 asks of its secret (RFC 7518, 3.2).
+const SECRET_BYTES_MIN: usize = 32;
 
 /// Workers of one process. A worker is one core; the limit keeps the mailboxes, one per pair of workers, countable.
 pub const WORKERS_MAX: u32 = 256;
@@ -39,6 +43,7 @@ pub(super) fn check(
     listeners(&mut rules, config, dev);
     workers(&mut rules, config);
     clients(&mut rules, config);
+    tokens(&mut rules, config);
     memory(&mut rules, config);
     channels(&mut rules, config);
     let range = Time::millis(100)..=Time::secs(600);
@@ -151,20 +156,26 @@ fn listeners(rules: &mut Rules, config: &Config, dev: bool) {
     let remote_client = clients().find(|(_, address)| !address.is_loopback());
     if let Some((key, address)) = remote_client {
         rules.holds(
-            &[key, "client.anonymous"],
-            config.client.anonymous,
-            || format!("{address} can be reached from other machines, and this version knows no tokens to tell clients apart"),
-            "set client.anonymous = true to let everybody in on purpose, or listen on 127.0.0.1",
+            &[key, "token.hmac_secret_keys", "client.anonymous"],
+            config.client.anonymous || config.token.has_keys(),
+            || format!("{address} can be reached from other machines, and there is no key to tell clients apart by tokens"),
+            "set token.hmac_secret_keys (or TIDEGATE_TOKEN__HMAC_SECRET_KEYS_FILE), listen on 127.0.0.1, or set client.anonymous = true to let everybody in on purpose",
         );
     }
     if remote_client.is_none() {
         rules.holds(
-            &["public.hosts", "client.anonymous"],
-            public.hosts.is_empty() || config.client.anonymous,
-            || "a name is for clients of other machines, and this version knows no tokens to tell clients apart".into(),
-            "set client.anonymous = true to let everybody in on purpose, or leave out the names",
+            &["public.hosts", "token.hmac_secret_keys", "client.anonymous"],
+            public.hosts.is_empty() || config.client.anonymous || config.token.has_keys(),
+            || "a name is for clients of other machines, and there is no key to tell clients apart by tokens".into(),
+            "set token.hmac_secret_keys, leave out the names, or set client.anonymous = true to let everybody in on purpose",
         );
     }
+    rules.holds(
+        &["api.keys"],
+        api.keys.iter().all(Secret::fits_a_header),
+        || "a key has visible ASCII characters only, because it travels in a header".into(),
+        "make one with `openssl rand -hex 32`",
+    );
     if let Some((key, address)) = backends().find(|(_, address)| !address.is_loopback()) {
         rules.holds(
             &[key, "api.keys", "api.insecure"],
@@ -249,6 +260,49 @@ fn clients(rules: &mut Rules, config: &Config) {
         origins.len() == 1 || !origins.iter().any(|origin| origin.allows_all()),
         || "allow-all \"*\" makes the other origins pointless".into(),
         "keep \"*\" alone to allow every page, or leave it out",
+    );
+}
+
+fn tokens(rules: &mut Rules, config: &Config) {
+    let (token, client) = (&config.token, &config.client);
+    let public = token.rsa_public_keys.len() + token.ecdsa_public_keys.len() + token.ed25519_public_keys.len();
+    let keys = token.hmac_secret_keys.len() + public;
+    rules.count("token.hmac_secret_keys", keys as u64, 0, KEYS_MAX as u64);
+    rules.within("token.leeway", token.leeway, &(Time::ZERO..=Time::secs(600)));
+    rules.holds(
+        &["token.hmac_old_keys_until", "token.hmac_secret_keys"],
+        token.hmac_old_keys_until.get().is_none() || token.hmac_secret_keys.len() > 1,
+        || "there is no key behind the first that could end".into(),
+        "the new key comes first in token.hmac_secret_keys, the old one behind it",
+    );
+    let described = [
+        ("token.key_ids", !token.key_ids.is_empty()),
+        ("token.audience", !token.audience.is_empty()),
+        ("token.issuer", !token.issuer.is_empty()),
+        ("token.leeway", token.leeway > Time::ZERO),
+    ];
+    for (key, is_set) in described {
+        rules.holds(
+            &[key, "token.hmac_secret_keys"],
+            !is_set || keys > 0,
+            || "it does nothing without a key".into(),
+            "set token.hmac_secret_keys or a public key",
+        );
+    }
+    rules.within("client.expired_close_delay", client.expired_close_delay, &(Time::ZERO..=Time::secs(3600)));
+    rules.count("client.connections_per_user_max", client.connections_per_user_max.into(), 0, 1 << 20);
+    let namespace = &client.personal_channel_namespace;
+    rules.holds(
+        &["client.personal_channel_namespace", "client.personal_channel"],
+        namespace.is_empty() || client.personal_channel,
+        || "it does nothing without client.personal_channel".into(),
+        "set both, or leave out both",
+    );
+    rules.holds(
+        &["client.personal_channel_namespace"],
+        namespace.is_empty() || config.namespaces.iter().any(|known| known.name == *namespace),
+        || format!("there is no namespace {namespace:?}"),
+        "add it under [[namespaces]]",
     );
 }
 
@@ -457,10 +511,17 @@ fn history_options(rules: &mut Rules, section: &str, name: &str, options: &Chann
 fn warnings(rules: &mut Rules, config: &Config) {
     tls::warnings(rules, config);
     rules.holds(
-        &["client.anonymous"],
-        config.client.anonymous,
-        || "this version knows no tokens, so no client can connect".into(),
-        "set client.anonymous = true",
+        &["client.anonymous", "token.hmac_secret_keys"],
+        config.client.anonymous || config.client.insecure || config.token.has_keys(),
+        || "there is no key for tokens either, so no client can connect".into(),
+        "set token.hmac_secret_keys, or client.anonymous = true",
+    );
+    let is_short = |secret: &Secret| secret.expose().len() < SECRET_BYTES_MIN;
+    rules.holds(
+        &["token.hmac_secret_keys"],
+        !config.token.hmac_secret_keys.iter().any(is_short),
+        || format!("who has one token can guess a secret of less than {SECRET_BYTES_MIN} bytes"),
+        "`openssl rand -hex 32` prints a better one",
     );
     let api = &config.api;
     rules.holds(

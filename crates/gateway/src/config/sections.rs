@@ -6,6 +6,7 @@ use super::hosts::HostPattern;
 use super::levels::Levels;
 use super::origins::OriginPattern;
 use super::tls::Tls;
+use super::token::Token;
 use super::values::{Bytes, Count, Secret, Time, choice, whole};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -24,6 +25,8 @@ pub struct Config {
     pub tls: Tls,
     /// `[api]`
     pub api: Api,
+    /// `[token]`
+    pub token: Token,
     /// `[client]`
     pub client: Client,
     /// `[http]`
@@ -201,6 +204,15 @@ pub struct Client {
     pub pong_timeout: Time,
     /// From the handshake to a successful connect.
     pub stale_close_delay: Time,
+    /// Beyond the end of a token, for the client to refresh it.
+    pub expired_close_delay: Time,
+    /// Each user is subscribed to a channel of its own.
+    pub personal_channel: bool,
+    /// The namespace of these channels; empty: none.
+    pub personal_channel_namespace: String,
+    /// Connections of one user on one worker; 0: any number.
+    #[serde(deserialize_with = "whole")]
+    pub connections_per_user_max: u32,
     /// Subscriptions of one connection.
     #[serde(deserialize_with = "whole")]
     pub channels_max: u32,
@@ -233,6 +245,10 @@ impl Default for Client {
             ping_interval: Time::secs(25),
             pong_timeout: Time::secs(8),
             stale_close_delay: Time::secs(10),
+            expired_close_delay: Time::secs(25),
+            personal_channel: false,
+            personal_channel_namespace: String::new(),
+            connections_per_user_max: 0,
             channels_max: 128,
             commands_per_second: 0,
             commands_burst: 256,
@@ -454,6 +470,8 @@ pub struct ChannelOptions {
     pub allow_subscribe_for_client: bool,
     /// Clients without a user may subscribe where other clients may.
     pub allow_subscribe_for_anonymous: bool,
+    /// Channels may be for the users alone that stand in their names.
+    pub allow_user_limited_channels: bool,
     /// Clients may publish.
     pub allow_publish_for_client: bool,
     /// Clients without a user may publish where other clients may.
@@ -514,6 +532,7 @@ impl Default for ChannelOptions {
         Self {
             allow_subscribe_for_client: false,
             allow_subscribe_for_anonymous: false,
+            allow_user_limited_channels: false,
             allow_publish_for_client: false,
             allow_publish_for_anonymous: false,
             allow_publish_for_subscriber: false,

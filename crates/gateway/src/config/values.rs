@@ -9,6 +9,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
 use std::time::Duration;
+use zeroize::Zeroize as _;
 
 /// Separates what is wrong from what to do about it, on the way through serde's one-string errors.
 pub(super) const HINT_MARK: &str = "\u{1f}hint:";
@@ -38,7 +39,7 @@ where
 }
 
 /// A length of time, written `"500ms"`, `"25s"`, `"5m"` or `"1h"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Time(Duration);
 
 /// Units of [`Time`] from the largest to the smallest, in microseconds.
@@ -289,6 +290,18 @@ impl Secret {
     pub fn expose(&self) -> &str {
         &self.0
     }
+
+    /// Whether a header can carry it.
+    pub fn fits_a_header(&self) -> bool {
+        self.0.bytes().all(|byte| byte.is_ascii_graphic())
+    }
+}
+
+impl Drop for Secret {
+    /// Nobody finds it in memory that is used again.
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
 }
 
 impl FromStr for Secret {
@@ -302,9 +315,9 @@ impl FromStr for Secret {
                 "put the secret itself here",
             ));
         }
-        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        if text.is_empty() || text.chars().any(char::is_control) {
             return Err(with_hint(
-                "a key has at least one character, and only visible ASCII ones, because it travels in a header",
+                "a secret has at least one character, and neither line breaks nor other control characters",
                 "make one with `openssl rand -hex 32`",
             ));
         }

@@ -193,9 +193,9 @@ impl Start<'_> {
     }
 }
 
-/// Unix time at the origin of a clock. Times told to clients are counted from it, so that they never go back; a clock that
-/// is set later changes nothing.
-fn unix_origin(clock: Clock) -> Duration {
+/// Unix time at the origin of a clock, as the system's clock is set now. Times told to clients are counted from what it was at
+/// the start, so that they never go back.
+pub fn unix_origin(clock: Clock) -> Duration {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     now.saturating_sub(clock.now())
 }

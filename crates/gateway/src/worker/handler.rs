@@ -65,6 +65,7 @@ impl<P: Post> Handler for Worker<P> {
     fn woken(&mut self, io: &mut Io) {
         // Half a tick's commands for those who wait since an earlier one, the rest for whoever comes: neither can keep the
         // other waiting for long.
+        self.shared.verifications.renew();
         self.shared.commands_left = COMMANDS_PER_TICK / 2;
         self.go_on_with_held(io);
         self.shared.commands_left += COMMANDS_PER_TICK / 2;
@@ -78,6 +79,7 @@ impl<P: Post> Handler for Worker<P> {
 
     fn ticked(&mut self, io: &mut Io) {
         self.shake_hands(io);
+        self.verify_some(io);
         self.post.flush();
         if self.post.counts().waiting > 0 || self.home.announcements_wait() {
             // Nobody tells when a full mailbox has room again; look again soon.
@@ -136,6 +138,26 @@ impl<P: Post> Worker<P> {
         }
         if !self.handshakes.is_empty() {
             io.again();
+        }
+    }
+
+    /// Lets those who have waited the longest have their tokens checked, as many as this tick has time for, and after
+    /// everything else in it: a crowd that comes back does not keep those waiting who are here.
+    fn verify_some(&mut self, io: &mut Io) {
+        while let Some(&(id, cost)) = self.verifying.front() {
+            let Some(connection) = self.table.find(id) else {
+                self.verifying.pop_front();
+                self.shared.verifications.forget_next();
+                continue;
+            };
+            if !self.shared.verifications.spend_on_next(cost) {
+                return io.again();
+            }
+            self.verifying.pop_front();
+            connection.verification_granted();
+            if connection.has_resumable_input() {
+                self.guarded(io, id, |connection, now, shared| connection.resume_input(now, shared));
+            }
         }
     }
 

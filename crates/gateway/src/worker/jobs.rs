@@ -96,10 +96,10 @@ impl<P: Post> Worker<P> {
     }
 
     fn matches(&self, connection: &Connection, matching: &Matching) -> bool {
-        // Only sessions have users; without tokens each one's is "".
+        // Only sessions have users.
         let Some(client) = connection.client().filter(|_| connection.is_connected()) else { return false };
         let name = client.to_string();
-        matching.user.as_ref().is_none_or(String::is_empty)
+        matching.user.as_ref().is_none_or(|user| *user == connection.user())
             && matching.client.as_ref().is_none_or(|wanted| *wanted == name)
             && matching.session.as_ref().is_none_or(|s| *s == format!("{:032x}", self.shared.ids.session_of(client)))
             && !matching.whitelist.contains(&name)

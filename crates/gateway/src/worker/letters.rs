@@ -158,6 +158,7 @@ impl<P: Post> Worker<P> {
         match order {
             Order::Ready(ready) => self.shared.ready = ready,
             Order::Settings(settings) => self.shared.settings = settings,
+            Order::UnixOrigin(origin) => self.shared.unix_origin = origin,
             Order::Drain { over } => self.begin_drain(io, over),
             Order::Stop => self.stopped = true,
         }
@@ -193,6 +194,11 @@ impl<P: Post> Worker<P> {
                     }
                 }
                 Effect::Presence { command, channel, query } => self.ask_for_presence(io, id, command, channel, query),
+                Effect::AwaitVerification { cost } => {
+                    self.shared.verifications.queue();
+                    self.verifying.push_back((id, cost));
+                    io.again();
+                }
                 Effect::Note(note) => tracing::info!("{note}"),
             }
         }

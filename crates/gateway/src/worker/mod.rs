@@ -79,6 +79,8 @@ pub struct Worker<P> {
     held: VecDeque<ConnId>,
     /// Connections with bytes of a TLS handshake.
     handshakes: VecDeque<ConnId>,
+    /// Connections whose token waits to be checked, with what that costs.
+    verifying: VecDeque<(ConnId, u32)>,
     /// The first three above are being worked off, further out on the stack.
     settling: bool,
     publications: u64,
@@ -95,12 +97,14 @@ impl<P: Post> Worker<P> {
     pub fn new(plan: Plan, post: P, stats: Arc<WorkerStats>) -> Self {
         let local = Local::new(plan.hash);
         let ids = IdSource::new(plan.id_key, plan.id.0);
+        let mut shared = Shared::new(plan.settings, local, ids);
+        shared.unix_origin = plan.unix_origin;
         Self {
             workers: plan.workers,
             hash: plan.hash,
             request_timeout: plan.request_timeout,
             table: Table::with_capacity(plan.connections_max),
-            shared: Shared::new(plan.settings, local, ids),
+            shared,
             home: Home::new(plan.hash, plan.home, plan.epoch_seed).with_unix_origin(plan.unix_origin),
             next_sweep: Duration::ZERO,
             post,
@@ -112,6 +116,7 @@ impl<P: Post> Worker<P> {
             resumable: Vec::new(),
             held: VecDeque::new(),
             handshakes: VecDeque::new(),
+            verifying: VecDeque::new(),
             settling: false,
             publications: 0,
             presence_visits: 0,

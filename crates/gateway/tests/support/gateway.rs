@@ -3,6 +3,7 @@
 use super::client::{Client, Format};
 use super::machine::Machine;
 use super::setup::Setup;
+use super::token::token;
 use conn::Disconnect;
 use gateway::letter::{Disconnecting, Letter, Matching, Order, Publish, ReadPresence, Refused, RemoveHistory, Ticket};
 use gateway::mailbox::Post as _;
@@ -91,6 +92,18 @@ impl Gateway {
 
     pub(crate) fn centrifugo_of(&self, worker: usize) -> Client {
         self.connected_of(worker, self.format)
+    }
+
+    /// One that has connected with a token of these claims, and what it was told.
+    pub(crate) fn user_of(&self, worker: usize, claims: &Value) -> (Client, Value) {
+        let mut client = self.unconnected_of(worker, self.format);
+        let mut reply = client.call(json!({"id": 1, "connect": {"token": token(claims)}}));
+        client.name = reply["connect"]["client"].as_str().unwrap_or_else(|| panic!("{reply}")).to_owned();
+        (client, reply["connect"].take())
+    }
+
+    pub(crate) fn user(&self, name: &str) -> Client {
+        self.user_of(0, &json!({"sub": name})).0
     }
 
     /// The same in a format of its own.
@@ -250,6 +263,12 @@ impl Gateway {
 
     pub(crate) fn now(&self) -> Duration {
         self.machine.borrow().now()
+    }
+
+    /// The time of the outside world, in seconds.
+    pub(crate) fn unix(&self) -> u64 {
+        let machine = self.machine.borrow();
+        (machine.unix_origin() + machine.now()).as_secs()
     }
 
     pub(crate) fn is_calm(&self) -> bool {

@@ -36,6 +36,8 @@ pub(crate) trait Machine {
     /// Lets something happen, at most until that time.
     fn step(&mut self, until: Duration);
     fn now(&self) -> Duration;
+    /// What the workers take for Unix time at their clock's origin.
+    fn unix_origin(&self) -> Duration;
     /// The mailbox of the control thread.
     fn mailbox(&mut self) -> &mut Mailbox;
     fn stats(&self) -> &[Arc<WorkerStats>];

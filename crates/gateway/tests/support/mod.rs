@@ -15,6 +15,7 @@ pub(crate) mod schema;
 mod setup;
 mod sim;
 pub(crate) mod tls;
+pub(crate) mod token;
 
 pub(crate) use client::{Client, Response, Seen};
 pub(crate) use gateway::Gateway;

@@ -202,6 +202,10 @@ impl Machine for Real {
         self.clock.now()
     }
 
+    fn unix_origin(&self) -> Duration {
+        gateway::topology::unix_origin(self.clock)
+    }
+
     fn mailbox(&mut self) -> &mut Mailbox {
         &mut self.workers.mailbox
     }

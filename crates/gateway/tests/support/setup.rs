@@ -1,6 +1,7 @@
 //! What a scenario wants of its gateway.
 
 use super::client::Format;
+use super::token::SECRET;
 use conn::Settings;
 use conn::settings::Compression;
 use gateway::config::{Inputs, load};
@@ -171,6 +172,47 @@ allow_history_for_anonymous = {reads}
         Self::of(topology::settings(&config, false).expect("good settings"))
     }
 
+    /// A gateway that knows its clients by tokens and lets nobody in without one.
+    ///
+    /// Of the namespaces `open` is for every user, `dialog` for those in a channel's name, `told` tells who comes and goes, and
+    /// `kept` keeps ten publications; what is over lasts two seconds more.
+    pub(crate) fn with_tokens() -> Self {
+        let text = format!(
+            r#"
+            [public]
+            uni_websocket = true
+            [token]
+            hmac_secret_keys = ["{SECRET}"]
+            [client]
+            expired_close_delay = "2s"
+            [channels]
+            allow_user_limited_channels = true
+            [[namespaces]]
+            name = "open"
+            allow_subscribe_for_client = true
+            allow_publish_for_subscriber = true
+            [[namespaces]]
+            name = "dialog"
+            allow_user_limited_channels = true
+            [[namespaces]]
+            name = "told"
+            presence = true
+            join_leave = true
+            force_push_join_leave = true
+            allow_subscribe_for_client = true
+            allow_presence_for_subscriber = true
+            [[namespaces]]
+            name = "kept"
+            history_size = 10
+            history_ttl = "1m"
+            allow_subscribe_for_client = true
+            force_recovery = true
+        "#
+        );
+        let config: gateway::config::Config = toml::from_str(&text).expect("a config");
+        Self::of(topology::settings(&config, false).expect("good settings"))
+    }
+
     fn of(settings: Settings) -> Self {
         Self {
             workers: 1,
@@ -243,7 +285,7 @@ allow_history_for_anonymous = {reads}
             hash: self.hash(),
             home: self.home,
             epoch_seed: number as u64,
-            unix_origin: Duration::from_secs(1_700_000_000),
+            unix_origin: UNIX_ORIGIN,
             id_key: SECRETS.ids,
             connections_max: self.connections_max,
             request_timeout: self.request_timeout,
@@ -261,6 +303,9 @@ allow_history_for_anonymous = {reads}
         ChannelHash::new(SECRETS.hash)
     }
 }
+
+/// When the clock of a gateway begins.
+pub(super) const UNIX_ORIGIN: Duration = Duration::from_secs(1_700_000_000);
 
 /// Not secret at all: a run must repeat.
 pub(super) const SECRETS: Secrets = Secrets { hash: [3; 16], ids: [5; 16], epochs: 0, node: 11 };

@@ -135,6 +135,10 @@ impl Machine for Sim {
         self.net.now()
     }
 
+    fn unix_origin(&self) -> Duration {
+        super::setup::UNIX_ORIGIN
+    }
+
     fn mailbox(&mut self) -> &mut Mailbox {
         &mut self.control
     }

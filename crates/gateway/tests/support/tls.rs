@@ -173,6 +173,10 @@ impl Machine for OverTls {
         self.below.now()
     }
 
+    fn unix_origin(&self) -> Duration {
+        self.below.unix_origin()
+    }
+
     fn mailbox(&mut self) -> &mut Mailbox {
         self.below.mailbox()
     }

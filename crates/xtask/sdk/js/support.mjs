@@ -1,6 +1,7 @@
 // What the tests share: the two gateways, their API, clients that keep what they received, and the fence.
 
 import assert from 'node:assert/strict';
+import { createHmac } from 'node:crypto';
 import { Centrifuge } from 'centrifuge';
 import { Centrifuge as CentrifugeProtobuf } from 'centrifuge/build/protobuf';
 import { WebSocket } from 'ws';
@@ -58,6 +59,14 @@ export function unpack(at, payload) {
 // Whether a message is the ping, or the pong, of its format.
 export function isPing(message) {
   return typeof message === 'string' ? message === '{}' : Buffer.from(message).equals(Buffer.of(0));
+}
+
+// A token that the strict gateway takes for what its backend has signed; its end is in seconds from now.
+export function token({ ends, ...claims }, secret = 'the secret that these tests sign with') {
+  const encode = (part) => Buffer.from(JSON.stringify(part)).toString('base64url');
+  const exp = ends === undefined ? {} : { exp: Math.floor(Date.now() / 1000) + ends };
+  const message = `${encode({ alg: 'HS256', typ: 'JWT' })}.${encode({ ...claims, ...exp })}`;
+  return `${message}.${createHmac('sha256', secret).update(message).digest('base64url')}`;
 }
 
 let names = 0;
@@ -151,8 +160,8 @@ export async function subscribe(client, channel, options = {}) {
 }
 
 // Subscribes where the server must say no; gives the code and the reason.
-export function refusal(client, channel) {
-  const subscription = client.newSubscription(channel);
+export function refusal(client, channel, options = {}) {
+  const subscription = client.newSubscription(channel, options);
   const refused = new Promise((resolve, reject) => {
     subscription.on('unsubscribed', ({ code, reason }) => resolve({ code, reason }));
     subscription.on('subscribed', () => reject(new Error(`${channel}: subscribed, not refused`)));

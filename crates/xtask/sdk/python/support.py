@@ -1,7 +1,9 @@
 """What the tests share: the two gateways, their API, clients that keep what they received, and the fence."""
 
 import asyncio
+import base64
 import functools
+import hmac
 import inspect
 import itertools
 import json
@@ -16,6 +18,7 @@ from centrifuge import Client, ClientEventHandler, SubscriptionEventHandler
 # Longest wait for anything; a healthy gateway answers in milliseconds, a ping takes two seconds.
 DEADLINE = 20
 API_KEY = "key-of-the-client-tests"
+SECRET = "the secret that these tests sign with"
 # Loopback only: a proxy in the environment is none of our business.
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 _numbers = itertools.count(1)
@@ -149,8 +152,22 @@ class Publications(SubscriptionEventHandler):
         self.ended.push(ctx.code)
 
 
+def token(secret=SECRET, ends=None, **claims):
+    """What the strict gateway takes for signed by its backend; its end is in seconds from now."""
+
+    def encode(data):
+        return base64.urlsafe_b64encode(data).rstrip(b"=")
+
+    if ends is not None:
+        claims["exp"] = int(time.time()) + ends
+    header = {"alg": "HS256", "typ": "JWT"}
+    message = b".".join(encode(json.dumps(part).encode()) for part in (header, claims))
+    signature = encode(hmac.digest(secret.encode(), message, "sha256"))
+    return (message + b"." + signature).decode()
+
+
 @asynccontextmanager
-async def connected(gateway):
+async def connected(gateway, **options):
     """A connected client of centrifuge-python; `client.events.inbox` holds its states."""
     client = Client(
         gateway.websocket,
@@ -159,6 +176,7 @@ async def connected(gateway):
         min_reconnect_delay=0.02,
         max_reconnect_delay=0.2,
         use_protobuf=gateway.form == "protobuf",
+        **options,
     )
     await client.connect()
     try:
@@ -178,10 +196,10 @@ async def subscribe(client, channel, **options):
     return subscription
 
 
-async def refusal(client, channel):
+async def refusal(client, channel, **options):
     """The code with which the server refuses a subscription."""
     events = Publications()
-    await client.new_subscription(channel, events=events).subscribe()
+    await client.new_subscription(channel, events=events, **options).subscribe()
     return (await events.ended.count(1, f"refusal of {channel}"))[0]
 
 

@@ -264,7 +264,8 @@ fn sdk_js(bench: &mut Bench) -> Result<Outcome, String> {
 fn sdk_js_on(bench: &mut Bench, driver: &'static str) -> Result<Outcome, String> {
     let mut gateways = sdk_gateways(bench, driver)?;
     let mut command = Command::new(bench.tools.of(Need::Node)?);
-    command.args(["--test", "--test-reporter=spec", "centrifuge.test.mjs", "history.test.mjs", "presence.test.mjs"]);
+    command.args(["--test", "--test-reporter=spec"]);
+    command.args(["centrifuge", "history", "presence", "tokens"].map(|file| format!("{file}.test.mjs")));
     command.current_dir(bench.tools.of(Need::SdkModules)?);
     tell_addresses(&mut command, &gateways);
     let ran = bench.watch(&mut command)?;

@@ -73,6 +73,8 @@ pub struct Changed {
     pub force_recovery: Option<bool>,
     /// `force_positioning`
     pub force_positioning: Option<bool>,
+    /// `force_push_join_leave`
+    pub force_push_join_leave: Option<bool>,
 }
 
 /// The claims that say whether a token counts.
@@ -161,6 +163,7 @@ pub(super) struct RawSubscription {
 struct RawChanged {
     force_recovery: Option<RawSwitch>,
     force_positioning: Option<RawSwitch>,
+    force_push_join_leave: Option<RawSwitch>,
 }
 
 #[derive(Deserialize, Clone, Copy)]
@@ -174,6 +177,7 @@ impl From<Option<RawChanged>> for Changed {
         Self {
             force_recovery: raw.force_recovery.map(|switch| switch.value),
             force_positioning: raw.force_positioning.map(|switch| switch.value),
+            force_push_join_leave: raw.force_push_join_leave.map(|switch| switch.value),
         }
     }
 }

@@ -14,6 +14,8 @@ mod signature;
 #[cfg(test)]
 mod tests;
 
+pub use signature::sign_hs256;
+
 pub use claims::{Changed, ConnectionClaims, Json, Lasts, ServerSide, SubscriptionClaims};
 
 use base64::Engine as _;

@@ -217,7 +217,7 @@ fn connection_claims_are_read() {
     assert_eq!(names(json!({"channels": ["b"], "subs": {"c": {}, "d": null}})), ["c", "d"], "subs wins");
     let subs = json!({"subs": {"c": {"info": 1, "data": [2], "override": {"force_recovery": {"value": true}}}}});
     let sub = connection(subs).expect("a token").channels.remove(0);
-    let changed = Changed { force_recovery: Some(true), force_positioning: None };
+    let changed = Changed { force_recovery: Some(true), ..Changed::default() };
     assert_eq!((sub.info.as_deref(), sub.data.as_deref(), sub.changed), (Some(&b"1"[..]), Some(&b"[2]"[..]), changed));
     assert!(is_invalid(connection(json!({"channel": "c"}))), "a subscription token");
 }

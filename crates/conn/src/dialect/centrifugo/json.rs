@@ -4,11 +4,11 @@
 //! end to end: they are borrowed from the message as they stand and never become a tree.
 
 use super::super::{
-    REJECT_UNRECOVERED, SubscribeResult, json_about_publication, json_announcement, json_info, json_publication,
-    json_publications, json_string, json_subscribe_result, put,
+    ConnectResult, REJECT_UNRECOVERED, SubResult, Subs, SubscribeResult, json_about_publication, json_announcement,
+    json_info, json_publication, json_publications, json_string, json_subs, json_subscribe_result, put,
 };
 use super::{Done, Malformed, Payload};
-use crate::command::{Command, Connect, History, Position, Request, Subscribe};
+use crate::command::{Command, Connect, History, Position, Refresh, Request, SubRefresh, Subscribe};
 use crate::disconnect::{ClientError, Unsubscribed};
 use crate::ids::ClientId;
 use hub::PresenceStats;
@@ -53,8 +53,10 @@ struct RawCommand<'a> {
     history: Option<RawHistory<'a>>,
     rpc: Option<Present>,
     send: Option<Present>,
-    refresh: Option<Present>,
-    sub_refresh: Option<Present>,
+    #[serde(borrow)]
+    refresh: Option<RawToken<'a>>,
+    #[serde(borrow)]
+    sub_refresh: Option<RawToken<'a>>,
     ping: Option<Present>,
 }
 
@@ -64,6 +66,17 @@ struct Present {}
 
 #[derive(Deserialize)]
 struct RawConnect<'a> {
+    #[serde(borrow, default)]
+    token: Cow<'a, str>,
+    #[serde(default, deserialize_with = "Subs::null_as_empty")]
+    subs: Subs,
+}
+
+/// What refresh and sub_refresh bring.
+#[derive(Deserialize)]
+struct RawToken<'a> {
+    #[serde(borrow, default)]
+    channel: Cow<'a, str>,
     #[serde(borrow, default)]
     token: Cow<'a, str>,
 }
@@ -161,7 +174,7 @@ impl<'a> RawCommand<'a> {
     /// Where several requests are set, the first in this order wins.
     fn into_command(self) -> Command<'a> {
         let request = if let Some(connect) = self.connect {
-            Request::Connect(Connect { token: connect.token, channels: Vec::new() })
+            Request::Connect(Connect { token: connect.token, channels: connect.subs.into_wanted() })
         } else if let Some(subscribe) = self.subscribe {
             Request::Subscribe(subscribe.into())
         } else if let Some(unsubscribe) = self.unsubscribe {
@@ -178,10 +191,10 @@ impl<'a> RawCommand<'a> {
             Request::Unavailable("rpc")
         } else if self.send.is_some() {
             Request::Send
-        } else if self.refresh.is_some() {
-            Request::Unavailable("refresh")
-        } else if self.sub_refresh.is_some() {
-            Request::Unavailable("sub_refresh")
+        } else if let Some(RawToken { token, .. }) = self.refresh {
+            Request::Refresh(Refresh { token })
+        } else if let Some(RawToken { channel, token }) = self.sub_refresh {
+            Request::SubRefresh(SubRefresh { channel, token })
         } else if self.ping.is_none() && self.id == 0 {
             Request::Pong
         } else {
@@ -194,12 +207,36 @@ impl<'a> RawCommand<'a> {
 /// The ping, and the shape of the pong: an empty object.
 pub(super) const PING: &[u8] = b"{}";
 
-/// `{"id":1,"connect":{…}}`. `ping_seconds` is `None` where native WebSocket pings are used: then neither field is sent.
-pub(super) fn connected(out: &mut Vec<u8>, id: u32, client: ClientId, version: &str, ping_seconds: Option<u64>) {
-    put(out, format_args!("{{\"id\":{id},\"connect\":{{\"client\":\"{client}\",\"version\":"));
-    json_string(out, version);
-    if let Some(seconds) = ping_seconds {
+/// `{"id":1,"connect":{…}}`
+pub(super) fn connected(out: &mut Vec<u8>, id: u32, result: &ConnectResult<'_>, subs: &[SubResult<'_>]) -> Vec<usize> {
+    put(out, format_args!("{{\"id\":{id},\"connect\":{{\"client\":\"{}\",\"version\":", result.client));
+    json_string(out, result.version);
+    let places = json_subs(out, subs);
+    if let Some(ttl) = result.ttl {
+        put(out, format_args!(",\"expires\":true,\"ttl\":{ttl}"));
+    }
+    if let Some(seconds) = result.ping_seconds {
         put(out, format_args!(",\"ping\":{seconds},\"pong\":true"));
+    }
+    out.extend_from_slice(b"}}");
+    places
+}
+
+/// `{"id":10,"refresh":{"client":…,"version":…,"expires":true,"ttl":600}}`
+pub(super) fn refreshed(out: &mut Vec<u8>, id: u32, client: ClientId, version: &str, ttl: Option<u32>) {
+    put(out, format_args!("{{\"id\":{id},\"refresh\":{{\"client\":\"{client}\",\"version\":"));
+    json_string(out, version);
+    if let Some(ttl) = ttl {
+        put(out, format_args!(",\"expires\":true,\"ttl\":{ttl}"));
+    }
+    out.extend_from_slice(b"}}");
+}
+
+/// `{"id":11,"sub_refresh":{"expires":true,"ttl":600}}`
+pub(super) fn sub_refreshed(out: &mut Vec<u8>, id: u32, ttl: Option<u32>) {
+    put(out, format_args!("{{\"id\":{id},\"sub_refresh\":{{"));
+    if let Some(ttl) = ttl {
+        put(out, format_args!("\"expires\":true,\"ttl\":{ttl}"));
     }
     out.extend_from_slice(b"}}");
 }

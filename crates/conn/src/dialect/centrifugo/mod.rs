@@ -5,7 +5,7 @@ pub(crate) mod fossil;
 mod json;
 mod protobuf;
 
-use super::SubscribeResult;
+use super::{ConnectResult, SubResult, SubscribeResult};
 use crate::command::Command;
 use crate::disconnect::{ClientError, Unsubscribed};
 use crate::ids::ClientId;
@@ -67,19 +67,33 @@ impl Format {
         }
     }
 
-    /// The reply to connect. `ping_seconds` is `None` where native WebSocket pings are used: then neither `ping` nor
-    /// `pong` is sent.
+    /// The reply to connect. Returns where in `out` what was recovered belongs, in the order of `subs`.
     pub(crate) fn connected(
         self,
         out: &mut Vec<u8>,
         id: u32,
-        client: ClientId,
-        version: &str,
-        ping_seconds: Option<u64>,
-    ) {
+        result: &ConnectResult<'_>,
+        subs: &[SubResult<'_>],
+    ) -> Vec<usize> {
         match self {
-            Self::Json => json::connected(out, id, client, version, ping_seconds),
-            Self::Protobuf => protobuf::connected(out, id, client, version, ping_seconds),
+            Self::Json => json::connected(out, id, result, subs),
+            Self::Protobuf => protobuf::connected(out, id, result, subs),
+        }
+    }
+
+    /// The reply to refresh. `ttl` is `None` where the connection lasts for ever now.
+    pub(crate) fn refreshed(self, out: &mut Vec<u8>, id: u32, client: ClientId, version: &str, ttl: Option<u32>) {
+        match self {
+            Self::Json => json::refreshed(out, id, client, version, ttl),
+            Self::Protobuf => protobuf::refreshed(out, id, client, version, ttl),
+        }
+    }
+
+    /// The reply to sub_refresh.
+    pub(crate) fn sub_refreshed(self, out: &mut Vec<u8>, id: u32, ttl: Option<u32>) {
+        match self {
+            Self::Json => json::sub_refreshed(out, id, ttl),
+            Self::Protobuf => protobuf::sub_refreshed(out, id, ttl),
         }
     }
 

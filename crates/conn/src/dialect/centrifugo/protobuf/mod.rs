@@ -19,9 +19,9 @@ mod field;
 mod tests;
 mod wire;
 
-use super::super::{REJECT_UNRECOVERED, SubscribeResult};
+use super::super::{ConnectResult, REJECT_UNRECOVERED, SubResult, SubscribeResult};
 use super::{Done, Malformed, Payload};
-use crate::command::{Command, Connect, History, Position, Request, Subscribe};
+use crate::command::{Command, Connect, History, Position, Refresh, Request, SubRefresh, Subscribe, Wanted};
 use crate::disconnect::{ClientError, Unsubscribed};
 use crate::ids::ClientId;
 use hub::{Announcement, Change, ClientInfo, HistoryPage, Presence, Publication};
@@ -45,13 +45,14 @@ pub(super) fn next_command<'a>(message: &mut &'a [u8]) -> Option<Result<Command<
 }
 
 /// Requests that have nobody here, in the order in which the first one wins.
-const OTHERS: [(u32, Request<'static>); 5] = [
+const OTHERS: [(u32, Request<'static>); 3] = [
     (field::command::RPC, Request::Unavailable("rpc")),
     (field::command::SEND, Request::Send),
-    (field::command::REFRESH, Request::Unavailable("refresh")),
-    (field::command::SUB_REFRESH, Request::Unavailable("sub_refresh")),
     (field::command::PING, Request::Unknown),
 ];
+
+/// How many of them win over a refresh.
+const BEFORE_REFRESH: usize = 2;
 
 #[derive(Default)]
 struct Publish<'a> {
@@ -63,7 +64,8 @@ struct Publish<'a> {
 fn command(bytes: &[u8]) -> Result<Command<'_>, Malformed> {
     let mut id = 0;
     let (mut connect, mut subscribe, mut unsubscribe, mut publish, mut history) = (None, None, None, None, None);
-    let (mut presence, mut presence_stats, mut other) = (None, None, OTHERS.len());
+    let (mut presence, mut presence_stats, mut refresh, mut sub_refresh) = (None, None, None, None);
+    let mut other = OTHERS.len();
     for field in Fields(bytes) {
         let (number, value) = field?;
         match number {
@@ -75,6 +77,8 @@ fn command(bytes: &[u8]) -> Result<Command<'_>, Malformed> {
             field::command::PRESENCE => merge_channel(presence.get_or_insert_default(), value.bytes()?)?,
             field::command::PRESENCE_STATS => merge_channel(presence_stats.get_or_insert_default(), value.bytes()?)?,
             field::command::HISTORY => merge_history(history.get_or_insert_default(), value.bytes()?)?,
+            field::command::REFRESH => merge_refresh(refresh.get_or_insert_default(), value.bytes()?)?,
+            field::command::SUB_REFRESH => merge_sub_refresh(sub_refresh.get_or_insert_default(), value.bytes()?)?,
             number => {
                 if let Some(at) = OTHERS.iter().position(|(of, _)| *of == number) {
                     Fields(value.bytes()?).try_for_each(|field| field.map(drop))?;
@@ -97,6 +101,10 @@ fn command(bytes: &[u8]) -> Result<Command<'_>, Malformed> {
         Request::PresenceStats { channel: Cow::Borrowed(channel) }
     } else if let Some(history) = history {
         Request::History(history)
+    } else if let Some(refresh) = refresh.filter(|_| other >= BEFORE_REFRESH) {
+        Request::Refresh(refresh)
+    } else if let Some(refresh) = sub_refresh.filter(|_| other >= BEFORE_REFRESH) {
+        Request::SubRefresh(refresh)
     } else if let Some((_, request)) = OTHERS.into_iter().nth(other) {
         request
     } else if id == 0 {
@@ -109,8 +117,46 @@ fn command(bytes: &[u8]) -> Result<Command<'_>, Malformed> {
 
 fn merge_connect<'a>(into: &mut Connect<'a>, bytes: &'a [u8]) -> Result<(), Malformed> {
     for field in Fields(bytes) {
-        if let (field::connect_request::TOKEN, value) = field? {
+        let (number, value) = field?;
+        match number {
+            field::connect_request::TOKEN => into.token = Cow::Borrowed(value.text()?),
+            field::connect_request::SUBS => into.channels.push(wanted(value.bytes()?)?),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// An entry of the map of positions in a connect request.
+fn wanted(bytes: &[u8]) -> Result<Wanted<'_>, Malformed> {
+    let (mut channel, mut sub) = (Cow::Borrowed(""), Subscribe::default());
+    for field in Fields(bytes) {
+        let (number, value) = field?;
+        match number {
+            field::MAP_KEY => channel = Cow::Borrowed(value.text()?),
+            field::MAP_VALUE => merge_subscribe(&mut sub, value.bytes()?)?,
+            _ => {}
+        }
+    }
+    Ok(Wanted { channel, recover: sub.recover })
+}
+
+fn merge_refresh<'a>(into: &mut Refresh<'a>, bytes: &'a [u8]) -> Result<(), Malformed> {
+    for field in Fields(bytes) {
+        if let (field::refresh_request::TOKEN, value) = field? {
             into.token = Cow::Borrowed(value.text()?);
+        }
+    }
+    Ok(())
+}
+
+fn merge_sub_refresh<'a>(into: &mut SubRefresh<'a>, bytes: &'a [u8]) -> Result<(), Malformed> {
+    for field in Fields(bytes) {
+        let (number, value) = field?;
+        match number {
+            field::sub_refresh_request::CHANNEL => into.channel = Cow::Borrowed(value.text()?),
+            field::sub_refresh_request::TOKEN => into.token = Cow::Borrowed(value.text()?),
+            _ => {}
         }
     }
     Ok(())
@@ -209,14 +255,56 @@ fn reply(out: &mut Vec<u8>, id: u32, body: impl FnOnce(&mut Vec<u8>)) {
     });
 }
 
-pub(super) fn connected(out: &mut Vec<u8>, id: u32, client: ClientId, version: &str, ping_seconds: Option<u64>) {
-    use field::connect_result::{CLIENT, PING, PONG, VERSION};
+/// What was missed is counted in every length around it without being there, as in [`recovered`].
+pub(super) fn connected(out: &mut Vec<u8>, id: u32, result: &ConnectResult<'_>, subs: &[SubResult<'_>]) -> Vec<usize> {
+    use field::connect_result::{CLIENT, EXPIRES, PING, PONG, SUBS, TTL, VERSION};
+    let (mut body, mut places, mut missed_bytes) = (Vec::new(), Vec::new(), 0);
+    put_bytes(&mut body, CLIENT, result.client.to_string().as_bytes());
+    put_bytes(&mut body, VERSION, result.version.as_bytes());
+    put_number(&mut body, EXPIRES, u64::from(result.ttl.is_some()));
+    put_number(&mut body, TTL, u64::from(result.ttl.unwrap_or_default()));
+    put_number(&mut body, PING, result.ping_seconds.unwrap_or_default());
+    put_number(&mut body, PONG, u64::from(result.ping_seconds.is_some()));
+    for sub in subs {
+        let (mut fields, mut entry) = (Vec::new(), Vec::new());
+        put_subscribe_result(&mut fields, sub.result);
+        let missed = sub.missed.unwrap_or_default();
+        put_bytes(&mut entry, field::MAP_KEY, sub.channel.as_bytes());
+        put_length(&mut entry, field::MAP_VALUE, fields.len() + missed);
+        put_length(&mut body, SUBS, entry.len() + fields.len() + missed);
+        body.extend_from_slice(&entry);
+        body.extend_from_slice(&fields);
+        places.extend(sub.missed.map(|_| body.len()));
+        missed_bytes += missed;
+    }
+    let mut head = Vec::new();
+    put_number(&mut head, field::reply::ID, u64::from(id));
+    put_length(&mut head, field::reply::CONNECT, body.len() + missed_bytes);
+    put_varint(out, (head.len() + body.len() + missed_bytes) as u64);
+    out.extend_from_slice(&head);
+    let start = out.len();
+    out.extend_from_slice(&body);
+    places.into_iter().map(|place| start + place).collect()
+}
+
+pub(super) fn refreshed(out: &mut Vec<u8>, id: u32, client: ClientId, version: &str, ttl: Option<u32>) {
+    use field::refresh_result::{CLIENT, EXPIRES, TTL, VERSION};
     reply(out, id, |out| {
-        put_message(out, field::reply::CONNECT, 0, |out| {
+        put_message(out, field::reply::REFRESH, 0, |out| {
             put_bytes(out, CLIENT, client.to_string().as_bytes());
             put_bytes(out, VERSION, version.as_bytes());
-            put_number(out, PING, ping_seconds.unwrap_or_default());
-            put_number(out, PONG, u64::from(ping_seconds.is_some()));
+            put_number(out, EXPIRES, u64::from(ttl.is_some()));
+            put_number(out, TTL, u64::from(ttl.unwrap_or_default()));
+        });
+    });
+}
+
+pub(super) fn sub_refreshed(out: &mut Vec<u8>, id: u32, ttl: Option<u32>) {
+    use field::sub_refresh_result::{EXPIRES, TTL};
+    reply(out, id, |out| {
+        put_message(out, field::reply::SUB_REFRESH, 0, |out| {
+            put_number(out, EXPIRES, u64::from(ttl.is_some()));
+            put_number(out, TTL, u64::from(ttl.unwrap_or_default()));
         });
     });
 }
@@ -261,7 +349,12 @@ fn put_publications(out: &mut Vec<u8>, field: u32, publications: &[Arc<Publicati
 
 /// All but the publications.
 fn put_subscribe_result(out: &mut Vec<u8>, result: &SubscribeResult) {
-    use field::subscribe_result::{DELTA, EPOCH, OFFSET, POSITIONED, RECOVERABLE, RECOVERED, WAS_RECOVERING};
+    use field::subscribe_result::{
+        DATA, DELTA, EPOCH, EXPIRES, OFFSET, POSITIONED, RECOVERABLE, RECOVERED, TTL, WAS_RECOVERING,
+    };
+    put_number(out, EXPIRES, u64::from(result.ttl.is_some()));
+    put_number(out, TTL, u64::from(result.ttl.unwrap_or_default()));
+    put_bytes(out, DATA, result.data.as_deref().unwrap_or_default());
     put_number(out, RECOVERABLE, u64::from(result.recoverable));
     put_number(out, RECOVERED, u64::from(result.recovered));
     put_number(out, POSITIONED, u64::from(result.positioned));

@@ -26,7 +26,11 @@ fn told(command: &Command<'_>) -> String {
 fn expected(read: &schema::Command) -> String {
     let borrowed = |text: &'_ str| Cow::<str>::Owned(text.to_owned());
     let request = if let Some(connect) = &read.connect {
-        Request::Connect(Connect { token: borrowed(&connect.token), channels: Vec::new() })
+        let channels = connect.subs.iter().map(|(channel, s)| {
+            let position = Position { offset: s.offset, epoch: borrowed(&s.epoch) };
+            Wanted { channel: borrowed(channel), recover: s.recover.then_some(position) }
+        });
+        Request::Connect(Connect { token: borrowed(&connect.token), channels: channels.collect() })
     } else if let Some(s) = &read.subscribe {
         let (channel, token, delta) = (borrowed(&s.channel), borrowed(&s.token), borrowed(&s.delta));
         let position = Position { offset: s.offset, epoch: borrowed(&s.epoch) };
@@ -57,10 +61,10 @@ fn expected(read: &schema::Command) -> String {
         Request::Unavailable("rpc")
     } else if read.send.is_some() {
         Request::Send
-    } else if read.refresh.is_some() {
-        Request::Unavailable("refresh")
-    } else if read.sub_refresh.is_some() {
-        Request::Unavailable("sub_refresh")
+    } else if let Some(refresh) = &read.refresh {
+        Request::Refresh(Refresh { token: borrowed(&refresh.token) })
+    } else if let Some(refresh) = &read.sub_refresh {
+        Request::SubRefresh(SubRefresh { channel: borrowed(&refresh.channel), token: borrowed(&refresh.token) })
     } else if read.ping.is_none() && read.id == 0 {
         Request::Pong
     } else {
@@ -103,6 +107,21 @@ fn subscribe() -> impl Strategy<Value = schema::SubscribeRequest> {
     )
 }
 
+/// With channels that the client knows already.
+fn connect() -> impl Strategy<Value = schema::ConnectRequest> {
+    let sub = (any::<bool>(), ".{0,9}", any::<u64>()).prop_map(|(recover, epoch, offset)| schema::SubscribeRequest {
+        recover,
+        epoch,
+        offset,
+        ..Default::default()
+    });
+    (".{0,200}", btree_map(".{0,9}", sub, 0..3)).prop_map(|(token, subs)| schema::ConnectRequest {
+        token,
+        subs,
+        ..Default::default()
+    })
+}
+
 fn publish() -> impl Strategy<Value = schema::PublishRequest> {
     let data = prop_oneof![vec(any::<u8>(), 0..20), "[\\[\\]{}\",: \n\r1a]{0,12}".prop_map(String::into_bytes)];
     (".{0,9}", data).prop_map(|(channel, data)| schema::PublishRequest { channel, data })
@@ -112,18 +131,20 @@ prop_compose! {
     /// Any command, with several requests where luck wants it.
     fn any_command()(
         id in prop_oneof![Just(0), 1..9u32, any::<u32>()],
-        connect in prop::option::weighted(0.2, ".{0,200}"),
+        connect in prop::option::weighted(0.2, connect()),
+        refresh in prop::option::weighted(0.3, ".{0,20}"),
+        sub_refresh in prop::option::weighted(0.3, (".{0,9}", ".{0,20}")),
         subscribe in prop::option::weighted(0.4, subscribe()),
         publish in prop::option::weighted(0.4, publish()),
         channels in [channel(), channel(), channel()],
         history in history_request(),
-        rest in any::<[bool; 5]>(),
+        rest in any::<[bool; 3]>(),
     ) -> schema::Command {
         let [unsubscribe, presence, presence_stats] = channels;
         let data = |on: bool| on.then(schema::Data::default);
         schema::Command {
             id,
-            connect: connect.map(|token| schema::ConnectRequest { token, ..Default::default() }),
+            connect,
             subscribe,
             unsubscribe,
             publish,
@@ -133,8 +154,8 @@ prop_compose! {
             ping: rest[0].then(schema::Empty::default),
             send: data(rest[1]),
             rpc: data(rest[2]),
-            refresh: rest[3].then(schema::ConnectRequest::default),
-            sub_refresh: rest[4].then(schema::Channel::default),
+            refresh: refresh.map(|token| schema::ConnectRequest { token, ..Default::default() }),
+            sub_refresh: sub_refresh.map(|(channel, token)| schema::SubRefreshRequest { channel, token }),
         }
     }
 }
@@ -343,8 +364,8 @@ fn who_is_present_and_who_comes_and_goes_is_written_as_prost_reads_it() {
 fn replies_are_written_as_prost_reads_them() {
     let client = crate::ids::IdSource::new([1; 16], 0).next_client();
     let mut out = Vec::new();
-    connected(&mut out, 1, client, "tidegate 1", Some(25));
-    connected(&mut out, u32::MAX, client, "v", None);
+    connected(&mut out, 1, &ConnectResult { client, version: "tidegate 1", ttl: None, ping_seconds: Some(25) }, &[]);
+    connected(&mut out, u32::MAX, &ConnectResult { client, version: "v", ttl: None, ping_seconds: None }, &[]);
     done(&mut out, 3, Done::Unsubscribe);
     done(&mut out, 4, Done::Publish);
     error(&mut out, 5, ClientError::INTERNAL);
