@@ -267,7 +267,7 @@ fn publish_has_the_api_of_this_machine_as_default() {
 
 #[test]
 fn token_signs_what_token_checks() {
-    let secret = env("TIDEGATE_TOKEN__HMAC_SECRET_KEYS", "a secret of at least thirty-two bytes");
+    let secret = env("TIDEGATE_TOKEN__HMAC_SECRET_KEYS", "[\"a secret of at least thirty-two bytes\"]");
     let made = |args: &[&str]| {
         let ran = run(&[&["token"], args].concat(), &secret);
         assert_eq!((ran.exit, ran.err.as_str()), (0, ""), "{args:?}");
@@ -282,7 +282,7 @@ fn token_signs_what_token_checks() {
     );
     let ran = checked(&made(&["--user", "42", "--subscribe", "$a", "--ttl", "2h"]), &secret);
     assert!(ran.out.starts_with("a subscription token of user \"42\" for $a, for 7"), "{}{}", ran.out, ran.err);
-    let other = env("TIDEGATE_TOKEN__HMAC_SECRET_KEYS", "b secret of at least thirty-two bytes");
+    let other = env("TIDEGATE_TOKEN__HMAC_SECRET_KEYS", "[\"b secret of at least thirty-two bytes\"]");
     let ran = checked(&forever, &other);
     assert_eq!((ran.exit, ran.out.as_str()), (1, ""));
     assert_eq!(ran.err, "error: it does not count: its signature is wrong (disconnect 3500)\n");
@@ -290,7 +290,7 @@ fn token_signs_what_token_checks() {
 
 #[test]
 fn token_says_what_is_missing() {
-    let secret = env("TIDEGATE_TOKEN__HMAC_SECRET_KEYS", "a secret of at least thirty-two bytes");
+    let secret = env("TIDEGATE_TOKEN__HMAC_SECRET_KEYS", "[\"a secret of at least thirty-two bytes\"]");
     for (args, env, says) in [
         (&["--user", "42"][..], &[][..], "no secret to sign with"),
         (&["--check", "x"], &[], "no key to check tokens with"),

@@ -66,7 +66,7 @@ fn claims(args: &TokenArgs, unix: Duration) -> Result<String, Wrong> {
 fn sign(config: &Config, claims: &str) -> Result<String, Wrong> {
     let secret = config.token.hmac_secret_keys.first().ok_or((
         "there is no secret to sign with".to_owned(),
-        "set token.hmac_secret_keys in the file of --config, or TIDEGATE_TOKEN__HMAC_SECRET_KEYS; for a public key, \
+        "set token.hmac_secret_keys in the file of --config, or TIDEGATE_TOKEN__HMAC_SECRET_KEYS_FILE; for a public key, \
          whoever has the private one signs",
     ))?;
     Ok(sign_hs256(secret.expose().as_bytes(), claims))

@@ -471,7 +471,9 @@ mod tests {
         assert_eq!(secret.expose(), "open-sesame");
         assert!(!format!("{secret:?}").contains("sesame"));
         assert!(!toml::Value::try_from(&secret).unwrap().to_string().contains("sesame"));
-        for text in ["", "two words", "tab\t", "naïve", REDACTED] {
+        assert!("two words, naïve".parse::<Secret>().is_ok_and(|secret| !secret.fits_a_header()));
+        assert!(secret.fits_a_header());
+        for text in ["", "tab\t", "a line\n", REDACTED] {
             let error = text.parse::<Secret>().unwrap_err();
             assert!(text.is_empty() || !error.contains(text), "{error}");
         }

@@ -244,7 +244,7 @@ fn commands_that_come_too_fast_are_refused_and_then_cost_the_connection(gateway:
 fn commands_without_a_handler_are_answered_108_and_the_connection_stays(gateway: &Gateway) {
     let mut client = gateway.centrifugo();
     let error = json!({"code": 108, "message": "not available"});
-    for (id, command) in (2..).zip(["presence", "presence_stats", "history", "rpc", "refresh", "sub_refresh"]) {
+    for (id, command) in (2..).zip(["presence", "presence_stats", "history", "rpc"]) {
         let reply = client.call(json!({"id": id, command: {"channel": "a"}}));
         assert_eq!(reply, json!({"id": id, "error": error}), "{command}");
     }
