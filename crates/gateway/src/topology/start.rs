@@ -20,6 +20,10 @@ use std::time::Duration;
 /// Requests of one thread that wait for another's answer, as a share of its mailbox.
 const ANSWERS_SHARE: usize = 2;
 
+/// Descriptors that room is made for at the start: 2 MB of the kernel's memory. A table that grows beyond makes workers wait
+/// once each time it doubles.
+const ROOM_FILES_MAX: usize = 256 * 1024;
+
 /// What a client over the limit is told. The connection is closed behind it.
 const FULL_ANSWER: &str = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\
     Content-Type: text/plain; charset=utf-8\r\nContent-Length: 42\r\n\r\nthis server takes no more clients for now\n";
@@ -131,6 +135,11 @@ impl Start<'_> {
                 .name(format!("worker-{number}"))
                 .spawn(move || thread.run(mailbox, &started, &end))
                 .map_err(kernel("starting a worker thread"))?;
+        }
+        if !self.layout.private_tables {
+            // A table of one thread grows without waiting for others. Where it is refused, some accepts will wait.
+            let files = usize::try_from(self.layout.connections_max).unwrap_or(usize::MAX).min(ROOM_FILES_MAX);
+            let _ = descriptors::make_room(files);
         }
         drop(started);
         let mut running = Vec::new();

@@ -105,6 +105,20 @@ fn one_table_for_all_takes_no_more_than_its_limit_and_says_what_would() {
     assert!(err.contains("connections_max = 300") && err.contains("workers.private_fd_tables"), "{err}");
 }
 
+/// A table that grows makes every thread that shares it wait, so it has its size before the first client comes.
+#[test]
+fn a_shared_table_has_room_for_all_clients_from_the_start() {
+    for clients in [3000, 300] {
+        let file = config(&format!("[workers]\ncount = 2\nconnections_max = {clients}\nprivate_fd_tables = 'off'\n"));
+        let gateway = start_as(command(&[&["--dev", "--config", path(&file)], &PORTS[..]].concat()));
+        let status = std::fs::read_to_string(format!("/proc/{}/status", gateway.process())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("FDSize:")).expect("proc_pid_status(5)");
+        let room: u64 = line.trim().parse().expect("a number");
+        // The kernel doubles: more than twice as much would be somebody else's doing.
+        assert!(room >= clients && room <= 4 * clients, "room for {room}, wanted {clients}");
+    }
+}
+
 /// The log, the API's connections and the clients have the same numbers in different tables, and all of them come and go.
 #[test]
 fn while_clients_the_log_and_the_api_reuse_each_others_numbers_no_client_gets_a_foreign_byte() {
