@@ -352,6 +352,8 @@ impl Cx<'_> {
         let left = left.ok_or(ClientError::EXPIRED)?.min(LONGEST);
         // A client refreshes at whole seconds; one that hears 0 would ask at once and for ever.
         let ttl = left.as_secs().clamp(1, u64::from(u32::MAX)) as u32;
+        // Who refreshes when it was told to is in time, also where that is later than what is left.
+        let left = left.max(Duration::from_secs(ttl.into()));
         let by = Moment::after(self.now, left + self.shared.settings.times.expired_close_delay);
         Ok(Some(Expiry { ttl, by }))
     }

@@ -11,6 +11,7 @@ mod presence;
 #[path = "../schema/mod.rs"]
 mod schema;
 mod script;
+mod settings;
 mod world;
 
 use output::{check_centrifugo, check_echo, check_plain, publications};

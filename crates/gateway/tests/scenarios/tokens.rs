@@ -181,7 +181,7 @@ fn tokens_count_also_where_nobody_needs_one(gateway: &Gateway) {
 fn a_plain_client_brings_a_token_too(gateway: &Gateway) {
     let now = gateway.unix();
     let open = |token: &str| {
-        let mut client = gateway.websocket("/connection/uni_websocket");
+        let client = gateway.websocket("/connection/uni_websocket");
         client.send(&json!({"token": token, "subs": {"open:a": {}, "dialog:b#42": {}, "dialog:c#7": {}}}));
         client
     };

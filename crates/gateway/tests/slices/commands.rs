@@ -1,7 +1,7 @@
 //! How many commands of clients one tick runs: a message may bring thousands, and must not keep others waiting.
 
-use crate::worker;
-use conn::COMMANDS_PER_TICK;
+use crate::{worker, worker_with};
+use conn::{COMMANDS_PER_TICK, Settings};
 use gateway::mailbox::Mailbox;
 use gateway::worker::Worker;
 use hub::Namespace;
@@ -14,10 +14,10 @@ use wire::ws::{self, OpCode};
 const KEY: [u8; 16] = [7; 16];
 const MASK: [u8; 4] = [1, 2, 3, 4];
 
-struct World {
-    net: Net,
+pub(crate) struct World {
+    pub(crate) net: Net,
     driver: Sim,
-    worker: Worker<Mailbox>,
+    pub(crate) worker: Worker<Mailbox>,
     /// Commands run in each tick that ran any.
     ticks: Vec<u64>,
 }
@@ -29,11 +29,17 @@ impl World {
         World { net, driver, worker, ticks: Vec::new() }
     }
 
+    pub(crate) fn with(change: impl FnOnce(&mut Settings)) -> World {
+        let net = Net::seeded(1);
+        let (driver, worker, _) = worker_with(&net, change, |mailbox| mailbox);
+        World { net, driver, worker, ticks: Vec::new() }
+    }
+
     fn commands(&self) -> u64 {
         self.worker.shared().counters.commands
     }
 
-    fn tick(&mut self) {
+    pub(crate) fn tick(&mut self) {
         let before = self.commands();
         self.driver.tick(&mut self.worker, Some(Duration::ZERO)).expect("a simulated wait");
         let run = self.commands() - before;
@@ -43,14 +49,20 @@ impl World {
         self.net.advance(Duration::from_millis(1));
     }
 
-    /// A client that is connected.
-    fn client(&mut self) -> Client {
+    /// A client that is connecting.
+    pub(crate) fn connecting(&mut self, connect: &str) -> Client {
         let client = self.net.connect(0, 0);
         let mut bytes = Vec::new();
         ws::client::write_request(&mut bytes, "localhost", "/connection/websocket", &KEY, None, &[]);
-        text(&mut bytes, "{\"id\":1,\"connect\":{}}");
-        self.tick();
+        text(&mut bytes, connect);
         client.write(&bytes);
+        client
+    }
+
+    /// A client that is connected.
+    pub(crate) fn client(&mut self) -> Client {
+        self.tick();
+        let client = self.connecting("{\"id\":1,\"connect\":{}}");
         (0..5).for_each(|_| self.tick());
         let answer = String::from_utf8_lossy(&client.read()).into_owned();
         assert!(answer.contains("\"connect\":{"), "{answer}");
@@ -58,7 +70,7 @@ impl World {
     }
 }
 
-fn text(bytes: &mut Vec<u8>, message: &str) {
+pub(crate) fn text(bytes: &mut Vec<u8>, message: &str) {
     ws::write_frame(bytes, OpCode::Text, true, message.as_bytes(), Some(MASK));
 }
 
@@ -74,7 +86,7 @@ fn subscribes(count: usize) -> Vec<u8> {
 }
 
 /// Replies among what the client has received: most are refusals, as a client may have 128 channels.
-fn replies(received: &[u8]) -> usize {
+pub(crate) fn replies(received: &[u8]) -> usize {
     String::from_utf8_lossy(received).matches("{\"id\":").count()
 }
 

@@ -62,7 +62,7 @@ for (const format of FORMATS) {
     };
     const client = await connect(t, at, { token: token({ sub: '42', ends: -5 }), getToken });
     assert.equal(asked, 1);
-    await subscribe(client, fresh('users:dialog#42'));
+    await subscribe(client, `${fresh('users:')}#42`);
   });
 
   test(`${format}: a token that does not count sends the client away for good`, async (t) => {
