@@ -161,7 +161,7 @@ fn perform(chore: Chore) -> Result<bool, String> {
         Chore::Sdk { language } => {
             let steps = match language {
                 Some(language) => vec![format!("sdk-{language}")],
-                None => vec!["sdk-js".to_owned(), "sdk-python".to_owned()],
+                None => vec!["sdk-js".to_owned(), "sdk-python".to_owned(), "sdk-suite".to_owned()],
             };
             run(&project, &steps, Cases::usual())
         }

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use crate::Project;
 
-pub use packages::npm_packages;
+pub use packages::{client_suite, npm_packages};
 pub use system::in_path;
 
 /// Something that a step cannot do without.

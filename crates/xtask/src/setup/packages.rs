@@ -125,12 +125,17 @@ fn conformance_suite(project: &Project, python: &Path) -> Result<PathBuf, String
     Ok(folder)
 }
 
+/// What the tests import, and the archive of whose own tests are run.
+const PYTHON_LISTS: [&str; 2] = ["sdk/python/requirements.txt", "sdk/suite/source.txt"];
+
 fn python_stamp(project: &Project) -> Stamp {
-    let requirements = project.xtask("sdk/python/requirements.txt");
-    Stamp {
-        file: project.target.join("python/stamp"),
-        inputs: std::fs::read_to_string(requirements).unwrap_or_default(),
-    }
+    let inputs = PYTHON_LISTS.map(|list| std::fs::read_to_string(project.xtask(list)).unwrap_or_default());
+    Stamp { file: project.target.join("python/stamp"), inputs: inputs.concat() }
+}
+
+/// Where [`python_packages`] unpacks the client's own tests.
+pub fn client_suite(project: &Project) -> PathBuf {
+    project.target.join("python/suite")
 }
 
 /// Gives the interpreter inside the virtual environment.
@@ -144,12 +149,33 @@ fn python_packages(project: &Project, python: &Path) -> Result<PathBuf, String> 
     let mut command = Command::new(python);
     command.args(["-m", "venv", "--clear"]).arg(&folder);
     done(&watched(&mut command, FETCH_MAX)?, "python -m venv")?;
-    let mut command = Command::new(&inside);
-    command.args(["-m", "pip", "--disable-pip-version-check", "--no-input", "install", "--require-hashes"]);
-    command.arg("--requirement").arg(project.xtask("sdk/python/requirements.txt"));
-    done(&watched(&mut command, FETCH_MAX)?, "pip install")?;
+    let pip = |arguments: &[&str], list: &str| {
+        let mut command = Command::new(&inside);
+        command.args(["-m", "pip", "--disable-pip-version-check", "--no-input"]).args(arguments);
+        command.arg("--require-hashes").arg("--requirement").arg(project.xtask(list));
+        command
+    };
+    let [packages, source] = PYTHON_LISTS;
+    done(&watched(&mut pip(&["install"], packages), FETCH_MAX)?, "pip install")?;
+    // A wheel has no tests, the source archive has.
+    let download = ["download", "--no-deps", "--no-binary", "centrifuge-python", "--dest"];
+    let suite = client_suite(project);
+    let to = suite.to_str().ok_or("the path of target/ is not UTF-8")?;
+    done(&watched(&mut pip(&[&download[..], &[to]].concat(), source), FETCH_MAX)?, "pip download")?;
+    unpack(&inside, &suite)?;
     stamp.write()?;
     Ok(inside)
+}
+
+/// Unpacks the only archive in a folder beside it.
+fn unpack(python: &Path, folder: &Path) -> Result<(), String> {
+    let entries = std::fs::read_dir(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    let archives = entries.flatten().map(|entry| entry.path());
+    let archive =
+        archives.filter(|path| path.extension().is_some_and(|e| e == "gz")).last().ok_or("no archive came")?;
+    let mut command = Command::new(python);
+    command.args(["-m", "tarfile", "--extract"]).arg(&archive).arg(folder);
+    done(&watched(&mut command, FETCH_MAX)?, "unpacking the client's tests")
 }
 
 // --- npm

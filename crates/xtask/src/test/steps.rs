@@ -1,5 +1,6 @@
 //! The steps, in the order in which a mistake is cheapest to find.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::{Bench, Outcome, Step};
@@ -41,6 +42,12 @@ pub const STEPS: &[Step] = &[
         claim: "the Python clients `centrifuge-python` and `websockets`",
         needs: &[Need::Python, Need::PythonPackages],
         work: sdk_python,
+    },
+    Step {
+        name: "sdk-suite",
+        claim: "the client tests of `centrifuge-python` itself, as they were published",
+        needs: &[Need::Python, Need::PythonPackages],
+        work: sdk_suite,
     },
     Step {
         name: "proxies",
@@ -283,6 +290,43 @@ fn sdk_python_on(bench: &mut Bench, driver: &'static str) -> Result<Outcome, Str
     tell_addresses(&mut command, &gateways);
     let ran = bench.watch(&mut command)?;
     judge(Runner::Pytest, &ran, &mut gateways)
+}
+
+fn sdk_suite(bench: &mut Bench) -> Result<Outcome, String> {
+    on_each_driver(bench, sdk_suite_on)
+}
+
+/// The suite says where its server is; that, and nothing else, is changed in the copy that is run.
+fn sdk_suite_on(bench: &mut Bench, driver: &'static str) -> Result<Outcome, String> {
+    const WHERE: &str = "localhost:8000";
+    let config = bench.project.xtask("sdk/suite/centrifuge-python.toml");
+    let gateway = start(bench, "sdk-suite", &["serve", "--io", driver, "--config", &config.to_string_lossy()])?;
+    let suite = crate::setup::client_suite(&bench.project);
+    let (from, to) = (one_folder(&suite)?.join("tests"), suite.join("run/tests"));
+    let address = gateway.public.trim_start_matches("http://").to_owned();
+    let failed = |error: std::io::Error| format!("copying {}: {error}", from.display());
+    std::fs::create_dir_all(&to).map_err(failed)?;
+    for entry in std::fs::read_dir(&from).map_err(failed)?.flatten() {
+        let file = entry.path();
+        if file.extension().is_some_and(|extension| extension == "py") {
+            let text = std::fs::read_to_string(&file).map_err(failed)?;
+            std::fs::write(to.join(entry.file_name()), text.replace(WHERE, &address)).map_err(failed)?;
+        }
+    }
+    let mut command = Command::new(bench.tools.of(Need::PythonPackages)?);
+    command.args(["-B", "-m", "pytest", "--color=no", "-p", "no:cacheprovider", "-o", "log_level=WARNING"]);
+    // Its tests are methods; some functions that help them have names of tests.
+    command.args(["-o", "python_functions=no_function"]);
+    command.arg("tests/test_client.py").current_dir(suite.join("run"));
+    let ran = bench.watch(&mut command)?;
+    judge(Runner::Pytest, &ran, &mut [gateway])
+}
+
+/// The only folder in a folder that has a `pyproject.toml`.
+fn one_folder(folder: &Path) -> Result<PathBuf, String> {
+    let entries = std::fs::read_dir(folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+    let mut found = entries.flatten().map(|entry| entry.path()).filter(|path| path.join("pyproject.toml").exists());
+    found.next().ok_or_else(|| format!("no unpacked package in {}", folder.display()))
 }
 
 /// The tests start the gateways by themselves: some are drained, some are full.
