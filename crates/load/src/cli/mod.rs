@@ -94,6 +94,9 @@ pub(crate) struct SubscribeArgs {
     /// Further channels that each client has for itself
     #[arg(long, value_name = "K", default_value_t = 0)]
     pub(crate) personal: u32,
+    /// A token that every client connects with, as `tidegate token` makes one
+    #[arg(long, value_name = "TOKEN")]
+    pub(crate) token: Option<String>,
 }
 
 /// `hold`

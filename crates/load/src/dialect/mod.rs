@@ -6,6 +6,7 @@ pub(crate) mod nats;
 mod tests;
 
 use clap::ValueEnum;
+use serde_json::json;
 use std::borrow::Cow;
 use std::fmt::Write;
 use wire::ws::OpCode;
@@ -44,6 +45,8 @@ pub(crate) struct Subscriptions {
     pub(crate) channels: u32,
     /// Further channels per client.
     pub(crate) personal: u32,
+    /// The token that every client connects with, if any.
+    pub(crate) token: Option<String>,
 }
 
 impl Subscriptions {
@@ -117,6 +120,9 @@ impl Dialect {
     /// Whether clients can ask for such channels at `path`.
     pub(crate) fn check(self, path: &str, subscriptions: &Subscriptions, clients: u32) -> Result<(), String> {
         match self {
+            _ if subscriptions.token.is_some() && self != Dialect::Centrifugo => {
+                Err("--token is for --dialect centrifugo".to_owned())
+            }
             Dialect::Raw if subscriptions.personal > 0 => {
                 Err("--dialect raw has one channel per client: leave out --personal".to_owned())
             }
@@ -140,7 +146,9 @@ impl Dialect {
         match self {
             Dialect::Centrifugo => {
                 let mut id = 1;
-                let first = "{\"id\":1,\"connect\":{}}".to_owned();
+                let token = subscriptions.token.as_ref();
+                let connect = token.map_or_else(|| json!({}), |token| json!({ "token": token }));
+                let first = json!({ "id": 1, "connect": connect }).to_string();
                 let subscribe = |commands: &mut String, channel: &str| {
                     id += 1;
                     if !commands.is_empty() {

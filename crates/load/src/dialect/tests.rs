@@ -1,7 +1,7 @@
 use super::*;
 
 fn subscriptions(channels: u32, personal: u32) -> Subscriptions {
-    Subscriptions { channel: "ns:a".to_owned(), channels, personal }
+    Subscriptions { channel: "ns:a".to_owned(), channels, personal, token: None }
 }
 
 /// What was heard, written out: a name that is borrowed from one message cannot leave it.
@@ -37,6 +37,17 @@ fn a_centrifugo_client_connects_and_subscribes_in_one_message() {
     let lines: Vec<serde_json::Value> = message.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!(lines[0], serde_json::json!({"id": 1, "connect": {}}));
     assert_eq!(lines[2], serde_json::json!({"id": 3, "subscribe": {"channel": "ns:a.4.0"}}));
+}
+
+#[test]
+fn a_token_goes_with_the_connect_of_the_protocol_that_knows_it() {
+    let with_token = Subscriptions { token: Some("a.b.c".to_owned()), ..subscriptions(1, 0) };
+    let mut messages = Vec::new();
+    Dialect::Centrifugo.greeting(&with_token, 0, |m| messages.push(m.to_owned()));
+    let first: serde_json::Value = serde_json::from_str(messages[0].lines().next().unwrap()).unwrap();
+    assert_eq!(first, serde_json::json!({"id": 1, "connect": {"token": "a.b.c"}}));
+    assert!(Dialect::Centrifugo.check("/", &with_token, 1).is_ok());
+    assert!(Dialect::Plain.check("/", &with_token, 1).is_err());
 }
 
 #[test]

@@ -52,10 +52,13 @@ impl SubscribeArgs {
                 channel: self.channel.clone(),
                 channels: self.channels,
                 personal: self.personal,
+                token: self.token.clone(),
             });
         }
-        if self.channels > 1 || self.personal > 0 {
-            return Err(Failure::usage("--dialect none subscribes to nothing: leave out --channels and --personal"));
+        if self.channels > 1 || self.personal > 0 || self.token.is_some() {
+            return Err(Failure::usage(
+                "--dialect none says nothing and subscribes to nothing: leave out --channels, --personal and --token",
+            ));
         }
         Ok(no_subscriptions())
     }
@@ -63,5 +66,5 @@ impl SubscribeArgs {
 
 /// The subscriptions of clients that have none.
 fn no_subscriptions() -> Subscriptions {
-    Subscriptions { channel: String::new(), channels: 1, personal: 0 }
+    Subscriptions { channel: String::new(), channels: 1, personal: 0, token: None }
 }

@@ -294,7 +294,8 @@ impl Script for Recover {
 }
 
 pub(super) fn run(args: &RecoverArgs, stage: &mut Stage<'_>) -> Result<Report, Failure> {
-    let subscriptions = Subscriptions { channel: args.channel.clone(), channels: args.channels, personal: 0 };
+    let subscriptions =
+        Subscriptions { channel: args.channel.clone(), channels: args.channels, personal: 0, token: None };
     let weather = weather(args);
     let mut publishing = Publishing {
         api: Api::new(Dialect::Centrifugo, args.api.clone(), args.key.clone(), args.channels)
@@ -402,7 +403,7 @@ mod tests {
             size: SIZE,
             publishers: 1,
             clients: 1,
-            subscriptions: Subscriptions { channel: "c".to_owned(), channels: 1, personal: 0 },
+            subscriptions: Subscriptions { channel: "c".to_owned(), channels: 1, personal: 0, token: None },
             names: Arc::new(vec!["c".to_owned()]),
             published: Arc::default(),
             timeline: None,
