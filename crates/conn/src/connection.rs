@@ -10,6 +10,7 @@
 //! worker and may leave [`crate::Effect`]s in [`Shared`]. Output bytes are asked for with `gather`.
 
 mod answers;
+mod orders;
 mod report;
 
 pub use report::{CloseReport, Delivered, Side};

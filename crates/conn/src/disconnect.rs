@@ -65,6 +65,8 @@ pub struct Unsubscribed {
 }
 
 impl Unsubscribed {
+    /// A backend asked for it; the client stays away.
+    pub const BY_SERVER: Self = Self { code: 2000, reason: "server unsubscribe" };
     /// A positioned subscription has missed something; the client recovers it.
     pub const INSUFFICIENT_STATE: Self = Self { code: 2500, reason: "insufficient state" };
     /// The token's time is over, and no other came; the client fetches one.

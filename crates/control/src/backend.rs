@@ -43,8 +43,8 @@ pub trait Backend: Send + Sync + 'static {
         limit: usize,
     ) -> impl Future<Output = Result<Vec<(Channel, u32)>, BackendError>> + Send;
 
-    /// Disconnects every matching connection; the answer is how many.
-    fn disconnect(&self, target: DisconnectTarget) -> impl Future<Output = Result<u64, BackendError>> + Send;
+    /// Does something to every matching connection; the answer is to how many.
+    fn act(&self, clients: Clients, action: ClientAction) -> impl Future<Output = Result<u64, BackendError>> + Send;
 
     /// This node now.
     fn info(&self) -> NodeInfo;
@@ -97,9 +97,9 @@ impl fmt::Display for BackendError {
 
 impl std::error::Error for BackendError {}
 
-/// Which connections `disconnect` closes, and with what. A connection must match every condition given.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DisconnectTarget {
+/// Which connections. They must match every condition given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Clients {
     /// The user; `Some("")` means the anonymous ones, `None` any (only together with `client` or `session`).
     pub user: Option<String>,
     /// Only this client id.
@@ -108,10 +108,22 @@ pub struct DisconnectTarget {
     pub session: Option<String>,
     /// Client ids that stay.
     pub whitelist: Vec<String>,
-    /// Close code, 3000 to 4999.
-    pub code: u16,
-    /// Close reason, at most [`crate::limits::CLOSE_REASON_BYTES_MAX`] bytes.
-    pub reason: String,
+}
+
+/// What becomes of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientAction {
+    /// They are closed.
+    Disconnect {
+        /// Close code, 3000 to 4999.
+        code: u16,
+        /// Close reason, at most [`crate::limits::CLOSE_REASON_BYTES_MAX`] bytes.
+        reason: String,
+    },
+    /// They leave this channel.
+    Unsubscribe(String),
+    /// They last until this Unix time in seconds, or for ever.
+    Refresh(Option<u64>),
 }
 
 /// What `info` tells about this node.

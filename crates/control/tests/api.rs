@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use common::{Fake, KEY, call, get, node, node_with, post, post_with, settings};
-use control::{ApiSettings, ErrorMode};
+use control::{ApiSettings, ClientAction, Clients, ErrorMode};
 use hub::{Epoch, Offset, PublishOptions, Since, SinceEpoch};
 use serde_json::{Value, json};
 
@@ -246,15 +246,41 @@ async fn disconnect_takes_its_target_and_defaults_to_3503() {
     let body = r#"{"user":"77","client":"c","session":"","whitelist":["w"],"disconnect":{"code":4000,"reason":"bye"}}"#;
     assert_eq!(call(&router, "disconnect", body).await, r#"{"result":{}}"#);
     assert_eq!(code(&call(&router, "disconnect", r#"{"user":"","whitelist":null,"disconnect":null}"#).await), 0);
-    let targets = fake.disconnected.lock().unwrap();
-    let [first, second] = &targets[..] else { panic!("two calls") };
-    assert_eq!(
-        (first.user.as_deref(), first.client.as_deref(), first.session.as_deref()),
-        (Some("77"), Some("c"), None)
-    );
-    assert_eq!((&first.whitelist[..], first.code, first.reason.as_str()), (&["w".to_owned()][..], 4000, "bye"));
-    assert_eq!((second.user.as_deref(), second.client.as_deref()), (Some(""), None));
-    assert_eq!((second.code, second.reason.as_str()), (3503, "force disconnect"));
+    let acts = fake.acts.lock().unwrap();
+    let first =
+        Clients { user: Some("77".into()), client: Some("c".into()), session: None, whitelist: vec!["w".into()] };
+    let second = Clients { user: Some(String::new()), ..Clients::default() };
+    let close = |code, reason: &str| ClientAction::Disconnect { code, reason: reason.into() };
+    assert_eq!(acts[..], [(first, close(4000, "bye")), (second, close(3503, "force disconnect"))]);
+}
+
+#[tokio::test]
+async fn unsubscribe_and_refresh_take_the_same_targets() {
+    let (fake, router) = node();
+    for (method, body, expected) in [
+        ("unsubscribe", r#"{"user":"77","channel":"chat:1"}"#, ClientAction::Unsubscribe("chat:1".into())),
+        ("refresh", r#"{"user":"77","expire_at":1795420800}"#, ClientAction::Refresh(Some(1_795_420_800))),
+        ("refresh", r#"{"user":"77","expire_at":0}"#, ClientAction::Refresh(None)),
+        ("refresh", r#"{"user":"77"}"#, ClientAction::Refresh(None)),
+        (
+            "refresh",
+            r#"{"user":"77","expired":true}"#,
+            ClientAction::Disconnect { code: 3005, reason: "connection expired".into() },
+        ),
+    ] {
+        assert_eq!(call(&router, method, body).await, r#"{"result":{}}"#, "{body}");
+        let (clients, action) = fake.acts.lock().unwrap().pop().expect("it was asked for");
+        assert_eq!((clients.user.as_deref(), action), (Some("77"), expected), "{body}");
+    }
+    for (method, body, wrong) in [
+        ("unsubscribe", r#"{"channel":"chat:1"}"#, 107),
+        ("unsubscribe", r#"{"user":"77"}"#, 107),
+        ("unsubscribe", r#"{"user":"77","channel":"none:1"}"#, 102),
+        ("refresh", r#"{"expire_at":5}"#, 107),
+    ] {
+        assert_eq!(code(&call(&router, method, body).await), wrong, "{body}");
+    }
+    assert!(fake.acts.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
@@ -268,7 +294,7 @@ async fn disconnect_refuses_what_no_close_frame_can_carry_and_never_means_everyb
     {
         assert_eq!(code(&call(&router, "disconnect", &wrong).await), 107, "{wrong}");
     }
-    assert!(fake.disconnected.lock().unwrap().is_empty());
+    assert!(fake.acts.lock().unwrap().is_empty());
     let client = r#"{"client":"c"}"#.to_owned();
     for right in [client, with(3000, "x"), with(4999, "x"), with(4000, &long[1..]), with(4000, "{")] {
         assert_eq!(code(&call(&router, "disconnect", &right).await), 0, "{right}");

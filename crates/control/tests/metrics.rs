@@ -283,11 +283,12 @@ async fn a_flood_of_close_codes_makes_a_bounded_number_of_series() {
         ) -> impl Future<Output = Result<Vec<(hub::Channel, u32)>, control::BackendError>> + Send {
             self.0.channels(pattern, limit)
         }
-        fn disconnect(
+        fn act(
             &self,
-            target: control::DisconnectTarget,
+            clients: control::Clients,
+            action: control::ClientAction,
         ) -> impl Future<Output = Result<u64, control::BackendError>> + Send {
-            self.0.disconnect(target)
+            self.0.act(clients, action)
         }
         fn info(&self) -> control::NodeInfo {
             self.0.info()

@@ -14,6 +14,8 @@ mod naive;
 #[path = "../../conn/tests/properties/presence.rs"]
 mod presence;
 mod script;
+#[path = "../../conn/tests/properties/settings.rs"]
+mod settings;
 pub mod text;
 #[path = "../../conn/tests/properties/world.rs"]
 #[allow(dead_code, reason = "the tests of conn use more of it")]

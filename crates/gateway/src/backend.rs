@@ -3,8 +3,8 @@
 //! [`Gateway`] is the handle that the API holds; [`Bridge::run`] owns the mailbox and runs beside it on the same thread.
 
 use crate::letter::{
-    Disconnecting, HistoryRead, Letter, List, Listed, Matching, Order, PresenceRead, Publish, ReadHistory,
-    ReadPresence, Refused, RemoveHistory, Ticket,
+    Act, Action, HistoryRead, Letter, List, Listed, Matching, Order, PresenceRead, Publish, ReadHistory, ReadPresence,
+    Refused, RemoveHistory, Ticket,
 };
 use crate::mailbox::{Mailbox, Party, Post};
 use crate::stats::{Number, OTHER_CODE, WorkerStats};
@@ -14,7 +14,7 @@ use control::metrics::{
     CertificateInUse, Close, CompressionSample, DriverInUse, Messages, NodeSample, Side, SlowDisconnects, TickLengths,
     WorkerSample,
 };
-use control::{Backend, BackendError, DisconnectTarget, Glob, NodeInfo};
+use control::{Backend, BackendError, ClientAction, Clients, Glob, NodeInfo};
 use hub::{Channel, ChannelHash, Draft, HistoryPage, HistoryQuery, Namespaces, Presence, PresenceQuery, Published};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -63,39 +63,13 @@ pub struct Gateway {
 }
 
 enum Ask {
-    Publish {
-        draft: Draft,
-        answer: oneshot::Sender<Result<Published, BackendError>>,
-    },
-    History {
-        channel: Channel,
-        query: HistoryQuery,
-        answer: oneshot::Sender<Result<HistoryPage, BackendError>>,
-    },
-    Presence {
-        channel: Channel,
-        query: PresenceQuery,
-        answer: oneshot::Sender<Result<Presence, BackendError>>,
-    },
-    RemoveHistory {
-        channel: Channel,
-        answer: oneshot::Sender<Result<(), BackendError>>,
-    },
-    List {
-        worker: Party,
-        cursor: u32,
-        answer: oneshot::Sender<Result<Listed, BackendError>>,
-    },
-    Disconnect {
-        worker: Party,
-        matching: Matching,
-        why: Disconnect,
-        answer: oneshot::Sender<Result<u64, BackendError>>,
-    },
-    Order {
-        worker: Party,
-        order: Order,
-    },
+    Publish { draft: Draft, answer: oneshot::Sender<Result<Published, BackendError>> },
+    History { channel: Channel, query: HistoryQuery, answer: oneshot::Sender<Result<HistoryPage, BackendError>> },
+    Presence { channel: Channel, query: PresenceQuery, answer: oneshot::Sender<Result<Presence, BackendError>> },
+    RemoveHistory { channel: Channel, answer: oneshot::Sender<Result<(), BackendError>> },
+    List { worker: Party, cursor: u32, answer: oneshot::Sender<Result<Listed, BackendError>> },
+    Act { worker: Party, matching: Matching, action: Action, answer: oneshot::Sender<Result<u64, BackendError>> },
+    Order { worker: Party, order: Order },
 }
 
 impl Gateway {
@@ -132,7 +106,7 @@ impl Gateway {
             present: HashMap::new(),
             removing: HashMap::new(),
             listing: HashMap::new(),
-            disconnecting: HashMap::new(),
+            acting: HashMap::new(),
         };
         (gateway, Bridge { wake, desk })
     }
@@ -264,14 +238,18 @@ impl Backend for Gateway {
         Ok(found)
     }
 
-    async fn disconnect(&self, target: DisconnectTarget) -> Result<u64, BackendError> {
-        let DisconnectTarget { user, client, session, whitelist, code, reason } = target;
+    async fn act(&self, clients: Clients, action: ClientAction) -> Result<u64, BackendError> {
+        let Clients { user, client, session, whitelist } = clients;
         let matching = Matching { user, client, session, whitelist };
-        let why = Disconnect { code, reason: reason.into() };
+        let action = match action {
+            ClientAction::Disconnect { code, reason } => Action::Disconnect(Disconnect { code, reason: reason.into() }),
+            ClientAction::Unsubscribe(channel) => Action::Unsubscribe(Channel::new(&channel)),
+            ClientAction::Refresh(until) => Action::Refresh(until),
+        };
         let mut count = 0;
         for worker in 0..self.stats.len() {
-            let (matching, why) = (matching.clone(), why.clone());
-            count += self.ask(|answer| Ask::Disconnect { worker, matching, why, answer }).await?;
+            let (matching, action) = (matching.clone(), action.clone());
+            count += self.ask(|answer| Ask::Act { worker, matching, action, answer }).await?;
         }
         Ok(count)
     }
@@ -428,7 +406,7 @@ struct Desk {
     present: HashMap<u64, oneshot::Sender<Result<Presence, BackendError>>>,
     removing: HashMap<u64, oneshot::Sender<Result<(), BackendError>>>,
     listing: HashMap<u64, oneshot::Sender<Result<Listed, BackendError>>>,
-    disconnecting: HashMap<u64, oneshot::Sender<Result<u64, BackendError>>>,
+    acting: HashMap<u64, oneshot::Sender<Result<u64, BackendError>>>,
 }
 
 impl Bridge {
@@ -518,10 +496,10 @@ impl Desk {
                     Err(_) => drop(answer.send(Err(BackendError::Busy))),
                 }
             }
-            Ask::Disconnect { worker, matching, why, answer } => {
-                let letter = Letter::Disconnect(Box::new(Disconnecting { ticket, matching, why }));
+            Ask::Act { worker, matching, action, answer } => {
+                let letter = Letter::Act(Box::new(Act { ticket, matching, action }));
                 match self.mailbox.request(worker, letter) {
-                    Ok(()) => drop(self.disconnecting.insert(ticket, answer)),
+                    Ok(()) => drop(self.acting.insert(ticket, answer)),
                     Err(_) => drop(answer.send(Err(BackendError::Busy))),
                 }
             }
@@ -571,8 +549,8 @@ impl Desk {
                         let _ = caller.send(Ok(*listed));
                     }
                 }
-                Letter::Disconnected { ticket, count } => {
-                    if let Some(caller) = self.disconnecting.remove(&ticket) {
+                Letter::Acted { ticket, count } => {
+                    if let Some(caller) = self.acting.remove(&ticket) {
                         let _ = caller.send(Ok(count));
                     }
                 }

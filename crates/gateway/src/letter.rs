@@ -88,13 +88,13 @@ pub enum Letter {
     List(Box<List>),
     /// Answer to [`Letter::List`].
     Listed(Box<Listed>),
-    /// Request of the control thread: disconnect whoever matches.
-    Disconnect(Box<Disconnecting>),
-    /// Answer to [`Letter::Disconnect`].
-    Disconnected {
+    /// Request of the control thread: do something to whoever matches.
+    Act(Box<Act>),
+    /// Answer to [`Letter::Act`].
+    Acted {
         /// As in the request.
         ticket: u64,
-        /// How many.
+        /// How many it was done to.
         count: u64,
     },
     /// From the control thread: something about the process has changed.
@@ -233,15 +233,26 @@ pub struct Listed {
     pub next: Option<u32>,
 }
 
-/// Whom to disconnect, and how.
+/// What a backend wants of some connections.
 #[derive(Debug)]
-pub struct Disconnecting {
+pub struct Act {
     /// Repeated in the answer.
     pub ticket: u64,
     /// Which connections.
     pub matching: Matching,
-    /// What they are told.
-    pub why: Disconnect,
+    /// What becomes of them.
+    pub action: Action,
+}
+
+/// What becomes of connections.
+#[derive(Debug, Clone)]
+pub enum Action {
+    /// They are closed with this.
+    Disconnect(Disconnect),
+    /// They leave this channel, whoever had asked for it.
+    Unsubscribe(Channel),
+    /// They last until this Unix time in seconds, or for ever.
+    Refresh(Option<u64>),
 }
 
 /// Connections must match every condition given.

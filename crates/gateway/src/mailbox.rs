@@ -225,7 +225,7 @@ impl Mailbox {
                 | Letter::PresenceRead(_)
                 | Letter::HistoryRemoved { .. }
                 | Letter::Listed(_)
-                | Letter::Disconnected { .. }
+                | Letter::Acted { .. }
         )
     }
 }

@@ -6,7 +6,7 @@
 
 use super::{ConnectResult, SubResult, Subs, json_announcement, json_publication, json_string, json_subs, put};
 use crate::command::Connect;
-use crate::disconnect::Disconnect;
+use crate::disconnect::{Disconnect, Unsubscribed};
 use serde::Deserialize;
 use std::borrow::Cow;
 
@@ -82,6 +82,21 @@ pub(crate) fn publication(out: &mut Vec<u8>, publication: &hub::Publication) {
 /// `{"channel":"a","join":{"info":{…}}}`
 pub(crate) fn announcement(out: &mut Vec<u8>, announcement: &hub::Announcement) {
     json_announcement(out, announcement);
+}
+
+/// `{"channel":"a","unsubscribe":{"code":2000,"reason":"server unsubscribe"}}`
+pub(crate) fn unsubscribed(out: &mut Vec<u8>, channel: &str, why: Unsubscribed) {
+    out.extend_from_slice(b"{\"channel\":");
+    json_string(out, channel);
+    put(out, format_args!(",\"unsubscribe\":{{\"code\":{},\"reason\":\"{}\"}}}}", why.code, why.reason));
+}
+
+/// `{"refresh":{"expires":true,"ttl":600}}`
+pub(crate) fn refreshed(out: &mut Vec<u8>, ttl: Option<u32>) {
+    match ttl {
+        Some(ttl) => put(out, format_args!("{{\"refresh\":{{\"expires\":true,\"ttl\":{ttl}}}}}")),
+        None => out.extend_from_slice(b"{\"refresh\":{}}"),
+    }
 }
 
 /// `{"disconnect":{"code":3001,"reason":"shutdown"}}`

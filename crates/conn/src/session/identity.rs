@@ -1,8 +1,9 @@
 //! Who a client is, and until when: tokens, what they grant, and their end.
 
-use super::{Session, Stage, Waiting};
+use super::{Dialect, Session, Stage, Waiting};
 use crate::auth::token::{Changed, ConnectionClaims, Json, Lasts, SubscriptionClaims, TokenError};
 use crate::command::{Connect, Refresh, SubRefresh, Subscribe};
+use crate::dialect::plain;
 use crate::disconnect::{ClientError, Disconnect, Unsubscribed};
 use crate::effect::{Effect, Note};
 use crate::moment::Moment;
@@ -222,6 +223,18 @@ impl Session {
         Ok(self.reply(cx, |format, out, settings| format.refreshed(out, id, client, &settings.version, ttl))?)
     }
 
+    /// A backend lets the connection last until that Unix time, or for ever, and the client is told.
+    pub(crate) fn refreshed(&mut self, cx: &mut Cx<'_>, until: Option<u64>) -> Result<(), Disconnect> {
+        let lasts = until.map_or(Lasts::ForEver, Lasts::Until);
+        let expiry = cx.expiry(lasts).map_err(|_| Disconnect::EXPIRED)?;
+        self.identity(cx.shared).expires = expiry.map(|expiry| expiry.by);
+        let ttl = expiry.map(|expiry| expiry.ttl);
+        match self.dialect {
+            Dialect::Plain => cx.text(|out, _| plain::refreshed(out, ttl)),
+            Dialect::Centrifugo(format) => cx.message(format.opcode(), |out, _| format.refresh_push(out, ttl)),
+        }
+    }
+
     /// Checks what a subscription token says against who brings it and for what.
     fn subscription_claims(
         &mut self,
@@ -326,7 +339,7 @@ impl Session {
             let local = over.channel;
             let channel = cx.shared.local.channel(local).clone();
             self.leave(cx, local);
-            self.reply(cx, |format, out, _| format.unsubscribed(out, &channel, Unsubscribed::EXPIRED))?;
+            self.tell_unsubscribed(cx, &channel, Unsubscribed::EXPIRED)?;
         }
         Ok(())
     }

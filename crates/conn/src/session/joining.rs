@@ -220,8 +220,7 @@ impl Session {
         }
         let channel = cx.shared.local.channel(local).clone();
         self.leave(cx, local);
-        let format = self.format();
-        cx.message(format.opcode(), |out, _| format.unsubscribed(out, &channel, Unsubscribed::INSUFFICIENT_STATE))
+        self.tell_unsubscribed(cx, &channel, Unsubscribed::INSUFFICIENT_STATE)
     }
 
     /// Publications of the channel with that key were skipped, because the client reads too slowly. A positioned subscription

@@ -2,10 +2,11 @@
 
 use super::identity::{Grant, Refusal};
 use super::joining::{Settled, Wish};
-use super::{Asked, Held, Pending, Session, Stage};
+use super::{Asked, Dialect, Held, Pending, Session, Stage};
 use crate::command::Subscribe;
 use crate::dialect::centrifugo::Done;
-use crate::disconnect::{ClientError, Disconnect};
+use crate::dialect::plain;
+use crate::disconnect::{ClientError, Disconnect, Unsubscribed};
 use crate::effect::Effect;
 use crate::liveness::Liveness;
 use crate::shared::Cx;
@@ -167,5 +168,41 @@ impl Session {
             self.leave(cx, local);
         }
         self.done(cx, id, Done::Unsubscribe)
+    }
+
+    /// A backend ends a subscription, whoever has asked for it, or a subscribe that is under way. `None`: there is none.
+    pub(crate) fn unsubscribed(&mut self, cx: &mut Cx<'_>, channel: &str) -> Option<Result<(), Disconnect>> {
+        if let Some(sequence) = self.pending(channel) {
+            return Some(self.refuse_pending(cx, sequence));
+        }
+        let local = self.subscription(cx, channel)?;
+        self.leave(cx, local);
+        Some(self.tell_unsubscribed(cx, channel, Unsubscribed::BY_SERVER))
+    }
+
+    /// The home's answer to that subscribe will find nobody, and be withdrawn.
+    fn refuse_pending(&mut self, cx: &mut Cx<'_>, sequence: u32) -> Result<(), Disconnect> {
+        let Some(waiting) = &mut self.waiting else { return Ok(()) };
+        let at = waiting.pending.iter().position(|pending| pending.sequence == sequence);
+        let pending = at.map(|at| waiting.pending.remove(at));
+        let unsubscribe = waiting.unsubscribe.take_if(|(_, waited_for)| *waited_for == sequence);
+        self.drop_idle_waiting();
+        if let Some(pending) = pending {
+            self.refuse(cx, pending.command, ClientError::PERMISSION_DENIED)?;
+        }
+        unsubscribe.map_or(Ok(()), |(id, _)| self.done(cx, id, Done::Unsubscribe))
+    }
+
+    /// Tells the client that one of its subscriptions is over.
+    pub(super) fn tell_unsubscribed(
+        &self,
+        cx: &mut Cx<'_>,
+        channel: &str,
+        why: Unsubscribed,
+    ) -> Result<(), Disconnect> {
+        match self.dialect {
+            Dialect::Plain => cx.text(|out, _| plain::unsubscribed(out, channel, why)),
+            Dialect::Centrifugo(format) => cx.message(format.opcode(), |out, _| format.unsubscribed(out, channel, why)),
+        }
     }
 }

@@ -239,6 +239,22 @@ impl Open {
         }
     }
 
+    /// A backend ends a subscription. `None`: there is none.
+    pub(crate) fn unsubscribe(&mut self, cx: &mut Cx<'_>, channel: &str) -> Option<Fate> {
+        match &mut self.speaker {
+            Speaker::Echo => None,
+            Speaker::Session(session) => session.unsubscribed(cx, channel).map(Fate::from),
+        }
+    }
+
+    /// A backend says until when the session lasts.
+    pub(crate) fn refresh(&mut self, cx: &mut Cx<'_>, until: Option<u64>) -> Fate {
+        match &mut self.speaker {
+            Speaker::Echo => Fate::Stays,
+            Speaker::Session(session) => session.refreshed(cx, until).into(),
+        }
+    }
+
     pub(crate) fn verification_granted(&mut self) {
         if let Speaker::Session(session) = &mut self.speaker {
             session.verification_granted();

@@ -79,6 +79,7 @@ messages! {
         #[prost(message, optional, tag = "5")] join: Option<Coming>,
         #[prost(message, optional, tag = "6")] leave: Option<Coming>,
         #[prost(message, optional, tag = "7")] unsubscribe: Option<Unsubscribe>,
+        #[prost(message, optional, tag = "12")] refresh: Option<SubRefreshResult>,
     }
     Coming {
         #[prost(message, optional, tag = "1")] info: Option<ClientInfo>,

@@ -14,9 +14,9 @@ use tokio::task::JoinSet;
 
 use super::error::{ApiError, Code};
 use super::request;
-use super::request::{Channels, Content, Disconnect, History, HistoryRemove, Info, Publish};
+use super::request::{Channels, Content, Disconnect, History, HistoryRemove, Info, Publish, Refresh, Unsubscribe};
 use super::{Api, Envelope};
-use crate::backend::{Backend, BackendError, NodeInfo};
+use crate::backend::{Backend, BackendError, ClientAction, Clients, NodeInfo};
 use crate::limits;
 use crate::metrics::Method;
 
@@ -161,7 +161,15 @@ pub(crate) async fn run<B: Backend>(
         Method::Presence => presence(api, serde_json::from_slice(params)?, PresenceQuery::Clients).await,
         Method::PresenceStats => presence(api, serde_json::from_slice(params)?, PresenceQuery::Stats).await,
         Method::Channels => channels(api, serde_json::from_slice(params)?).await,
-        Method::Disconnect => disconnect(api, serde_json::from_slice(params)?).await,
+        Method::Disconnect => act(api, serde_json::from_slice::<Disconnect>(params)?.check()).await,
+        Method::Refresh => act(api, serde_json::from_slice::<Refresh>(params)?.check()).await,
+        Method::Unsubscribe => {
+            let request: Unsubscribe = serde_json::from_slice(params)?;
+            match check_channel(api, request.channel.as_deref().unwrap_or_default()) {
+                Ok(()) => act(api, request.check()).await,
+                Err(error) => Err(error),
+            }
+        }
         Method::Info => {
             let Info {} = serde_json::from_slice(params)?;
             Ok(Reply::Info { nodes: [api.backend.info()] })
@@ -346,10 +354,11 @@ async fn channels<B: Backend>(api: &Api<B>, request: Channels) -> Result<Reply, 
     Ok(Reply::Channels { channels })
 }
 
-async fn disconnect<B: Backend>(api: &Api<B>, request: Disconnect) -> Result<Reply, ApiError> {
-    let target = request.check()?;
-    let count = within(api, api.backend.disconnect(target)).await?;
-    tracing::debug!(target: "tidegate::api", count, "disconnected by the server API");
+/// Does to some clients what was asked for, where that could be read.
+async fn act<B: Backend>(api: &Api<B>, asked: Result<(Clients, ClientAction), ApiError>) -> Result<Reply, ApiError> {
+    let (clients, action) = asked?;
+    let count = within(api, api.backend.act(clients, action)).await?;
+    tracing::debug!(target: "tidegate::api", count, "clients were disconnected, unsubscribed or refreshed");
     Ok(Reply::Done {})
 }
 

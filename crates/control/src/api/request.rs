@@ -16,13 +16,16 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::error::ApiError;
-use crate::backend::DisconnectTarget;
+use crate::backend::{ClientAction, Clients};
 use crate::glob::Glob;
 use crate::limits;
 use crate::settings::ApiSettings;
 
 /// Close code when the caller names none: disconnected by force, the client stays away.
 pub(crate) const FORCE_DISCONNECT: (u16, &str) = (3503, "force disconnect");
+
+/// What a client is told whose time a backend ends: it comes back with a new token.
+const EXPIRED: (u16, &str) = (3005, "connection expired");
 
 /// `publish` reads `channel`, `broadcast` reads `channels`; all else is the same.
 #[derive(Deserialize)]
@@ -167,23 +170,17 @@ pub(crate) struct HistoryRemove {
     pub(crate) channel: Option<String>,
 }
 
+/// Which connections of a user.
 #[derive(Deserialize)]
-pub(crate) struct Disconnect {
+struct Whose {
     user: Option<String>,
     client: Option<String>,
     session: Option<String>,
     whitelist: Option<Vec<String>>,
-    disconnect: Option<CloseWith>,
 }
 
-#[derive(Deserialize)]
-struct CloseWith {
-    code: Option<u32>,
-    reason: Option<String>,
-}
-
-impl Disconnect {
-    pub(crate) fn check(self) -> Result<DisconnectTarget, ApiError> {
+impl Whose {
+    fn check(self) -> Result<Clients, ApiError> {
         let client = self.client.filter(|client| !client.is_empty());
         let session = self.session.filter(|session| !session.is_empty());
         if self.user.is_none() && client.is_none() && session.is_none() {
@@ -197,8 +194,63 @@ impl Disconnect {
                 format!("`whitelist` of {}, at most {}", whitelist.len(), limits::WHITELIST_MAX),
             ));
         }
+        Ok(Clients { user: self.user, client, session, whitelist })
+    }
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Disconnect {
+    #[serde(flatten)]
+    whose: Whose,
+    disconnect: Option<CloseWith>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Unsubscribe {
+    #[serde(flatten)]
+    whose: Whose,
+    pub(crate) channel: Option<String>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Refresh {
+    #[serde(flatten)]
+    whose: Whose,
+    expired: Option<bool>,
+    expire_at: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct CloseWith {
+    code: Option<u32>,
+    reason: Option<String>,
+}
+
+impl Disconnect {
+    pub(crate) fn check(self) -> Result<(Clients, ClientAction), ApiError> {
+        let clients = self.whose.check()?;
         let (code, reason) = close_with(self.disconnect)?;
-        Ok(DisconnectTarget { user: self.user, client, session, whitelist, code, reason })
+        Ok((clients, ClientAction::Disconnect { code, reason }))
+    }
+}
+
+impl Unsubscribe {
+    /// The channel has been looked at.
+    pub(crate) fn check(self) -> Result<(Clients, ClientAction), ApiError> {
+        Ok((self.whose.check()?, ClientAction::Unsubscribe(self.channel.unwrap_or_default())))
+    }
+}
+
+impl Refresh {
+    pub(crate) fn check(self) -> Result<(Clients, ClientAction), ApiError> {
+        let clients = self.whose.check()?;
+        let action = if self.expired.unwrap_or(false) {
+            let (code, reason) = EXPIRED;
+            ClientAction::Disconnect { code, reason: reason.to_owned() }
+        } else {
+            ClientAction::Refresh(self.expire_at.filter(|&at| at > 0))
+        };
+        Ok((clients, action))
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::*;
-use crate::backend::{BackendError, DisconnectTarget};
+use crate::backend::{BackendError, ClientAction, Clients};
 use crate::metrics::WorkerSample;
 
 fn texts(stat: &str, net_dev: &str) -> Texts {
@@ -179,7 +179,7 @@ impl Backend for Node {
         Ok(all.into_iter().filter(|(name, _)| pattern.matches(name)).take(limit).collect())
     }
 
-    async fn disconnect(&self, _: DisconnectTarget) -> Result<u64, BackendError> {
+    async fn act(&self, _: Clients, _: ClientAction) -> Result<u64, BackendError> {
         unreachable!("the demo disconnects nobody")
     }
 

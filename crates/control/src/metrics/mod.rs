@@ -220,6 +220,8 @@ pub(crate) enum Method {
     Channels,
     Info,
     Disconnect,
+    Unsubscribe,
+    Refresh,
 }
 
 impl Method {
@@ -234,6 +236,8 @@ impl Method {
             "channels" => Method::Channels,
             "info" => Method::Info,
             "disconnect" => Method::Disconnect,
+            "unsubscribe" => Method::Unsubscribe,
+            "refresh" => Method::Refresh,
             _ => return None,
         })
     }
@@ -249,6 +253,8 @@ impl Method {
             Method::Channels => "channels",
             Method::Info => "info",
             Method::Disconnect => "disconnect",
+            Method::Unsubscribe => "unsubscribe",
+            Method::Refresh => "refresh",
         }
     }
 }

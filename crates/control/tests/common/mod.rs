@@ -13,7 +13,7 @@ use control::metrics::{
     CertificateInUse, Close, CompressionSample, DriverInUse, Messages, NodeSample, Side, SlowDisconnects, TickLengths,
     WorkerSample,
 };
-use control::{ApiKey, ApiSettings, Backend, BackendError, DisconnectTarget, Glob, NodeInfo};
+use control::{ApiKey, ApiSettings, Backend, BackendError, ClientAction, Clients, Glob, NodeInfo};
 use http_body_util::BodyExt;
 use hub::{
     Channel, ClientInfo, Draft, Epoch, HistoryPage, HistoryQuery, Namespace, Namespaces, Offset, Position, Publication,
@@ -28,7 +28,7 @@ pub(crate) const KEY: &str = "test-key";
 /// that long.
 pub(crate) struct Fake {
     pub(crate) published: Mutex<Vec<Draft>>,
-    pub(crate) disconnected: Mutex<Vec<DisconnectTarget>>,
+    pub(crate) acts: Mutex<Vec<(Clients, ClientAction)>>,
     pub(crate) queries: Mutex<Vec<HistoryQuery>>,
     pub(crate) removed: Mutex<Vec<String>>,
     pub(crate) in_flight: AtomicUsize,
@@ -51,7 +51,7 @@ impl Default for Fake {
         });
         Fake {
             published: Mutex::default(),
-            disconnected: Mutex::default(),
+            acts: Mutex::default(),
             queries: Mutex::default(),
             removed: Mutex::default(),
             in_flight: AtomicUsize::new(0),
@@ -145,8 +145,8 @@ impl Backend for Fake {
         Ok(channels.map(|(name, count)| (Channel::new(name), *count)).take(limit).collect())
     }
 
-    async fn disconnect(&self, target: DisconnectTarget) -> Result<u64, BackendError> {
-        self.disconnected.lock().unwrap().push(target);
+    async fn act(&self, clients: Clients, action: ClientAction) -> Result<u64, BackendError> {
+        self.acts.lock().unwrap().push((clients, action));
         Ok(1)
     }
 

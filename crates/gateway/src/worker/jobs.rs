@@ -1,7 +1,7 @@
-//! Work on many connections, a slice per tick: disconnects asked for by a backend, and the drain.
+//! Work on many connections, a slice per tick: what a backend wants of some, and the drain.
 
 use super::Worker;
-use crate::letter::{Disconnecting, Letter, Matching};
+use crate::letter::{Act, Action, Letter, Matching};
 use crate::mailbox::{Party, Post};
 use conn::Connection;
 use io::{ConnId, Io};
@@ -16,14 +16,14 @@ const DRAIN_STEP: Duration = Duration::from_millis(50);
 /// Jobs under way.
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
-    disconnecting: std::collections::VecDeque<DisconnectJob>,
+    acts: std::collections::VecDeque<ActJob>,
     drain: Option<Drain>,
 }
 
 #[derive(Debug)]
-struct DisconnectJob {
+struct ActJob {
     from: Party,
-    order: Disconnecting,
+    act: Act,
     next_slot: usize,
     count: u64,
 }
@@ -39,8 +39,8 @@ struct Drain {
 }
 
 impl<P: Post> Worker<P> {
-    pub(super) fn begin_disconnecting(&mut self, io: &mut Io, from: Party, order: Disconnecting) {
-        self.jobs.disconnecting.push_back(DisconnectJob { from, order, next_slot: 0, count: 0 });
+    pub(super) fn begin_act(&mut self, io: &mut Io, from: Party, act: Act) {
+        self.jobs.acts.push_back(ActJob { from, act, next_slot: 0, count: 0 });
         io.again();
     }
 
@@ -60,14 +60,14 @@ impl<P: Post> Worker<P> {
     }
 
     pub(super) fn work_on_jobs(&mut self, io: &mut Io) {
-        if let Some(mut job) = self.jobs.disconnecting.pop_front() {
-            if self.disconnect_some(io, &mut job) {
-                let answer = Letter::Disconnected { ticket: job.order.ticket, count: job.count };
+        if let Some(mut job) = self.jobs.acts.pop_front() {
+            if self.act_on_some(io, &mut job) {
+                let answer = Letter::Acted { ticket: job.act.ticket, count: job.count };
                 self.post.answer(job.from, answer);
             } else {
-                self.jobs.disconnecting.push_back(job);
+                self.jobs.acts.push_back(job);
             }
-            if !self.jobs.disconnecting.is_empty() {
+            if !self.jobs.acts.is_empty() {
                 io.again();
             }
         }
@@ -78,18 +78,25 @@ impl<P: Post> Worker<P> {
     }
 
     /// Visits some slots; whether that were the last.
-    fn disconnect_some(&mut self, io: &mut Io, job: &mut DisconnectJob) -> bool {
+    fn act_on_some(&mut self, io: &mut Io, job: &mut ActJob) -> bool {
         let end = (job.next_slot + VISITS_PER_TICK).min(self.table.slots());
         for slot in job.next_slot..end {
             let Some((generation, connection)) = self.table.at(slot) else { continue };
-            if !self.matches(connection, &job.order.matching) {
+            if !self.matches(connection, &job.act.matching) {
                 continue;
             }
             let id = conn_id(slot, generation);
             let Some(connection) = self.table.find(id) else { continue };
-            job.count += 1;
-            let directions = connection.disconnect(io.now(), job.order.why.clone(), &mut self.shared);
-            self.carry_out(io, id, directions);
+            let (now, shared) = (io.now(), &mut self.shared);
+            let directions = match &job.act.action {
+                Action::Disconnect(why) => Some(connection.disconnect(now, why.clone(), shared)),
+                Action::Unsubscribe(channel) => connection.unsubscribe(now, channel, shared),
+                Action::Refresh(until) => Some(connection.refresh(now, *until, shared)),
+            };
+            if let Some(directions) = directions {
+                job.count += 1;
+                self.carry_out(io, id, directions);
+            }
         }
         job.next_slot = end;
         end == self.table.slots()

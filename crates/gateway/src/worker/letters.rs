@@ -105,13 +105,13 @@ impl<P: Post> Worker<P> {
             }
             Letter::Leave { channel, subscriber } => self.guest_leaves(io, from, &channel, subscriber),
             Letter::List(list) => self.list(from, &list),
-            Letter::Disconnect(disconnecting) => self.begin_disconnecting(io, from, *disconnecting),
+            Letter::Act(act) => self.begin_act(io, from, *act),
             Letter::Order(order) => self.obey(io, order),
             // Answers to the control thread's requests come to its mailbox only.
             Letter::Published { ticket: Ticket::Control(_), .. }
             | Letter::HistoryRemoved { .. }
             | Letter::Listed(_)
-            | Letter::Disconnected { .. } => {
+            | Letter::Acted { .. } => {
                 debug_assert!(false, "a worker got an answer that is the control thread's");
             }
         }

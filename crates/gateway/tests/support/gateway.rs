@@ -5,7 +5,7 @@ use super::machine::Machine;
 use super::setup::Setup;
 use super::token::token;
 use conn::Disconnect;
-use gateway::letter::{Disconnecting, Letter, Matching, Order, Publish, ReadPresence, Refused, RemoveHistory, Ticket};
+use gateway::letter::{Act, Action, Letter, Matching, Order, Publish, ReadPresence, Refused, RemoveHistory, Ticket};
 use gateway::mailbox::Post as _;
 use gateway::stats::Number;
 use hub::{Channel, ChannelHash, Draft, Presence, PresenceQuery, Published};
@@ -191,15 +191,21 @@ impl Gateway {
 
     /// Disconnects as a backend does; how many were.
     pub(crate) fn disconnect(&self, matching: &Matching, why: &Disconnect) -> u64 {
-        let mut count = 0;
-        for worker in 0..self.workers() {
-            let ticket = self.next_ticket();
-            let disconnecting = Disconnecting { ticket, matching: matching.clone(), why: why.clone() };
-            self.request(worker, Letter::Disconnect(Box::new(disconnecting))).expect("room for a letter");
-            let answer = self.answer(|letter| matches!(letter, Letter::Disconnected { ticket: t, .. } if *t == ticket));
-            let Letter::Disconnected { count: some, .. } = answer else { unreachable!("{answer:?}") };
-            count += some;
-        }
+        self.act(matching, &Action::Disconnect(why.clone()))
+    }
+
+    /// Does something to clients as a backend does; to how many it was done.
+    pub(crate) fn act(&self, matching: &Matching, action: &Action) -> u64 {
+        (0..self.workers()).map(|worker| self.act_on(worker, matching, action)).sum()
+    }
+
+    /// The same to the clients of one worker.
+    pub(crate) fn act_on(&self, worker: usize, matching: &Matching, action: &Action) -> u64 {
+        let ticket = self.next_ticket();
+        let act = Act { ticket, matching: matching.clone(), action: action.clone() };
+        self.request(worker, Letter::Act(Box::new(act))).expect("room for a letter");
+        let answer = self.answer(|letter| matches!(letter, Letter::Acted { ticket: t, .. } if *t == ticket));
+        let Letter::Acted { count, .. } = answer else { unreachable!("{answer:?}") };
         count
     }
 

@@ -129,6 +129,23 @@ for (const format of FORMATS) {
     assert.deepEqual([recovered, wasRecovering], [true, true]);
   });
 
+  test(`${format}: a backend ends a subscription and prolongs a connection`, async (t) => {
+    const user = fresh('u');
+    const client = await connect(t, at, { token: token({ sub: user, ends: 1 }), getToken: () => new Promise(() => {}) });
+    await at.call('refresh', { user, expire_at: Math.floor(Date.now() / 1000) + 600 });
+    const channel = fresh('users:');
+    const subscription = await subscribe(client, channel);
+    const gone = within(new Promise((resolve) => subscription.once('unsubscribed', resolve)), 'unsubscribed');
+    await at.call('unsubscribe', { user, channel });
+    assert.equal((await gone).code, 2000);
+    const again = await subscribe(client, fresh('users:'));
+    // The token ended long before this.
+    await within(new Promise((resolve) => setTimeout(resolve, 2500)), 'the end of the first token');
+    await at.publish(again.channel, 'still there');
+    await again.inbox.count(1, 'publications');
+    assert.equal(client.states.all.length, 2, JSON.stringify(client.states.all));
+  });
+
   test(`${format}: a backend disconnects a user, and nobody else`, async (t) => {
     const user = fresh('u');
     const [one, other] = [await connect(t, at, { token: token({ sub: user }) }), await connect(t, at, { token: token({ sub: 'x' }) })];

@@ -321,6 +321,14 @@ pub(super) fn unsubscribed(out: &mut Vec<u8>, channel: &str, why: Unsubscribed) 
     put(out, format_args!(",\"unsubscribe\":{{\"code\":{},\"reason\":\"{}\"}}}}}}", why.code, why.reason));
 }
 
+/// `{"push":{"refresh":{"expires":true,"ttl":600}}}`
+pub(super) fn refresh_push(out: &mut Vec<u8>, ttl: Option<u32>) {
+    match ttl {
+        Some(ttl) => put(out, format_args!("{{\"push\":{{\"refresh\":{{\"expires\":true,\"ttl\":{ttl}}}}}}}")),
+        None => out.extend_from_slice(b"{\"push\":{\"refresh\":{}}}"),
+    }
+}
+
 /// `{"id":2,"error":{"code":103,"message":"permission denied"}}`
 pub(super) fn error(out: &mut Vec<u8>, id: u32, error: ClientError) {
     put(out, format_args!("{{\"id\":{id},\"error\":{{\"code\":{},\"message\":\"{}\"", error.code, error.message));

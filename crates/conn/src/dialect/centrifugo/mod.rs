@@ -163,6 +163,14 @@ impl Format {
         }
     }
 
+    /// The push that tells until when the connection lasts now.
+    pub(crate) fn refresh_push(self, out: &mut Vec<u8>, ttl: Option<u32>) {
+        match self {
+            Self::Json => json::refresh_push(out, ttl),
+            Self::Protobuf => protobuf::refresh_push(out, ttl),
+        }
+    }
+
     /// A reply that is an error.
     pub(crate) fn error(self, out: &mut Vec<u8>, id: u32, error: ClientError) {
         match self {

@@ -23,7 +23,8 @@ fields! {
         ID = 1, ERROR = 2, PUSH = 4, CONNECT = 5, SUBSCRIBE = 6, UNSUBSCRIBE = 7, PUBLISH = 8, PRESENCE = 9,
         PRESENCE_STATS = 10, HISTORY = 11, REFRESH = 14, SUB_REFRESH = 15,
     }
-    push { CHANNEL = 2, PUB = 4, JOIN = 5, LEAVE = 6, UNSUBSCRIBE = 7 }
+    push { CHANNEL = 2, PUB = 4, JOIN = 5, LEAVE = 6, UNSUBSCRIBE = 7, REFRESH = 12 }
+    refresh { EXPIRES = 1, TTL = 2 }
     join { INFO = 1 }
     leave { INFO = 1 }
     unsubscribe { CODE = 2, REASON = 3 }

@@ -432,6 +432,17 @@ pub(super) fn unsubscribed(out: &mut Vec<u8>, channel: &str, why: Unsubscribed) 
     });
 }
 
+pub(super) fn refresh_push(out: &mut Vec<u8>, ttl: Option<u32>) {
+    put_delimited(out, 0, |out| {
+        put_message(out, field::reply::PUSH, 0, |out| {
+            put_message(out, field::push::REFRESH, 0, |out| {
+                put_number(out, field::refresh::EXPIRES, u64::from(ttl.is_some()));
+                put_number(out, field::refresh::TTL, u64::from(ttl.unwrap_or_default()));
+            });
+        });
+    });
+}
+
 pub(super) fn error(out: &mut Vec<u8>, id: u32, error: ClientError) {
     reply(out, id, |out| {
         put_message(out, field::reply::ERROR, 0, |out| {

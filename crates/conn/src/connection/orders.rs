@@ -1,0 +1,22 @@
+//! What a backend wants of a connection, beside its end.
+
+use super::{Connection, Phase};
+use crate::shared::{Cx, Directions, Shared, Urgency};
+use crate::transport::websocket::Fate;
+use std::time::Duration;
+
+impl Connection {
+    /// Ends the subscription to a channel, or the subscribe that is under way. `None`: there was neither.
+    pub fn unsubscribe(&mut self, now: Duration, channel: &str, shared: &mut Shared) -> Option<Directions> {
+        let was_empty = self.outbox.is_empty();
+        let Phase::Open(open) = &mut self.phase else { return None };
+        let fate = open.unsubscribe(&mut Cx { now, shared, outbox: &mut self.outbox }, channel)?;
+        let end = self.settle(now, fate, shared);
+        Some(self.directions(now, was_empty, Urgency::Reply, end, shared))
+    }
+
+    /// Lets the session last until that Unix time in seconds, or for ever.
+    pub fn refresh(&mut self, now: Duration, until: Option<u64>, shared: &mut Shared) -> Directions {
+        self.with_open(now, Urgency::Reply, shared, |open, cx| -> Fate { open.refresh(cx, until) })
+    }
+}
