@@ -307,7 +307,12 @@ impl Session {
         if grant.is_special() {
             let (expires, chan_info) = (grant.expiry.map(|expiry| expiry.by), grant.chan_info.clone());
             let terms = Terms { channel, server_side: grant.server_side, expires, chan_info };
-            self.identity(shared).terms.push(terms);
+            let all = &mut self.identity(shared).terms;
+            if all.is_empty() {
+                // Most have one, and a vector would begin with room for four.
+                all.reserve_exact(1);
+            }
+            all.push(terms);
         }
     }
 
