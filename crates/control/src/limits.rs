@@ -32,6 +32,15 @@ pub const CHANNELS_LISTED_MAX: usize = 100_000;
 /// Commands in one body of the legacy `POST /api`.
 pub const LEGACY_COMMANDS_MAX: usize = 1_000;
 
+/// Commands of one `batch`.
+pub const BATCH_COMMANDS_MAX: usize = 1_000;
+
+/// Commands of one `batch` with `parallel` that run at once.
+pub const BATCH_IN_FLIGHT_MAX: usize = 64;
+
+/// Bytes of the answers of one `batch`, above which no further command is run. Those that run at once may exceed it.
+pub const BATCH_ANSWER_BYTES_MAX: usize = 16 * 1024 * 1024;
+
 /// Publications of one answer of `history`.
 pub const HISTORY_PUBLICATIONS_MAX: usize = 300;
 

@@ -460,3 +460,52 @@ async fn histories_that_are_not_there_are_refused_and_their_twins_are_not() {
     let transport = post_with(&router, "/api/history", &headers, since("_")).await;
     assert_eq!(transport.status, StatusCode::RANGE_NOT_SATISFIABLE);
 }
+
+#[tokio::test]
+async fn a_batch_is_answered_command_by_command_in_its_order() {
+    let (fake, router) = node();
+    let commands = r#"[{"publish":{"channel":"kept:a","data":1}},{"publish":{"channel":"none:a","data":1}},
+        {"presence_stats":{"channel":"chat:a"}},{"unsubscribe":{"user":"7","channel":"chat:a"}},{"nothing":{}},
+        {"batch":{"commands":[]}},{"publish":[]}]"#;
+    for parallel in ["", r#","parallel":true"#] {
+        let answer = call(&router, "batch", &format!(r#"{{"commands":{commands}{parallel}}}"#)).await;
+        let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
+        let replies = answer["result"]["replies"].as_array().expect("replies");
+        assert_eq!(replies.len(), 7, "{answer}");
+        assert!(replies[0]["publish"]["offset"].is_u64(), "{answer}");
+        assert_eq!(replies[1]["error"]["code"], 102);
+        assert!(replies[2]["presence_stats"]["num_clients"].is_u64(), "{answer}");
+        assert_eq!(replies[3], json!({"unsubscribe": {}}));
+        let codes: Vec<_> = replies[4..].iter().map(|reply| reply["error"]["code"].as_u64()).collect();
+        assert_eq!(codes, [Some(104), Some(104), Some(107)]);
+        assert_eq!(fake.acts.lock().unwrap().len(), 1);
+        fake.acts.lock().unwrap().clear();
+    }
+}
+
+#[tokio::test]
+async fn a_batch_has_commands_and_not_too_many() {
+    let (_, router) = node();
+    let of = |count: usize| {
+        let one = r#"{"presence_stats":{"channel":"chat:a"}}"#;
+        format!(r#"{{"commands":[{}]}}"#, vec![one; count].join(","))
+    };
+    for (body, wrong) in [("{}".to_owned(), 107), (of(0), 107), (of(1), 0), (of(1000), 0), (of(1001), 107)] {
+        assert_eq!(code(&call(&router, "batch", &body).await), wrong, "{}", &body[..body.len().min(60)]);
+    }
+    for body in [r#"{"commands":[{}]}"#, r#"{"commands":[{"info":{},"channels":{}}]}"#, r#"{"commands":[1]}"#] {
+        assert_eq!(post(&router, "/api/batch", body).await.status, 400, "{body}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn commands_of_a_batch_follow_each_other_unless_they_are_to_run_side_by_side() {
+    let (fake, router) = node();
+    let commands = vec![r#"{"publish":{"channel":"later:50","data":1}}"#; 20].join(",");
+    for (parallel, at_once) in [(false, 1), (true, 20)] {
+        fake.in_flight_max.store(0, std::sync::atomic::Ordering::SeqCst);
+        let body = format!(r#"{{"commands":[{commands}],"parallel":{parallel}}}"#);
+        assert_eq!(code(&call(&router, "batch", &body).await), 0);
+        assert_eq!(fake.in_flight_max.load(std::sync::atomic::Ordering::SeqCst), at_once, "parallel: {parallel}");
+    }
+}

@@ -50,6 +50,10 @@ pub(crate) enum Reply {
         #[serde(serialize_with = "envelopes")]
         responses: Vec<Result<Reply, ApiError>>,
     },
+    /// Each is `{"publish":{…}}` or `{"error":{…}}`.
+    Batch {
+        replies: Vec<Box<RawValue>>,
+    },
     Channels {
         #[serde(serialize_with = "listing")]
         channels: Vec<(Channel, u32)>,
@@ -163,6 +167,7 @@ pub(crate) async fn run<B: Backend>(
         Method::Channels => channels(api, serde_json::from_slice(params)?).await,
         Method::Disconnect => act(api, serde_json::from_slice::<Disconnect>(params)?.check()).await,
         Method::Refresh => act(api, serde_json::from_slice::<Refresh>(params)?.check()).await,
+        Method::Batch => unreachable!("a batch is not one method"),
         Method::Unsubscribe => {
             let request: Unsubscribe = serde_json::from_slice(params)?;
             match check_channel(api, request.channel.as_deref().unwrap_or_default()) {

@@ -3,6 +3,7 @@
 //! One request passes: key (401) → method name (404) → POST (405) → body (413, 408) → JSON (400) → the method itself,
 //! whose errors travel as values (HTTP 200) unless the caller asks for [`ErrorMode::Transport`].
 
+mod batch;
 mod error;
 mod methods;
 mod request;
@@ -171,13 +172,29 @@ impl<B: Backend> Api<B> {
         plain_failure(StatusCode::BAD_REQUEST, error.to_string())
     }
 
-    /// Runs one method and counts it. The outer error is JSON that does not fit the method's request.
+    /// Runs one method, or several in a batch, and counts it. The outer error is JSON that does not fit the method's request.
     async fn run(
         self: &Arc<Self>,
         method: Method,
         params: &[u8],
     ) -> Result<Result<Reply, ApiError>, serde_json::Error> {
+        if method != Method::Batch {
+            return self.run_one(method, params).await;
+        }
+        let outcome = batch::run(self, serde_json::from_slice(params)?).await;
+        Ok(self.counted(method, outcome))
+    }
+
+    async fn run_one(
+        self: &Arc<Self>,
+        method: Method,
+        params: &[u8],
+    ) -> Result<Result<Reply, ApiError>, serde_json::Error> {
         let outcome = methods::run(self, method, params).await?;
+        Ok(self.counted(method, outcome))
+    }
+
+    fn counted(&self, method: Method, outcome: Result<Reply, ApiError>) -> Result<Reply, ApiError> {
         let code = match &outcome {
             Ok(_) => 0,
             Err(error) => {
@@ -186,7 +203,7 @@ impl<B: Backend> Api<B> {
             }
         };
         self.metrics.called(method, code);
-        Ok(outcome)
+        outcome
     }
 
     /// Several commands, one after the other; a body that cannot be read whole does nothing at all.

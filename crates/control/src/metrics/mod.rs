@@ -222,6 +222,7 @@ pub(crate) enum Method {
     Disconnect,
     Unsubscribe,
     Refresh,
+    Batch,
 }
 
 impl Method {
@@ -238,6 +239,7 @@ impl Method {
             "disconnect" => Method::Disconnect,
             "unsubscribe" => Method::Unsubscribe,
             "refresh" => Method::Refresh,
+            "batch" => Method::Batch,
             _ => return None,
         })
     }
@@ -255,6 +257,7 @@ impl Method {
             Method::Disconnect => "disconnect",
             Method::Unsubscribe => "unsubscribe",
             Method::Refresh => "refresh",
+            Method::Batch => "batch",
         }
     }
 }
