@@ -261,8 +261,8 @@ impl Backend for Gateway {
             name: self.identity.name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             num_clients,
-            // Without tokens every client is the anonymous user.
-            num_users: num_clients.min(1),
+            // Those without a name are one user together. Who is on several workers counts on each: nobody knows them all.
+            num_users: self.sum(Number::Users) + u64::from(num_clients > self.sum(Number::UserSessions)),
             num_channels: self.sum(Number::Channels),
             num_subs: self.sum(Number::Subscriptions),
             uptime: self.clock.now().as_secs(),

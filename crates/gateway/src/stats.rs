@@ -86,6 +86,10 @@ numbers! {
     CommandsRefused,
     /// Tokens of clients whose signature was checked.
     Verifications,
+    /// Users with a name, and the sessions that they have.
+    Users,
+    /// See there.
+    UserSessions,
     /// Handshakes answered with 101.
     Handshakes,
     /// Handshakes refused for their Origin.
@@ -159,6 +163,8 @@ numbers! {
 /// What a worker hands over once per tick.
 #[derive(Clone, Copy, Debug)]
 pub struct Totals {
+    /// Users with a name, and their sessions.
+    pub users: conn::users::UserCounts,
     /// Open connections.
     pub connections: u64,
     /// Live subscriptions.
@@ -265,6 +271,8 @@ impl WorkerStats {
         set(Number::Encodings, counters.encodings);
         set(Number::CommandsRefused, counters.commands_refused);
         set(Number::Verifications, counters.verifications);
+        set(Number::Users, totals.users.users);
+        set(Number::UserSessions, totals.users.sessions);
         set(Number::Handshakes, counters.handshakes);
         set(Number::OriginsRefused, counters.origins_refused);
         set(Number::TlsHandshakes, counters.tls_handshakes);

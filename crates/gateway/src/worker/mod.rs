@@ -159,6 +159,7 @@ impl<P: Post> Worker<P> {
 
     fn publish_stats(&mut self) {
         let totals = crate::stats::Totals {
+            users: self.shared.users.counts(),
             connections: self.table.len() as u64,
             subscriptions: self.shared.local.subscriptions() as u64,
             channels: (self.home.channels() - self.home.stock().idle) as u64,

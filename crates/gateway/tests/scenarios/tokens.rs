@@ -160,6 +160,8 @@ fn who_connects_again_and_again_reaches_the_limit(gateway: &Gateway) {
     let mut third = gateway.unconnected();
     third.send(&json!({"id": 1, "connect": {"token": token(&json!({"sub": "42"}))}}));
     third.expect_close(3504, "connection limit");
+    gateway.until("they are counted", || gateway.sum(Number::Sessions) == 3);
+    assert_eq!((gateway.sum(Number::Users), gateway.sum(Number::UserSessions)), (2, 3));
     drop(first);
     gateway.until("the first has left", || gateway.sum(Number::Sessions) == 2);
     gateway.user("42");
