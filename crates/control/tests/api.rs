@@ -469,7 +469,7 @@ async fn a_batch_is_answered_command_by_command_in_its_order() {
         {"batch":{"commands":[]}},{"publish":[]}]"#;
     for parallel in ["", r#","parallel":true"#] {
         let answer = call(&router, "batch", &format!(r#"{{"commands":{commands}{parallel}}}"#)).await;
-        let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
+        let answer: Value = serde_json::from_str(&answer).expect("JSON");
         let replies = answer["result"]["replies"].as_array().expect("replies");
         assert_eq!(replies.len(), 7, "{answer}");
         assert!(replies[0]["publish"]["offset"].is_u64(), "{answer}");
@@ -503,9 +503,9 @@ async fn commands_of_a_batch_follow_each_other_unless_they_are_to_run_side_by_si
     let (fake, router) = node();
     let commands = vec![r#"{"publish":{"channel":"later:50","data":1}}"#; 20].join(",");
     for (parallel, at_once) in [(false, 1), (true, 20)] {
-        fake.in_flight_max.store(0, std::sync::atomic::Ordering::SeqCst);
+        fake.in_flight_max.store(0, Ordering::SeqCst);
         let body = format!(r#"{{"commands":[{commands}],"parallel":{parallel}}}"#);
         assert_eq!(code(&call(&router, "batch", &body).await), 0);
-        assert_eq!(fake.in_flight_max.load(std::sync::atomic::Ordering::SeqCst), at_once, "parallel: {parallel}");
+        assert_eq!(fake.in_flight_max.load(Ordering::SeqCst), at_once, "parallel: {parallel}");
     }
 }
