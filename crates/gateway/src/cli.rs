@@ -84,6 +84,9 @@ pub struct CheckArgs {
     /// Check it as `serve --dev` would use it
     #[arg(long)]
     pub dev: bool,
+    /// Print our config for this one of Centrifugo 6, .json or .toml, and what of it is not supported
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "dev"])]
+    pub centrifugo: Option<PathBuf>,
 }
 
 /// Flags of `cert`.

@@ -91,7 +91,7 @@ fn check_fails_when_nobody_takes_its_output() {
             Ok(())
         }
     }
-    let args = CheckArgs { config: None, dev: true };
+    let args = CheckArgs { config: None, dev: true, centrifugo: None };
     assert!(check::run(&args, &[], &mut Closed, &mut Vec::new()).is_err());
     assert!(check::run(&args, &[], &mut Vec::new(), &mut Closed).is_ok(), "nothing to say on stderr");
     assert!(completions::run(clap_complete::Shell::Bash, &mut Closed).is_err());
@@ -301,4 +301,30 @@ fn token_says_what_is_missing() {
         assert_eq!((ran.exit, ran.out.as_str()), (2, ""), "{args:?}");
         assert!(ran.err.contains(says) && ran.err.contains("hint: "), "{args:?}: {}", ran.err);
     }
+}
+
+#[test]
+fn check_translates_a_config_of_centrifugo_into_one_that_it_accepts() {
+    let mut theirs = tempfile::Builder::new().suffix(".json").tempfile().unwrap();
+    let text = r#"{"http_server":{"address":"127.0.0.1","port":8000},"http_api":{"key":"an-api-key"},
+        "client":{"token":{"hmac_secret_key":"a secret of at least thirty-two bytes"},"allowed_origins":["https://a.test"],
+            "subscribe_to_user_personal_channel":{"enabled":true},"ping_interval":"20s","concurrency":8},
+        "channel":{"without_namespace":{"presence":true,"join_leave":true,"force_push_join_leave":true,"history_size":100,
+            "history_ttl":"300s","force_recovery":true,"allowed_delta_types":["fossil"],"delta_publish":true},
+            "namespaces":[{"name":"chat","allow_subscribe_for_client":true}]},
+        "engine":{"type":"redis"}}"#;
+    theirs.write_all(text.as_bytes()).unwrap();
+    let ran = run(&["check", "--centrifugo", theirs.path().to_str().unwrap()], &[]);
+    assert_eq!(ran.err, "not in it: client.concurrency = 8\nnot in it: engine.type = \"redis\"\n");
+    let mut ours = tempfile::NamedTempFile::new().unwrap();
+    ours.write_all(ran.out.as_bytes()).unwrap();
+    let checked = run(&["check", "--config", ours.path().to_str().unwrap()], &[]);
+    assert_eq!((ran.exit, checked.exit, checked.err.as_str()), (0, 0, ""), "{}", ran.out);
+    let effective: toml::Table = checked.out.parse().expect("TOML");
+    assert_eq!(effective["client"]["ping_interval"].as_str(), Some("20s"));
+    assert_eq!(effective["channels"]["history_ttl"].as_str(), Some("5m"));
+
+    let yaml = tempfile::Builder::new().suffix(".yaml").tempfile().unwrap();
+    let ran = run(&["check", "--centrifugo", yaml.path().to_str().unwrap()], &[]);
+    assert!(ran.exit == 2 && ran.err.contains("yq -o json"), "{}", ran.err);
 }

@@ -1,6 +1,7 @@
 //! `tidegate check`: what is wrong with a config, or what it amounts to.
 
 use crate::cli::{CheckArgs, Dev, EXIT_USAGE, ServeArgs};
+use crate::commands::centrifugo;
 use crate::config::Problem;
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -10,6 +11,9 @@ use std::io::{self, Write};
 /// # Errors
 /// When `out` or `err` cannot be written to.
 pub fn run(args: &CheckArgs, env: &[(OsString, OsString)], out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {
+    if let Some(file) = &args.centrifugo {
+        return centrifugo::run(file, out, err);
+    }
     let dev = if args.dev { Dev::Asked } else { Dev::No };
     let serve = ServeArgs { config: args.config.clone(), ..ServeArgs::default() };
     match serve.load(env, dev) {

@@ -1,5 +1,6 @@
 //! The subcommands that do not serve. Each writes data to `out` and everything else to `err`, and returns the exit code.
 
+pub mod centrifugo;
 pub mod cert;
 pub mod check;
 pub mod completions;
