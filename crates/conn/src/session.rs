@@ -253,7 +253,9 @@ impl Session {
 
     fn command(&mut self, cx: &mut Cx<'_>, liveness: &mut Liveness, command: Command<'_>) -> Result<(), Disconnect> {
         let id = command.id;
-        if self.stage == Stage::Connected && !self.is_in_time(cx, &command)? {
+        // What has waited for its token's turn is run again, and was counted when it came.
+        let is_run_again = self.waiting.as_ref().is_some_and(|waiting| waiting.turn == Turn::Come);
+        if self.stage == Stage::Connected && !is_run_again && !self.is_in_time(cx, &command)? {
             return self.refuse(cx, id, ClientError::TOO_MANY_REQUESTS);
         }
         match (self.stage, command.request) {

@@ -5,9 +5,11 @@ use crate::support::token::{ES256, P256, SECRET, signed_with, token};
 use crate::support::{Client, Ended, Gateway, Seen, Setup, in_every_format, on_every_driver, on_the_simulator};
 use conn::Disconnect;
 use conn::auth::token::{Key, Tokens};
+use conn::settings::CommandRate;
 use gateway::letter::{Matching, Order};
 use gateway::stats::Number;
 use serde_json::{Value, json};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 in_every_format! {
@@ -33,6 +35,7 @@ on_every_driver! {
 
 on_the_simulator! {
     commands_behind_a_connect_wait_for_its_turn: with_a_public_key(),
+    a_command_that_waits_for_its_turn_counts_once: with_a_public_key().with(two_at_once),
 }
 
 /// Of each of its tokens so many fit into a tick: 512 units, and 32 for a signature.
@@ -42,6 +45,11 @@ fn with_a_public_key() -> Setup {
     Setup::with_tokens().with(|s| {
         s.tokens = Tokens { keys: vec![Key::ecdsa(P256).expect("a key")], ..Tokens::default() };
     })
+}
+
+fn two_at_once(settings: &mut conn::Settings) {
+    let [per_second, burst] = [1, 2].map(|n| NonZeroU32::new(n).expect("not 0"));
+    settings.limits.commands = Some(CommandRate { per_second, burst });
 }
 
 /// What a connect with this token is told.
@@ -277,6 +285,24 @@ fn a_plain_crowd_comes_in_as_well(gateway: &Gateway) {
     gateway.publish("open:a", &json!(1)).expect("published");
     for client in &mut crowd {
         assert_eq!(client.json(), json!({"channel": "open:a", "pub": {"data": 1}}));
+    }
+}
+
+fn a_command_that_waits_for_its_turn_counts_once(gateway: &Gateway) {
+    let (mut client, _) = connect(gateway, ES256.trim());
+    let crowd: Vec<Client> = (0..SIGNATURES_PER_TICK * 4).map(|_| gateway.unconnected()).collect();
+    for one in &crowd {
+        one.send(&json!({"id": 1, "connect": {"token": ES256.trim()}}));
+    }
+    let begun = gateway.now();
+    let refreshed = client.call(json!({"id": 2, "refresh": {"token": ES256.trim()}}));
+    assert!(refreshed["refresh"].is_object(), "{refreshed}");
+    let subscribed = client.call(json!({"id": 3, "subscribe": {"channel": "open:a"}}));
+    // A bad network may have taken so long that a third command has come back.
+    if gateway.now() - begun < Duration::from_secs(1) {
+        assert_eq!(subscribed, json!({"id": 3, "subscribe": {}}), "the second of two");
+        let refused = client.call(json!({"id": 4, "subscribe": {"channel": "open:b"}}));
+        assert_eq!(refused["error"]["code"], json!(111), "the third");
     }
 }
 
