@@ -120,10 +120,31 @@ pub enum ClientAction {
         /// Close reason, at most [`crate::limits::CLOSE_REASON_BYTES_MAX`] bytes.
         reason: String,
     },
+    /// They get this channel.
+    Subscribe(Box<ServerSide>),
     /// They leave this channel.
     Unsubscribe(String),
     /// They last until this Unix time in seconds, or for ever.
     Refresh(Option<u64>),
+}
+
+/// A channel that clients get without having asked for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerSide {
+    /// The channel, of a namespace that exists.
+    pub channel: String,
+    /// JSON that others in the channel are told of them.
+    pub info: Option<Box<[u8]>>,
+    /// JSON that they are told with the subscription.
+    pub data: Option<Box<[u8]>>,
+    /// When it ends, in Unix seconds.
+    pub expire_at: Option<u64>,
+    /// `force_recovery` where it is not what the namespace says.
+    pub force_recovery: Option<bool>,
+    /// The same of `force_positioning`.
+    pub force_positioning: Option<bool>,
+    /// The same of `force_push_join_leave`.
+    pub force_push_join_leave: Option<bool>,
 }
 
 /// What `info` tells about this node.

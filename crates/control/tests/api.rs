@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use common::{Fake, KEY, call, get, node, node_with, post, post_with, settings};
-use control::{ApiSettings, ClientAction, Clients, ErrorMode};
+use control::{ApiSettings, ClientAction, Clients, ErrorMode, ServerSide};
 use hub::{Epoch, Offset, PublishOptions, Since, SinceEpoch};
 use serde_json::{Value, json};
 
@@ -281,6 +281,50 @@ async fn unsubscribe_and_refresh_take_the_same_targets() {
         assert_eq!(code(&call(&router, method, body).await), wrong, "{body}");
     }
     assert!(fake.acts.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn subscribe_takes_the_same_targets_and_what_goes_with_a_channel() {
+    let (fake, router) = node();
+    let of = |channel: &str| ServerSide { channel: channel.into(), ..ServerSide::default() };
+    for (body, expected) in [
+        (r#"{"user":"77","channel":"chat:1"}"#, of("chat:1")),
+        (r#"{"user":"77","channel":"chat:1","info":null,"data":null,"override":null,"expire_at":0}"#, of("chat:1")),
+        (
+            r#"{"user":"77","channel":"chat:1","info":{"a": 1},"b64data":"eyJiIjoyfQ==","expire_at":4000000000}"#,
+            ServerSide {
+                info: Some((*br#"{"a": 1}"#).into()),
+                data: Some((*br#"{"b":2}"#).into()),
+                expire_at: Some(4_000_000_000),
+                ..of("chat:1")
+            },
+        ),
+        (
+            r#"{"user":"77","channel":"chat:1","override":{"force_recovery":{"value":true},"force_positioning":{}}}"#,
+            ServerSide { force_recovery: Some(true), ..of("chat:1") },
+        ),
+    ] {
+        assert_eq!(call(&router, "subscribe", body).await, r#"{"result":{}}"#, "{body}");
+        let (clients, action) = fake.acts.lock().unwrap().pop().expect("it was asked for");
+        assert_eq!((clients.user.as_deref(), action), (Some("77"), ClientAction::Subscribe(expected.into())), "{body}");
+    }
+    for (body, wrong) in [
+        (r#"{"channel":"chat:1"}"#, 107),
+        (r#"{"user":"77"}"#, 107),
+        (r#"{"user":"77","channel":"none:1"}"#, 102),
+        (r#"{"user":"77","channel":"chat:1","expire_at":1}"#, 107),
+        (r#"{"user":"77","channel":"chat:1","b64info":"e30"}"#, 107),
+        (r#"{"user":"77","channel":"chat:1","b64info":"e3t9"}"#, 107),
+        (r#"{"user":"77","channel":"chat:1","recover_since":{"offset":1}}"#, 108),
+        (r#"{"user":"77","channel":"chat:1","override":{"presence":{"value":true}}}"#, 108),
+    ] {
+        assert_eq!(code(&call(&router, "subscribe", body).await), wrong, "{body}");
+    }
+    let body = |bytes: usize| json!({"user": "77", "channel": "chat:1", "data": "d".repeat(bytes)}).to_string();
+    let max = settings().data_bytes_max - 2;
+    assert_eq!(code(&call(&router, "subscribe", &body(max + 1)).await), 107);
+    assert!(fake.acts.lock().unwrap().is_empty());
+    assert_eq!(code(&call(&router, "subscribe", &body(max)).await), 0);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use crate::mailbox::{Mailbox, Party, Post};
 use crate::stats::{Number, OTHER_CODE, WorkerStats};
 use crate::tls::Expiry;
 use conn::Disconnect;
+use conn::auth::token::{Changed, ServerSide};
 use control::metrics::{
     CertificateInUse, Close, CompressionSample, DriverInUse, Messages, NodeSample, Side, SlowDisconnects, TickLengths,
     WorkerSample,
@@ -243,6 +244,7 @@ impl Backend for Gateway {
         let matching = Matching { user, client, session, whitelist };
         let action = match action {
             ClientAction::Disconnect { code, reason } => Action::Disconnect(Disconnect { code, reason: reason.into() }),
+            ClientAction::Subscribe(to) => Action::Subscribe { until: to.expire_at, to: Arc::new(server_side(*to)) },
             ClientAction::Unsubscribe(channel) => Action::Unsubscribe(Channel::new(&channel)),
             ClientAction::Refresh(until) => Action::Refresh(until),
         };
@@ -559,6 +561,12 @@ impl Desk {
         }
         LETTERS_PER_TURN
     }
+}
+
+fn server_side(to: control::ServerSide) -> ServerSide {
+    let control::ServerSide { force_recovery, force_positioning, force_push_join_leave, .. } = to;
+    let changed = Changed { force_recovery, force_positioning, force_push_join_leave };
+    ServerSide { channel: to.channel, info: to.info.map(Arc::from), data: to.data.map(Arc::from), changed }
 }
 
 fn to_backend(refused: Refused) -> BackendError {

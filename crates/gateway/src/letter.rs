@@ -6,6 +6,7 @@
 //! *withdrawals* are state: they wait with the sender until there is room.
 //! Publications under way ([`Letter::Deliver`]) and orders of the control thread ([`Letter::Order`]) have room checked first.
 
+use conn::auth::token::ServerSide;
 use conn::{Disconnect, Settings};
 use hub::{
     Announcement, Channel, Entrance, HistoryPage, HistoryQuery, LocalId, Presence, PresenceQuery, Publication, Recover,
@@ -249,6 +250,13 @@ pub struct Act {
 pub enum Action {
     /// They are closed with this.
     Disconnect(Disconnect),
+    /// They get this channel, until that Unix time in seconds or for ever.
+    Subscribe {
+        /// The channel, and what goes with it.
+        to: Arc<ServerSide>,
+        /// When it ends.
+        until: Option<u64>,
+    },
     /// They leave this channel, whoever had asked for it.
     Unsubscribe(Channel),
     /// They last until this Unix time in seconds, or for ever.

@@ -1,6 +1,7 @@
 //! What a backend wants of a connection, beside its end.
 
 use super::{Connection, Phase};
+use crate::auth::token::ServerSide;
 use crate::shared::{Cx, Directions, Shared, Urgency};
 use crate::transport::websocket::Fate;
 use std::time::Duration;
@@ -11,6 +12,22 @@ impl Connection {
         let was_empty = self.outbox.is_empty();
         let Phase::Open(open) = &mut self.phase else { return None };
         let fate = open.unsubscribe(&mut Cx { now, shared, outbox: &mut self.outbox }, channel)?;
+        let end = self.settle(now, fate, shared);
+        Some(self.directions(now, was_empty, Urgency::Reply, end, shared))
+    }
+
+    /// Subscribes the session to a channel of a namespace that exists, until that Unix time in seconds or for ever. `None`:
+    /// it has the channel or is about to have it, or that time is over. A session that cannot have it is closed.
+    pub fn subscribe(
+        &mut self,
+        now: Duration,
+        to: &ServerSide,
+        until: Option<u64>,
+        shared: &mut Shared,
+    ) -> Option<Directions> {
+        let was_empty = self.outbox.is_empty();
+        let Phase::Open(open) = &mut self.phase else { return None };
+        let fate = open.subscribe(&mut Cx { now, shared, outbox: &mut self.outbox }, to, until)?;
         let end = self.settle(now, fate, shared);
         Some(self.directions(now, was_empty, Urgency::Reply, end, shared))
     }

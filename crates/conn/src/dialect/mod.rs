@@ -164,6 +164,19 @@ pub(crate) fn json_subscribe_result(out: &mut Vec<u8>, result: &SubscribeResult)
     }
 }
 
+/// Appends `{"channel":"c","subscribe":{…}}`, of a subscription that a backend has made: without what such a push has no
+/// field for (its end, and whether something was recovered).
+pub(crate) fn json_subscribe_push(out: &mut Vec<u8>, channel: &str, result: &SubscribeResult) {
+    out.extend_from_slice(b"{\"channel\":");
+    json_string(out, channel);
+    out.extend_from_slice(b",\"subscribe\":{");
+    let (recoverable, positioned, position) = (result.recoverable, result.positioned, result.position);
+    let data = result.data.clone();
+    let told = SubscribeResult { recoverable, positioned, position, data, ..SubscribeResult::default() };
+    json_subscribe_result(out, &told);
+    out.extend_from_slice(b"}}");
+}
+
 /// Appends `,"subs":{…}` where there are any. Returns the places of what was recovered, in order.
 pub(crate) fn json_subs(out: &mut Vec<u8>, subs: &[SubResult<'_>]) -> Vec<usize> {
     let mut places = Vec::new();

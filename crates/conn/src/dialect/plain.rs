@@ -4,7 +4,10 @@
 //! first message, and from then on only listens. We send bare pushes, one a text frame: first `connect`, then
 //! publications, `{}` as ping, and `disconnect` before the close frame.
 
-use super::{ConnectResult, SubResult, Subs, json_announcement, json_publication, json_string, json_subs, put};
+use super::{
+    ConnectResult, SubResult, Subs, SubscribeResult, json_announcement, json_publication, json_string, json_subs,
+    json_subscribe_push, put,
+};
 use crate::command::Connect;
 use crate::disconnect::{Disconnect, Unsubscribed};
 use serde::Deserialize;
@@ -84,6 +87,11 @@ pub(crate) fn announcement(out: &mut Vec<u8>, announcement: &hub::Announcement) 
     json_announcement(out, announcement);
 }
 
+/// `{"channel":"a","subscribe":{}}`
+pub(crate) fn subscribed(out: &mut Vec<u8>, channel: &str, result: &SubscribeResult) {
+    json_subscribe_push(out, channel, result);
+}
+
 /// `{"channel":"a","unsubscribe":{"code":2000,"reason":"server unsubscribe"}}`
 pub(crate) fn unsubscribed(out: &mut Vec<u8>, channel: &str, why: Unsubscribed) {
     out.extend_from_slice(b"{\"channel\":");
@@ -108,7 +116,6 @@ pub(crate) fn disconnect(out: &mut Vec<u8>, why: &Disconnect) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::SubscribeResult;
     use super::*;
 
     #[test]

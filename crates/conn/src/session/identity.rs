@@ -364,7 +364,7 @@ impl Cx<'_> {
     }
 
     /// When what a token allows ends here.
-    fn expiry(&self, lasts: Lasts) -> Result<Option<Expiry>, ClientError> {
+    pub(super) fn expiry(&self, lasts: Lasts) -> Result<Option<Expiry>, ClientError> {
         let Lasts::Until(at) = lasts else { return Ok(None) };
         let left = Duration::from_secs(at).checked_sub(self.unix()).filter(|left| !left.is_zero());
         let left = left.ok_or(ClientError::EXPIRED)?.min(LONGEST);

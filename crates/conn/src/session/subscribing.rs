@@ -3,6 +3,7 @@
 use super::identity::{Grant, Refusal};
 use super::joining::{Settled, Wish};
 use super::{Asked, Dialect, Held, Pending, Session, Stage};
+use crate::auth::token::{Lasts, ServerSide};
 use crate::command::Subscribe;
 use crate::dialect::centrifugo::Done;
 use crate::dialect::plain;
@@ -12,6 +13,7 @@ use crate::liveness::Liveness;
 use crate::shared::Cx;
 use hub::namespace::Lacks;
 use hub::{LocalId, Subscribed, SubscriberId};
+use std::borrow::Cow;
 
 impl Session {
     pub(super) fn subscribe(&mut self, cx: &mut Cx<'_>, id: u32, request: &Subscribe<'_>) -> Result<(), Disconnect> {
@@ -39,8 +41,7 @@ impl Session {
         if self.pending(channel).is_some() || self.subscription(cx, channel).is_some() {
             return Err(ClientError::ALREADY_SUBSCRIBED.into());
         }
-        let wanted = self.waiting.as_ref().map_or(0, |w| w.pending.len());
-        if self.subscriptions.len() + wanted >= limits.channels_max {
+        if self.is_full(cx) {
             return Err(ClientError::LIMIT_EXCEEDED.into());
         }
         self.permit(cx, channel, |_| Ok(()))?;
@@ -70,6 +71,34 @@ impl Session {
         let waiting = self.waiting.get_or_insert_default();
         waiting.pending.push(Pending { sequence, command, channel: channel.clone(), local: None, wish, grant });
         cx.shared.effects.push(Effect::Subscribe { sequence, channel, recover, entrance });
+    }
+
+    /// A backend subscribes the client to a channel of a namespace that exists, until that Unix time in seconds or for ever.
+    /// `None`: it has the channel, is about to have it, or that time is over.
+    pub(crate) fn subscribed_by_server(
+        &mut self,
+        cx: &mut Cx<'_>,
+        to: &ServerSide,
+        until: Option<u64>,
+    ) -> Option<Result<(), Disconnect>> {
+        if self.pending(&to.channel).is_some() || self.subscription(cx, &to.channel).is_some() {
+            return None;
+        }
+        let expiry = cx.expiry(until.map_or(Lasts::ForEver, Lasts::Until)).ok()?;
+        if self.is_full(cx) {
+            return Some(Err(Disconnect::CHANNEL_LIMIT));
+        }
+        let ServerSide { channel, info, data, changed } = to;
+        let request = Subscribe { channel: Cow::Borrowed(channel), ..Subscribe::default() };
+        let (chan_info, data) = (info.clone(), data.clone());
+        self.ask(cx, 0, &request, Grant { server_side: true, expiry, chan_info, data, changed: *changed });
+        Some(Ok(()))
+    }
+
+    /// Whether the client has or awaits as many channels as it may.
+    fn is_full(&self, cx: &Cx<'_>) -> bool {
+        let wanted = self.waiting.as_ref().map_or(0, |waiting| waiting.pending.len());
+        self.subscriptions.len() + wanted >= cx.shared.settings.limits.channels_max
     }
 
     /// The worker counts the pending subscriber under this number.
@@ -122,9 +151,14 @@ impl Session {
     ) -> (bool, Result<(), Disconnect>) {
         let Asked { command, sequence, local } = asked;
         let replied = match settled {
+            // The client knows of nothing that could be refused, and its backend takes it for subscribed.
+            Err(_) if command == 0 => Err(Disconnect::INTERNAL),
             Err(error) => self.refuse(cx, command, error).map(|()| false),
             Ok(mut settled) => {
-                let replied = self.reply_subscribed(cx, command, &mut settled);
+                let replied = match command {
+                    0 => self.tell_subscribed(cx, local, &settled).map(|()| true),
+                    _ => self.reply_subscribed(cx, command, &mut settled),
+                };
                 if replied == Ok(true) {
                     self.admit(cx, me, local, &settled, false);
                 }
@@ -187,10 +221,21 @@ impl Session {
         let pending = at.map(|at| waiting.pending.remove(at));
         let unsubscribe = waiting.unsubscribe.take_if(|(_, waited_for)| *waited_for == sequence);
         self.drop_idle_waiting();
-        if let Some(pending) = pending {
+        if let Some(pending) = pending.filter(|pending| pending.command > 0) {
             self.refuse(cx, pending.command, ClientError::PERMISSION_DENIED)?;
         }
         unsubscribe.map_or(Ok(()), |(id, _)| self.done(cx, id, Done::Unsubscribe))
+    }
+
+    /// Tells the client of a subscription that it did not ask for.
+    fn tell_subscribed(&self, cx: &mut Cx<'_>, local: LocalId, settled: &Settled) -> Result<(), Disconnect> {
+        let (channel, result) = (cx.shared.local.channel(local).clone(), &settled.result);
+        match self.dialect {
+            Dialect::Plain => cx.text(|out, _| plain::subscribed(out, &channel, result)),
+            Dialect::Centrifugo(format) => {
+                cx.message(format.opcode(), |out, _| format.subscribe_push(out, &channel, result))
+            }
+        }
     }
 
     /// Tells the client that one of its subscriptions is over.

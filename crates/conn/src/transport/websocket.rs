@@ -1,5 +1,6 @@
 //! A WebSocket after its handshake (RFC 6455, sections 5 to 7): frames in, frames out, the closing handshake.
 
+use crate::auth::token::ServerSide;
 use crate::connection::CloseReport;
 use crate::disconnect::{ClientError, Disconnect};
 use crate::encoded::Encoding;
@@ -244,6 +245,14 @@ impl Open {
         match &mut self.speaker {
             Speaker::Echo => None,
             Speaker::Session(session) => session.unsubscribed(cx, channel).map(Fate::from),
+        }
+    }
+
+    /// A backend subscribes the session to a channel. `None`: there was nothing to do.
+    pub(crate) fn subscribe(&mut self, cx: &mut Cx<'_>, to: &ServerSide, until: Option<u64>) -> Option<Fate> {
+        match &mut self.speaker {
+            Speaker::Echo => None,
+            Speaker::Session(session) => session.subscribed_by_server(cx, to, until).map(Fate::from),
         }
     }
 

@@ -79,7 +79,15 @@ messages! {
         #[prost(message, optional, tag = "5")] join: Option<Coming>,
         #[prost(message, optional, tag = "6")] leave: Option<Coming>,
         #[prost(message, optional, tag = "7")] unsubscribe: Option<Unsubscribe>,
+        #[prost(message, optional, tag = "9")] subscribe: Option<GivenSubscription>,
         #[prost(message, optional, tag = "12")] refresh: Option<SubRefreshResult>,
+    }
+    GivenSubscription {
+        #[prost(bool, tag = "1")] recoverable: bool,
+        #[prost(string, tag = "4")] epoch: String,
+        #[prost(uint64, tag = "5")] offset: u64,
+        #[prost(bool, tag = "6")] positioned: bool,
+        #[prost(bytes = "vec", tag = "7")] #[serde(with = "json_text")] data: Vec<u8>,
     }
     Coming {
         #[prost(message, optional, tag = "1")] info: Option<ClientInfo>,

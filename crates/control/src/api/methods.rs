@@ -14,7 +14,9 @@ use tokio::task::JoinSet;
 
 use super::error::{ApiError, Code};
 use super::request;
-use super::request::{Channels, Content, Disconnect, History, HistoryRemove, Info, Publish, Refresh, Unsubscribe};
+use super::request::{
+    Channels, Content, Disconnect, History, HistoryRemove, Info, Publish, Refresh, Subscribe, Unsubscribe,
+};
 use super::{Api, Envelope};
 use crate::backend::{Backend, BackendError, ClientAction, Clients, NodeInfo};
 use crate::limits;
@@ -168,6 +170,13 @@ pub(crate) async fn run<B: Backend>(
         Method::Disconnect => act(api, serde_json::from_slice::<Disconnect>(params)?.check()).await,
         Method::Refresh => act(api, serde_json::from_slice::<Refresh>(params)?.check()).await,
         Method::Batch => unreachable!("a batch is not one method"),
+        Method::Subscribe => {
+            let request: Subscribe<'_> = serde_json::from_slice(params)?;
+            match check_channel(api, request.channel.as_deref().unwrap_or_default()) {
+                Ok(()) => act(api, request.check(&api.settings, unix_seconds())).await,
+                Err(error) => Err(error),
+            }
+        }
         Method::Unsubscribe => {
             let request: Unsubscribe = serde_json::from_slice(params)?;
             match check_channel(api, request.channel.as_deref().unwrap_or_default()) {
@@ -357,6 +366,10 @@ async fn channels<B: Backend>(api: &Api<B>, request: Channels) -> Result<Reply, 
     }
     channels.sort_unstable_by(|(a, _), (b, _)| str::cmp(a, b));
     Ok(Reply::Channels { channels })
+}
+
+fn unix_seconds() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Does to some clients what was asked for, where that could be read.

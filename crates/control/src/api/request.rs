@@ -7,16 +7,19 @@
 //! | Field | Here | Why |
 //! |---|---|---|
 //! | `delta` | taken | whether patches are made is said by the namespace (`delta_publish`); the payload is the same |
+//! | `recover_since` | 108 | a subscribe push has no field that says whether the client has recovered |
+//! | `override` of `presence`, `join_leave` | 108 | the namespace alone says who is counted and announced |
 //! | `version` | 108 without a history | the caller counts on an older version being dropped |
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hub::{HistoryQuery, Offset, PublishOptions, Since, SinceEpoch, Tags};
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::error::ApiError;
-use crate::backend::{ClientAction, Clients};
+use crate::backend::{ClientAction, Clients, ServerSide};
 use crate::glob::Glob;
 use crate::limits;
 use crate::settings::ApiSettings;
@@ -61,7 +64,7 @@ impl Publish<'_> {
             version_epoch: text(self.version_epoch),
         };
         let data = match (self.b64data, self.data) {
-            (Some(encoded), _) if !encoded.is_empty() => decode(&encoded)?,
+            (Some(encoded), _) if !encoded.is_empty() => decode("b64data", &encoded)?,
             (_, Some(raw)) => compact(raw.get()),
             (_, None) => {
                 return Err(ApiError::bad("data", "`data` is missing or null"));
@@ -97,15 +100,14 @@ fn compact(json: &str) -> Box<[u8]> {
 }
 
 /// `b64data`: every client of this node reads JSON, so the decoded bytes must be JSON.
-fn decode(encoded: &str) -> Result<Box<[u8]>, ApiError> {
-    let bytes = STANDARD
-        .decode(encoded)
-        .map_err(|error| ApiError::bad("b64data", format!("`b64data` is not base64: {error}")))?;
+fn decode(field: &'static str, encoded: &str) -> Result<Box<[u8]>, ApiError> {
+    let bytes =
+        STANDARD.decode(encoded).map_err(|error| ApiError::bad(field, format!("`{field}` is not base64: {error}")))?;
     match serde_json::from_slice::<&RawValue>(&bytes) {
         Ok(raw) => Ok(compact(raw.get())),
         Err(error) => Err(ApiError::bad(
-            "b64data",
-            format!("`b64data` does not hold JSON, which is all that clients of this node read: {error}"),
+            field,
+            format!("`{field}` does not hold JSON, which is all that clients of this node read: {error}"),
         )),
     }
 }
@@ -213,6 +215,39 @@ pub(crate) struct Unsubscribe {
 }
 
 #[derive(Deserialize)]
+pub(crate) struct Subscribe<'a> {
+    // Flattened fields could not be followed by raw JSON.
+    user: Option<String>,
+    client: Option<String>,
+    session: Option<String>,
+    pub(crate) channel: Option<String>,
+    #[serde(borrow)]
+    info: Option<&'a RawValue>,
+    b64info: Option<String>,
+    #[serde(borrow)]
+    data: Option<&'a RawValue>,
+    b64data: Option<String>,
+    expire_at: Option<u64>,
+    recover_since: Option<IgnoredAny>,
+    r#override: Option<Override>,
+}
+
+/// `{"force_recovery":{"value":true}}`
+#[derive(Deserialize, Default)]
+struct Override {
+    presence: Option<IgnoredAny>,
+    join_leave: Option<IgnoredAny>,
+    force_recovery: Option<Value>,
+    force_positioning: Option<Value>,
+    force_push_join_leave: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct Value {
+    value: Option<bool>,
+}
+
+#[derive(Deserialize)]
 pub(crate) struct Refresh {
     #[serde(flatten)]
     whose: Whose,
@@ -232,6 +267,60 @@ impl Disconnect {
         let (code, reason) = close_with(self.disconnect)?;
         Ok((clients, ClientAction::Disconnect { code, reason }))
     }
+}
+
+impl Subscribe<'_> {
+    /// The channel has been looked at; `now` is Unix time in seconds.
+    pub(crate) fn check(self, settings: &ApiSettings, now: u64) -> Result<(Clients, ClientAction), ApiError> {
+        let (user, client, session) = (self.user, self.client, self.session);
+        let clients = Whose { user, client, session, whitelist: None }.check()?;
+        if self.recover_since.is_some() {
+            return Err(ApiError::not_available(
+                "recover_since",
+                "`recover_since`: the push could not say what came of it",
+            ));
+        }
+        let changed = self.r#override.unwrap_or_default();
+        if changed.presence.is_some() || changed.join_leave.is_some() {
+            return Err(ApiError::not_available("override", "`override` of `presence` and `join_leave`"));
+        }
+        let expire_at = self.expire_at.filter(|&at| at > 0);
+        if expire_at.is_some_and(|at| at <= now) {
+            return Err(ApiError::bad("expire_at", "`expire_at` is over"));
+        }
+        let value = |value: Option<Value>| value.and_then(|value| value.value);
+        let to = ServerSide {
+            channel: self.channel.unwrap_or_default(),
+            info: attached(settings, ("info", self.info), ("b64info", self.b64info))?,
+            data: attached(settings, ("data", self.data), ("b64data", self.b64data))?,
+            expire_at,
+            force_recovery: value(changed.force_recovery),
+            force_positioning: value(changed.force_positioning),
+            force_push_join_leave: value(changed.force_push_join_leave),
+        };
+        Ok((clients, ClientAction::Subscribe(Box::new(to))))
+    }
+}
+
+/// JSON that goes with a subscription, from one of two fields.
+fn attached(
+    settings: &ApiSettings,
+    (field, raw): (&'static str, Option<&RawValue>),
+    (encoded_field, encoded): (&'static str, Option<String>),
+) -> Result<Option<Box<[u8]>>, ApiError> {
+    let json = match (encoded, raw) {
+        (Some(encoded), _) if !encoded.is_empty() => decode(encoded_field, &encoded)?,
+        (_, Some(raw)) => compact(raw.get()),
+        (_, None) => return Ok(None),
+    };
+    if json.len() > settings.data_bytes_max {
+        let max = settings.data_bytes_max;
+        return Err(ApiError::bad(
+            "api.data_bytes_max",
+            format!("`{field}` has {} bytes, at most {max} are taken", json.len()),
+        ));
+    }
+    Ok(Some(json))
 }
 
 impl Unsubscribe {

@@ -90,6 +90,9 @@ impl<P: Post> Worker<P> {
             let (now, shared) = (io.now(), &mut self.shared);
             let directions = match &job.act.action {
                 Action::Disconnect(why) => Some(connection.disconnect(now, why.clone(), shared)),
+                // A reload may have taken the namespace since the request was looked at.
+                Action::Subscribe { to, .. } if shared.settings.namespaces.of(&to.channel).is_none() => None,
+                Action::Subscribe { to, until } => connection.subscribe(now, to, *until, shared),
                 Action::Unsubscribe(channel) => connection.unsubscribe(now, channel, shared),
                 Action::Refresh(until) => Some(connection.refresh(now, *until, shared)),
             };

@@ -3,7 +3,6 @@
 use crate::support::client::push;
 use crate::support::token::{signed_with, token};
 use crate::support::{Client, Gateway, Seen, Setup, in_every_format, on_every_driver, on_the_simulator};
-use gateway::letter::{Action, Matching};
 use hub::{Channel, Presence, PresenceQuery};
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -17,8 +16,6 @@ in_every_format! {
     the_channels_of_a_token_come_with_the_connect_reply: Setup::with_tokens().workers(3),
     a_server_side_subscription_recovers: Setup::with_tokens().workers(2),
     users_are_told_apart_by_presence: Setup::with_tokens().workers(2),
-    a_backend_ends_a_subscription: Setup::with_tokens().workers(2),
-    a_backend_ends_a_connection_later_or_never: Setup::with_tokens(),
 }
 
 on_every_driver! {
@@ -29,7 +26,6 @@ on_every_driver! {
 }
 
 on_the_simulator! {
-    a_subscribe_under_way_is_ended_as_well: Setup::with_tokens().workers(2),
     commands_behind_a_connect_wait_for_its_channels: Setup::with_tokens().workers(2),
     publications_beside_a_connect_follow_its_reply: Setup::with_tokens().workers(2),
 }
@@ -291,77 +287,4 @@ fn publications_beside_a_connect_follow_its_reply(gateway: &Gateway) {
     gateway.freeze(1, false);
     assert_eq!(client.json()["connect"]["subs"], json!({&*near: {}, &*far: {}}));
     assert_eq!(client.json(), push(&near, &json!("early")));
-}
-
-fn of_user(user: &str) -> Matching {
-    Matching { user: Some(user.into()), ..Matching::default() }
-}
-
-fn a_backend_ends_a_subscription(gateway: &Gateway) {
-    let unsubscribe = Action::Unsubscribe(Channel::new("open:a"));
-    let ended = json!({"push": {"channel": "open:a", "unsubscribe": {"code": 2000, "reason": "server unsubscribe"}}});
-    let (mut first, mut given) =
-        (gateway.user("42"), gateway.user_of(1, &json!({"sub": "42", "channels": ["open:a"]})).0);
-    let (mut elsewhere, mut other) = (gateway.user("42"), gateway.user("7"));
-    first.subscribe(2, "open:a");
-    first.subscribe(3, "open:b");
-    other.subscribe(2, "open:a");
-    assert_eq!(gateway.act(&of_user("42"), &unsubscribe), 2, "one of the three was not subscribed");
-    assert_eq!((first.json(), given.json()), (ended.clone(), ended));
-    gateway.publish("open:a", &json!(1)).expect("published");
-    gateway.publish("open:b", &json!(2)).expect("published");
-    assert_eq!(other.json(), push("open:a", &json!(1)));
-    assert_eq!(first.json(), push("open:b", &json!(2)), "the other one goes on");
-    elsewhere.expect_silence(4);
-    // It may come back where it may.
-    first.subscribe(5, "open:a");
-
-    let mut plain = gateway.websocket("/connection/uni_websocket");
-    plain.send(&json!({"token": token(&json!({"sub": "8"})), "subs": {"open:a": {}}}));
-    assert!(plain.json()["connect"].is_object());
-    assert_eq!(gateway.act(&of_user("8"), &unsubscribe), 1);
-    let told = json!({"channel": "open:a", "unsubscribe": {"code": 2000, "reason": "server unsubscribe"}});
-    assert_eq!(plain.json(), told);
-}
-
-fn a_subscribe_under_way_is_ended_as_well(gateway: &Gateway) {
-    let far = gateway.channel_in("open:", 1);
-    let mut client = gateway.user("42");
-    gateway.freeze(1, true);
-    client.send_text(&format!(
-        "{}\n{}\n{}\n",
-        json!({"id": 2, "subscribe": {"channel": far}}),
-        json!({"id": 3, "unsubscribe": {"channel": far}}),
-        json!({"id": 4, "unsubscribe": {"channel": "open:x"}}),
-    ));
-    gateway.pass(Duration::from_millis(500));
-    let matching = Matching { client: Some(client.name.clone()), ..Matching::default() };
-    assert_eq!(gateway.act_on(0, &matching, &Action::Unsubscribe(Channel::new(&far))), 1);
-    let refused = json!({"id": 2, "error": {"code": 103, "message": "permission denied"}});
-    assert_eq!(
-        [client.json(), client.json(), client.json()],
-        [refused, json!({"id": 3, "unsubscribe": {}}), json!({"id": 4, "unsubscribe": {}}),]
-    );
-    gateway.freeze(1, false);
-    gateway.publish(&far, &json!(1)).expect("published");
-    client.expect_silence(5);
-    client.subscribe(6, &far);
-    gateway.publish(&far, &json!(2)).expect("published");
-    assert_eq!(client.json(), push(&far, &json!(2)), "once");
-}
-
-fn a_backend_ends_a_connection_later_or_never(gateway: &Gateway) {
-    let mut client = gateway.user("42");
-    assert_eq!(gateway.act(&of_user("42"), &Action::Refresh(Some(gateway.unix() + 600))), 1);
-    let told = client.json()["push"]["refresh"].take();
-    let ttl = told["ttl"].as_u64().expect("a number");
-    assert!(told["expires"] == json!(true) && (590..=600).contains(&ttl), "{told}");
-    assert_eq!(gateway.act(&of_user("42"), &Action::Refresh(None)), 1);
-    assert_eq!(client.json(), json!({"push": {"refresh": {}}}));
-    assert_eq!(gateway.act(&of_user("42"), &Action::Refresh(Some(gateway.unix() + 1))), 1);
-    assert_eq!(client.json()["push"]["refresh"]["ttl"], json!(1));
-    client.expect_close(3005, "connection expired");
-    let mut late = gateway.user("42");
-    assert_eq!(gateway.act(&of_user("42"), &Action::Refresh(Some(gateway.unix() - 1))), 1);
-    late.expect_close(3005, "connection expired");
 }

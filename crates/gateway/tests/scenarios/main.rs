@@ -6,6 +6,7 @@ mod support;
 mod bad_commands;
 mod bad_frames;
 mod bad_heads;
+mod by_backend;
 mod centrifugo;
 mod compression;
 mod delta;

@@ -146,6 +146,28 @@ for (const format of FORMATS) {
     assert.equal(client.states.all.length, 2, JSON.stringify(client.states.all));
   });
 
+  test(`${format}: a backend gives a user a channel, and takes it`, async (t) => {
+    const user = fresh('u');
+    const client = await connect(t, at, { token: token({ sub: user }) });
+    const [inbox, subscribed, ended] = [new Inbox(), new Inbox(), new Inbox()];
+    client.on('publication', (publication) => inbox.push({ ...publication, data: unpack(at, publication.data) }));
+    client.on('subscribed', (context) => subscribed.push(context));
+    client.on('unsubscribed', (context) => ended.push(context));
+    const channel = fresh('kept:');
+    await at.publish(channel, 'before');
+    await at.call('subscribe', { user, channel, data: { for: 'you' } });
+    await subscribed.count(1, 'subscribed');
+    const [{ channel: given, recoverable, streamPosition, data: told }] = subscribed.all;
+    assert.deepEqual([given, recoverable, streamPosition.offset], [channel, true, 1]);
+    assert.deepEqual(unpack(at, told), { for: 'you' });
+    await at.publish(channel, 'now');
+    await inbox.count(1, 'publications');
+    assert.deepEqual(data(inbox), ['now']);
+    await at.call('unsubscribe', { user, channel });
+    await ended.count(1, 'unsubscribed');
+    assert.equal(ended.all[0].channel, channel);
+  });
+
   test(`${format}: a backend disconnects a user, and nobody else`, async (t) => {
     const user = fresh('u');
     const [one, other] = [await connect(t, at, { token: token({ sub: user }) }), await connect(t, at, { token: token({ sub: 'x' }) })];

@@ -91,6 +91,25 @@ async def test_a_token_that_does_not_count_sends_the_client_away(form):
         await subscribe(client, fresh("users:") + "#42")
 
 
+@either_format
+@scenario
+async def test_a_backend_gives_a_user_a_channel(form):
+    at = Gateway("strict", form)
+    user, channel, events = fresh("u"), fresh("kept:"), Given()
+    client = Client(at.websocket, events=events, proxy=None, token=token(sub=user), use_protobuf=form == "protobuf")
+    await client.connect()
+    await client.ready(timeout=DEADLINE)
+    await at.publish(channel, "before")
+    await at.call("subscribe", {"user": user, "channel": channel})
+    await events.subscribed.count(1, "subscribed")
+    told = events.subscribed.all[0]
+    assert (told.channel, told.recoverable, told.stream_position.offset) == (channel, True, 1)
+    await at.publish(channel, "now")
+    await events.seen.count(1, "publications")
+    assert data(events.seen) == ["now"]
+    await client.disconnect()
+
+
 class Given(ClientEventHandler):
     """Keeps what comes through channels that the client never asked for."""
 

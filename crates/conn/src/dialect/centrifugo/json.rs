@@ -5,7 +5,8 @@
 
 use super::super::{
     ConnectResult, REJECT_UNRECOVERED, SubResult, Subs, SubscribeResult, json_about_publication, json_announcement,
-    json_info, json_publication, json_publications, json_string, json_subs, json_subscribe_result, put,
+    json_info, json_publication, json_publications, json_string, json_subs, json_subscribe_push, json_subscribe_result,
+    put,
 };
 use super::{Done, Malformed, Payload};
 use crate::command::{Command, Connect, History, Position, Refresh, Request, SubRefresh, Subscribe};
@@ -311,6 +312,13 @@ pub(super) fn presence(out: &mut Vec<u8>, id: u32, presence: &hub::Presence) {
 pub(super) fn announcement(out: &mut Vec<u8>, announcement: &hub::Announcement) {
     out.extend_from_slice(b"{\"push\":");
     json_announcement(out, announcement);
+    out.push(b'}');
+}
+
+/// `{"push":{"channel":"c","subscribe":{"recoverable":true,"positioned":true,"epoch":"kPzQwRtb","offset":57}}}`
+pub(super) fn subscribe_push(out: &mut Vec<u8>, channel: &str, result: &SubscribeResult) {
+    out.extend_from_slice(b"{\"push\":");
+    json_subscribe_push(out, channel, result);
     out.push(b'}');
 }
 

@@ -155,6 +155,14 @@ impl Format {
         }
     }
 
+    /// The push of a subscription that a backend has made.
+    pub(crate) fn subscribe_push(self, out: &mut Vec<u8>, channel: &str, result: &SubscribeResult) {
+        match self {
+            Self::Json => json::subscribe_push(out, channel, result),
+            Self::Protobuf => protobuf::subscribe_push(out, channel, result),
+        }
+    }
+
     /// The push that ends a subscription.
     pub(crate) fn unsubscribed(self, out: &mut Vec<u8>, channel: &str, why: Unsubscribed) {
         match self {

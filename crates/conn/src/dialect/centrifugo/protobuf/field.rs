@@ -23,10 +23,11 @@ fields! {
         ID = 1, ERROR = 2, PUSH = 4, CONNECT = 5, SUBSCRIBE = 6, UNSUBSCRIBE = 7, PUBLISH = 8, PRESENCE = 9,
         PRESENCE_STATS = 10, HISTORY = 11, REFRESH = 14, SUB_REFRESH = 15,
     }
-    push { CHANNEL = 2, PUB = 4, JOIN = 5, LEAVE = 6, UNSUBSCRIBE = 7, REFRESH = 12 }
+    push { CHANNEL = 2, PUB = 4, JOIN = 5, LEAVE = 6, UNSUBSCRIBE = 7, SUBSCRIBE = 9, REFRESH = 12 }
     refresh { EXPIRES = 1, TTL = 2 }
     join { INFO = 1 }
     leave { INFO = 1 }
+    subscribe { RECOVERABLE = 1, EPOCH = 4, OFFSET = 5, POSITIONED = 6, DATA = 7 }
     unsubscribe { CODE = 2, REASON = 3 }
     client_info { USER = 1, CLIENT = 2, CONN_INFO = 3, CHAN_INFO = 4 }
     publication { DATA = 4, INFO = 5, OFFSET = 6, TAGS = 7, DELTA = 8, TIME = 9 }

@@ -420,6 +420,24 @@ fn put_info(out: &mut Vec<u8>, field: u32, info: &ClientInfo) {
     });
 }
 
+pub(super) fn subscribe_push(out: &mut Vec<u8>, channel: &str, result: &SubscribeResult) {
+    use field::subscribe::{DATA, EPOCH, OFFSET, POSITIONED, RECOVERABLE};
+    put_delimited(out, 0, |out| {
+        put_message(out, field::reply::PUSH, 0, |out| {
+            put_bytes(out, field::push::CHANNEL, channel.as_bytes());
+            put_message(out, field::push::SUBSCRIBE, 0, |out| {
+                put_number(out, RECOVERABLE, u64::from(result.recoverable));
+                if let Some(hub::Position { offset, epoch }) = result.position {
+                    put_bytes(out, EPOCH, epoch.to_string().as_bytes());
+                    put_number(out, OFFSET, offset.0);
+                }
+                put_number(out, POSITIONED, u64::from(result.positioned));
+                put_bytes(out, DATA, result.data.as_deref().unwrap_or_default());
+            });
+        });
+    });
+}
+
 pub(super) fn unsubscribed(out: &mut Vec<u8>, channel: &str, why: Unsubscribed) {
     put_delimited(out, 0, |out| {
         put_message(out, field::reply::PUSH, 0, |out| {
