@@ -14,7 +14,8 @@ use crate::guard;
 use crate::metrics::{self, ApiMetrics, Exposition};
 use crate::settings::CurrentSettings;
 
-/// Everything the API listener serves: `/api`, `/api/<method>`, `/metrics`, `/healthz` (also as `/health`) and
+/// Everything the API listener serves: `/api`, `/api/<method>`, `/api/openapi.json` (which needs no key: it is the same
+/// everywhere), `/metrics`, `/healthz` (also as `/health`) and
 /// `/readyz`.
 ///
 /// The Host and Origin checks lie around these routes; routes merged into the result afterwards are outside of them.
@@ -25,6 +26,7 @@ pub fn router<B: Backend>(settings: CurrentSettings, backend: Arc<B>) -> Router 
     let calls = Router::new()
         .route("/api", any(api::call::<B>))
         .route("/api/", any(api::call::<B>))
+        .route("/api/openapi.json", readable(get(openapi)))
         .route("/api/{*method}", any(api::call::<B>))
         .with_state(api);
     let router = Router::new()
@@ -44,6 +46,11 @@ fn readable<S: Clone + Send + Sync + 'static>(get: MethodRouter<S>) -> MethodRou
 
 async fn expose(State(exposition): State<Arc<Exposition>>) -> Response {
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], exposition.write()).into_response()
+}
+
+/// What the methods take and answer, as OpenAPI 3.1.
+async fn openapi() -> Response {
+    api::json(StatusCode::OK, include_bytes!("api/openapi.json").to_vec())
 }
 
 /// The process answers: that is all `/healthz` promises. A node that drains is alive.
