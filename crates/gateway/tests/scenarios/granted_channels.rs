@@ -3,7 +3,7 @@
 use crate::support::client::push;
 use crate::support::token::{signed_with, token};
 use crate::support::{Client, Gateway, Seen, Setup, in_every_format, on_every_driver, on_the_simulator};
-use hub::{Channel, Presence, PresenceQuery};
+use hub::{Presence, PresenceQuery};
 use serde_json::{Value, json};
 use std::time::Duration;
 
