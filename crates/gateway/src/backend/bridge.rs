@@ -1,0 +1,240 @@
+//! The control thread's mailbox: carries the calls of the API to the workers and their answers back.
+
+use super::Reach;
+use crate::letter::{
+    Act, Action, HistoryRead, Letter, List, Listed, Matching, Order, PresenceRead, Publish, ReadHistory, ReadPresence,
+    Refused, RemoveHistory, Ticket,
+};
+use crate::mailbox::{Mailbox, Party, Post};
+use control::BackendError;
+use hub::{Channel, ChannelHash, Draft, HistoryPage, HistoryQuery, Presence, PresenceQuery, Published};
+use std::collections::HashMap;
+use std::time::Duration;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{mpsc, oneshot};
+
+/// Letters read between two looks at the API's calls.
+const LETTERS_PER_TURN: usize = 256;
+
+/// One call.
+pub(super) enum Ask {
+    Publish { draft: Draft, answer: oneshot::Sender<Result<Published, BackendError>> },
+    History { channel: Channel, query: HistoryQuery, answer: oneshot::Sender<Result<HistoryPage, BackendError>> },
+    Presence { channel: Channel, query: PresenceQuery, answer: oneshot::Sender<Result<Presence, BackendError>> },
+    RemoveHistory { channel: Channel, answer: oneshot::Sender<Result<(), BackendError>> },
+    List { worker: Party, cursor: u32, answer: oneshot::Sender<Result<Listed, BackendError>> },
+    Act { worker: Party, matching: Matching, action: Action, answer: oneshot::Sender<Result<u64, BackendError>> },
+    Order { worker: Party, order: Order },
+}
+
+/// Carries calls of the API to the workers and their answers back.
+pub struct Bridge {
+    wake: io::WakeReceiver,
+    desk: Desk,
+}
+
+/// The bridge without what wakes it.
+struct Desk {
+    mailbox: Mailbox,
+    asked: mpsc::Receiver<Ask>,
+    hash: ChannelHash,
+    workers: u16,
+    clock: io::Clock,
+    request_timeout: Duration,
+    tickets: u64,
+    publishing: HashMap<u64, oneshot::Sender<Result<Published, BackendError>>>,
+    reading: HashMap<u64, oneshot::Sender<Result<HistoryPage, BackendError>>>,
+    present: HashMap<u64, oneshot::Sender<Result<Presence, BackendError>>>,
+    removing: HashMap<u64, oneshot::Sender<Result<(), BackendError>>>,
+    listing: HashMap<u64, oneshot::Sender<Result<Listed, BackendError>>>,
+    acting: HashMap<u64, oneshot::Sender<Result<u64, BackendError>>>,
+}
+
+impl Bridge {
+    /// The mailbox is that of the party after the last worker.
+    pub(super) fn new(
+        mailbox: Mailbox,
+        wake: io::WakeReceiver,
+        asked: mpsc::Receiver<Ask>,
+        workers: u16,
+        reach: &Reach,
+    ) -> Self {
+        let desk = Desk {
+            mailbox,
+            asked,
+            hash: reach.hash,
+            workers,
+            clock: reach.clock,
+            request_timeout: reach.request_timeout,
+            tickets: 0,
+            publishing: HashMap::new(),
+            reading: HashMap::new(),
+            present: HashMap::new(),
+            removing: HashMap::new(),
+            listing: HashMap::new(),
+            acting: HashMap::new(),
+        };
+        Self { wake, desk }
+    }
+
+    /// Runs until the handle is gone.
+    ///
+    /// # Errors
+    /// When the wake cannot be watched.
+    pub async fn run(self) -> std::io::Result<()> {
+        // The safe constructor is deprecated because AsRawFd may name a descriptor that is closed meanwhile. This one is
+        // the eventfd that the receiver itself keeps open; the new constructor would need `unsafe` for the same promise.
+        #[allow(deprecated)]
+        let wake = AsyncFd::with_interest(self.wake, tokio::io::Interest::READABLE)?;
+        let mut desk = self.desk;
+        loop {
+            let read = desk.read_answers();
+            desk.mailbox.flush();
+            if read == LETTERS_PER_TURN {
+                // More may wait; let the API's tasks run first.
+                tokio::task::yield_now().await;
+                desk.post_all();
+                continue;
+            }
+            wake.get_ref().begin_sleep();
+            if desk.mailbox.has_mail() {
+                wake.get_ref().end_sleep();
+                continue;
+            }
+            tokio::select! {
+                ready = wake.readable() => ready?.clear_ready(),
+                ask = desk.asked.recv() => match ask {
+                    Some(ask) => desk.post(ask),
+                    None => return Ok(()),
+                },
+            }
+            wake.get_ref().end_sleep();
+            desk.post_all();
+        }
+    }
+}
+
+impl Desk {
+    fn post_all(&mut self) {
+        while let Ok(ask) = self.asked.try_recv() {
+            self.post(ask);
+        }
+    }
+
+    fn post(&mut self, ask: Ask) {
+        self.tickets += 1;
+        let ticket = self.tickets;
+        match ask {
+            Ask::Publish { draft, answer } => {
+                let (home, expires) = (self.home_of(&draft.channel), self.clock.now() + self.request_timeout);
+                let publish = Publish { ticket: Ticket::Control(ticket), draft: draft.into(), expires };
+                match self.mailbox.request(home, Letter::Publish(publish)) {
+                    Ok(()) => drop(self.publishing.insert(ticket, answer)),
+                    Err(_) => drop(answer.send(Err(BackendError::Busy))),
+                }
+            }
+            Ask::History { channel, query, answer } => {
+                let (home, expires) = (self.home_of(&channel), self.clock.now() + self.request_timeout);
+                let read = ReadHistory { ticket: Ticket::Control(ticket), channel, query, expires };
+                match self.mailbox.request(home, Letter::History(Box::new(read))) {
+                    Ok(()) => drop(self.reading.insert(ticket, answer)),
+                    Err(_) => drop(answer.send(Err(BackendError::Busy))),
+                }
+            }
+            Ask::Presence { channel, query, answer } => {
+                let (home, expires) = (self.home_of(&channel), self.clock.now() + self.request_timeout);
+                let read = ReadPresence { ticket: Ticket::Control(ticket), channel, query, expires };
+                match self.mailbox.request(home, Letter::Presence(Box::new(read))) {
+                    Ok(()) => drop(self.present.insert(ticket, answer)),
+                    Err(_) => drop(answer.send(Err(BackendError::Busy))),
+                }
+            }
+            Ask::RemoveHistory { channel, answer } => {
+                let (home, expires) = (self.home_of(&channel), self.clock.now() + self.request_timeout);
+                let remove = RemoveHistory { ticket, channel, expires };
+                match self.mailbox.request(home, Letter::RemoveHistory(Box::new(remove))) {
+                    Ok(()) => drop(self.removing.insert(ticket, answer)),
+                    Err(_) => drop(answer.send(Err(BackendError::Busy))),
+                }
+            }
+            Ask::List { worker, cursor, answer } => {
+                match self.mailbox.request(worker, Letter::List(Box::new(List { ticket, cursor }))) {
+                    Ok(()) => drop(self.listing.insert(ticket, answer)),
+                    Err(_) => drop(answer.send(Err(BackendError::Busy))),
+                }
+            }
+            Ask::Act { worker, matching, action, answer } => {
+                let letter = Letter::Act(Box::new(Act { ticket, matching, action }));
+                match self.mailbox.request(worker, letter) {
+                    Ok(()) => drop(self.acting.insert(ticket, answer)),
+                    Err(_) => drop(answer.send(Err(BackendError::Busy))),
+                }
+            }
+            Ask::Order { worker, order } => {
+                if self.mailbox.request(worker, Letter::Order(order)).is_err() {
+                    tracing::error!(worker, "an order found a full mailbox: the worker has stopped reading its mail");
+                }
+            }
+        }
+    }
+
+    fn home_of(&self, channel: &str) -> Party {
+        usize::from(self.hash.home(channel, self.workers).0)
+    }
+
+    fn read_answers(&mut self) -> usize {
+        for read in 0..LETTERS_PER_TURN {
+            let Some((_, letter)) = self.mailbox.next() else { return read };
+            // A caller that has given up has dropped its receiver; the answer goes nowhere.
+            match letter {
+                Letter::Published { ticket: Ticket::Control(ticket), answer } => {
+                    if let Some(caller) = self.publishing.remove(&ticket) {
+                        let _ = caller.send(answer.map_err(to_backend));
+                    }
+                }
+                Letter::HistoryRead(read) => {
+                    let HistoryRead { ticket, answer } = *read;
+                    let Ticket::Control(ticket) = ticket else { continue };
+                    if let Some(caller) = self.reading.remove(&ticket) {
+                        let _ = caller.send(answer.map_err(to_backend));
+                    }
+                }
+                Letter::PresenceRead(read) => {
+                    let PresenceRead { ticket, answer } = *read;
+                    let Ticket::Control(ticket) = ticket else { continue };
+                    if let Some(caller) = self.present.remove(&ticket) {
+                        let _ = caller.send(answer.map_err(to_backend));
+                    }
+                }
+                Letter::HistoryRemoved { ticket, answer } => {
+                    if let Some(caller) = self.removing.remove(&ticket) {
+                        let _ = caller.send(answer.map_err(to_backend));
+                    }
+                }
+                Letter::Listed(listed) => {
+                    if let Some(caller) = self.listing.remove(&listed.ticket) {
+                        let _ = caller.send(Ok(*listed));
+                    }
+                }
+                Letter::Acted { ticket, count } => {
+                    if let Some(caller) = self.acting.remove(&ticket) {
+                        let _ = caller.send(Ok(count));
+                    }
+                }
+                _ => debug_assert!(false, "the control thread gets answers only"),
+            }
+        }
+        LETTERS_PER_TURN
+    }
+}
+
+fn to_backend(refused: Refused) -> BackendError {
+    match refused {
+        Refused::Busy | Refused::ChannelsMax => BackendError::Busy,
+        Refused::Expired => BackendError::Timeout,
+        Refused::Unrecoverable => BackendError::Unrecoverable,
+        Refused::NoHistory => BackendError::NoHistory,
+        Refused::NoPresence => BackendError::NoPresence,
+        Refused::TooManyPresent => BackendError::TooManyPresent,
+    }
+}
