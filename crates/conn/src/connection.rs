@@ -110,6 +110,15 @@ impl Connection {
         }
     }
 
+    /// What its session is subscribed to.
+    pub fn channels(&self) -> impl Iterator<Item = hub::LocalId> + '_ {
+        let open = match &self.phase {
+            Phase::Open(open) => Some(open),
+            _ => None,
+        };
+        open.into_iter().flat_map(|open| open.channels())
+    }
+
     /// A tick has time for the token that this connection's input waits for.
     pub fn verification_granted(&mut self) {
         if let Phase::Open(open) = &mut self.phase {

@@ -127,7 +127,7 @@ impl Encoding {
     }
 
     /// What its frames are.
-    pub(crate) fn opcode(self) -> OpCode {
+    pub fn opcode(self) -> OpCode {
         match self {
             Self::Plain | Self::CentrifugoJson | Self::CentrifugoJsonFirst | Self::CentrifugoJsonDelta => OpCode::Text,
             Self::CentrifugoProtobuf | Self::CentrifugoProtobufFirst | Self::CentrifugoProtobufDelta => OpCode::Binary,

@@ -408,6 +408,11 @@ impl Session {
         }
     }
 
+    /// What the client is subscribed to.
+    pub(crate) fn channels(&self) -> impl Iterator<Item = LocalId> + '_ {
+        self.subscriptions.iter().map(|subscription| subscription.channel)
+    }
+
     /// Leaves every channel. Pending subscriptions are forgotten: their answers will find nobody and be withdrawn.
     pub(crate) fn leave_all(&mut self, shared: &mut Shared) {
         self.forget_identity(shared);

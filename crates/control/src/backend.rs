@@ -46,6 +46,14 @@ pub trait Backend: Send + Sync + 'static {
     /// Does something to every matching connection; the answer is to how many.
     fn act(&self, clients: Clients, action: ClientAction) -> impl Future<Output = Result<u64, BackendError>> + Send;
 
+    /// The matching connections, in any order: at most `limit`. More than it can list is the caller's to notice, by asking
+    /// for one too many.
+    fn connections(
+        &self,
+        clients: Clients,
+        limit: usize,
+    ) -> impl Future<Output = Result<Vec<ConnectionInfo>, BackendError>> + Send;
+
     /// This node now.
     fn info(&self) -> NodeInfo;
 
@@ -145,6 +153,21 @@ pub struct ServerSide {
     pub force_positioning: Option<bool>,
     /// The same of `force_push_join_leave`.
     pub force_push_join_leave: Option<bool>,
+}
+
+/// A connection, as a backend sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionInfo {
+    /// Client id.
+    pub client: String,
+    /// User id; "" for none.
+    pub user: String,
+    /// `websocket`, or `uni_websocket` for a client that only listens.
+    pub transport: &'static str,
+    /// `json` or `protobuf`.
+    pub protocol: &'static str,
+    /// What it is subscribed to, in any order.
+    pub channels: Vec<Channel>,
 }
 
 /// What `info` tells about this node.

@@ -39,7 +39,7 @@ mod serve;
 mod settings;
 mod stream;
 
-pub use backend::{Backend, BackendError, ClientAction, Clients, NodeInfo, ServerSide};
+pub use backend::{Backend, BackendError, ClientAction, Clients, ConnectionInfo, NodeInfo, ServerSide};
 pub use glob::{Glob, GlobError, PATTERN_BYTES_MAX};
 pub use guard::Arrival;
 pub use key::{ApiKey, ApiKeyError};

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// Connections that one answer of `connections` names; of more the caller is told to ask for less.
+pub const CONNECTIONS_LISTED_MAX: usize = 1_000;
+
 /// Bytes of one request body. With [`CONNECTIONS_MAX`] it bounds what bodies can hold in memory: 256 MiB.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 

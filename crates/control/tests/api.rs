@@ -328,6 +328,20 @@ async fn subscribe_takes_the_same_targets_and_what_goes_with_a_channel() {
 }
 
 #[tokio::test]
+async fn connections_are_listed_by_client_and_never_half() {
+    let (_, router) = node();
+    let one =
+        r#"{"user":"77","transport":"websocket","protocol":"protobuf","state":{"channels":{"chat:1":{},"news":{}}}}"#;
+    let expected = format!(r#"{{"result":{{"connections":{{"c0000":{one},"c0001":{one}}}}}}}"#);
+    assert_eq!(call(&router, "connections", r#"{"user":"77"}"#).await, expected);
+    assert_eq!(code(&call(&router, "connections", "{}").await), 107, "leaving all out does not mean everybody");
+    for (flood, wrong) in [(1000, 0), (1001, 108)] {
+        let (_, router) = node_with(settings(), Fake { flood, ..Fake::default() });
+        assert_eq!(code(&call(&router, "connections", r#"{"user":"77"}"#).await), wrong, "{flood}");
+    }
+}
+
+#[tokio::test]
 async fn disconnect_refuses_what_no_close_frame_can_carry_and_never_means_everybody() {
     let (fake, router) = node();
     let with =

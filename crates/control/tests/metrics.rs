@@ -283,6 +283,13 @@ async fn a_flood_of_close_codes_makes_a_bounded_number_of_series() {
         ) -> impl Future<Output = Result<Vec<(hub::Channel, u32)>, control::BackendError>> + Send {
             self.0.channels(pattern, limit)
         }
+        fn connections(
+            &self,
+            clients: control::Clients,
+            limit: usize,
+        ) -> impl Future<Output = Result<Vec<control::ConnectionInfo>, control::BackendError>> + Send {
+            self.0.connections(clients, limit)
+        }
         fn act(
             &self,
             clients: control::Clients,

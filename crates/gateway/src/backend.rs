@@ -7,21 +7,22 @@ mod sample;
 
 pub use bridge::Bridge;
 
-use crate::letter::{Action, Matching, Order};
+use crate::letter::{Action, Described, Matching, Order};
 use crate::mailbox::{Mailbox, Party};
 use crate::stats::{Number, WorkerStats};
 use crate::tls::Expiry;
 use bridge::Ask;
-use conn::Disconnect;
 use conn::auth::token::{Changed, ServerSide};
+use conn::{Disconnect, Encoding};
 use control::metrics::{DriverInUse, NodeSample};
-use control::{Backend, BackendError, ClientAction, Clients, Glob, NodeInfo};
+use control::{Backend, BackendError, ClientAction, Clients, ConnectionInfo, Glob, NodeInfo};
 use hub::{Channel, ChannelHash, Draft, HistoryPage, HistoryQuery, Namespaces, Presence, PresenceQuery, Published};
 use sample::{ending, worker_sample};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
+use wire::ws::OpCode;
 
 /// Calls of the API that may wait to be posted. More are answered as busy.
 const ASKED_MAX: usize = 1024;
@@ -212,8 +213,7 @@ impl Backend for Gateway {
     }
 
     async fn act(&self, clients: Clients, action: ClientAction) -> Result<u64, BackendError> {
-        let Clients { user, client, session, whitelist } = clients;
-        let matching = Matching { user, client, session, whitelist };
+        let matching = matching(clients);
         let action = match action {
             ClientAction::Disconnect { code, reason } => Action::Disconnect(Disconnect { code, reason: reason.into() }),
             ClientAction::Subscribe(to) => Action::Subscribe { until: to.expire_at, to: Arc::new(server_side(*to)) },
@@ -223,9 +223,23 @@ impl Backend for Gateway {
         let mut count = 0;
         for worker in 0..self.stats.len() {
             let (matching, action) = (matching.clone(), action.clone());
-            count += self.ask(|answer| Ask::Act { worker, matching, action, answer }).await?;
+            count += self.ask(|answer| Ask::Act { worker, matching, action, answer }).await?.count;
         }
         Ok(count)
+    }
+
+    async fn connections(&self, clients: Clients, limit: usize) -> Result<Vec<ConnectionInfo>, BackendError> {
+        let (matching, mut found) = (matching(clients), Vec::new());
+        for worker in 0..self.stats.len() {
+            let (matching, connections_max) = (matching.clone(), limit - found.len());
+            let action = Action::Describe { connections_max };
+            let acted = self.ask(|answer| Ask::Act { worker, matching, action, answer }).await?;
+            found.extend(acted.described.into_iter().map(connection_info));
+            if found.len() == limit {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     fn info(&self) -> NodeInfo {
@@ -270,6 +284,20 @@ impl Backend for Gateway {
             workers: self.stats.iter().map(|stats| worker_sample(stats)).collect(),
         }
     }
+}
+
+fn matching(Clients { user, client, session, whitelist }: Clients) -> Matching {
+    Matching { user, client, session, whitelist }
+}
+
+fn connection_info(described: Described) -> ConnectionInfo {
+    let Described { client, user, encoding, channels } = described;
+    let (transport, protocol) = match encoding {
+        Encoding::Plain => ("uni_websocket", "json"),
+        encoding if encoding.opcode() == OpCode::Binary => ("websocket", "protobuf"),
+        _ => ("websocket", "json"),
+    };
+    ConnectionInfo { client, user, transport, protocol, channels }
 }
 
 fn server_side(to: control::ServerSide) -> ServerSide {

@@ -7,7 +7,7 @@
 //! Publications under way ([`Letter::Deliver`]) and orders of the control thread ([`Letter::Order`]) have room checked first.
 
 use conn::auth::token::ServerSide;
-use conn::{Disconnect, Settings};
+use conn::{Disconnect, Encoding, Settings};
 use hub::{
     Announcement, Channel, Entrance, HistoryPage, HistoryQuery, LocalId, Presence, PresenceQuery, Publication, Recover,
     Subscribed, SubscriberId, Unnumbered,
@@ -97,6 +97,8 @@ pub enum Letter {
         ticket: u64,
         /// How many it was done to.
         count: u64,
+        /// They, where [`Action::Describe`] asked for them.
+        described: Vec<Described>,
     },
     /// From the control thread: something about the process has changed.
     Order(Order),
@@ -261,6 +263,24 @@ pub enum Action {
     Unsubscribe(Channel),
     /// They last until this Unix time in seconds, or for ever.
     Refresh(Option<u64>),
+    /// They are described, so many at most.
+    Describe {
+        /// More are counted only.
+        connections_max: usize,
+    },
+}
+
+/// What a backend may know of a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Described {
+    /// Client id.
+    pub client: String,
+    /// User id; "" for none.
+    pub user: String,
+    /// What the client reads.
+    pub encoding: Encoding,
+    /// What it is subscribed to, in any order.
+    pub channels: Vec<Channel>,
 }
 
 /// Connections must match every condition given.

@@ -278,6 +278,15 @@ impl Open {
         }
     }
 
+    /// What the session is subscribed to.
+    pub(crate) fn channels(&self) -> impl Iterator<Item = LocalId> + '_ {
+        let session = match &self.speaker {
+            Speaker::Echo => None,
+            Speaker::Session(session) => Some(session),
+        };
+        session.into_iter().flat_map(|session| session.channels())
+    }
+
     /// Whether a pong is overdue that may wait unread.
     pub(crate) fn is_overdue(&self) -> bool {
         matches!(self.liveness, Liveness::Overdue { .. }) && self.held.is_none()

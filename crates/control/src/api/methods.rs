@@ -15,10 +15,10 @@ use tokio::task::JoinSet;
 use super::error::{ApiError, Code};
 use super::request;
 use super::request::{
-    Channels, Content, Disconnect, History, HistoryRemove, Info, Publish, Refresh, Subscribe, Unsubscribe,
+    Channels, Connections, Content, Disconnect, History, HistoryRemove, Info, Publish, Refresh, Subscribe, Unsubscribe,
 };
 use super::{Api, Envelope};
-use crate::backend::{Backend, BackendError, ClientAction, Clients, NodeInfo};
+use crate::backend::{Backend, BackendError, ClientAction, Clients, ConnectionInfo, NodeInfo};
 use crate::limits;
 use crate::metrics::Method;
 
@@ -59,6 +59,10 @@ pub(crate) enum Reply {
     Channels {
         #[serde(serialize_with = "listing")]
         channels: Vec<(Channel, u32)>,
+    },
+    Connections {
+        #[serde(serialize_with = "by_client")]
+        connections: Vec<ConnectionInfo>,
     },
     Info {
         nodes: [NodeInfo; 1],
@@ -148,6 +152,34 @@ fn listing<S: Serializer>(channels: &[(Channel, u32)], serializer: S) -> Result<
     map.end()
 }
 
+/// A connection, without its client id.
+#[derive(Serialize)]
+struct Connected<'a> {
+    user: &'a str,
+    transport: &'static str,
+    protocol: &'static str,
+    state: State<'a>,
+}
+
+#[derive(Serialize)]
+struct State<'a> {
+    #[serde(serialize_with = "channel_names")]
+    channels: &'a [Channel],
+}
+
+fn by_client<S: Serializer>(connections: &[ConnectionInfo], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(connections.iter().map(|one| {
+        let ConnectionInfo { client, user, transport, protocol, channels } = one;
+        (client, Connected { user, transport, protocol, state: State { channels } })
+    }))
+}
+
+fn channel_names<S: Serializer>(channels: &[Channel], serializer: S) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Nothing {}
+    serializer.collect_map(channels.iter().map(|channel| (&**channel, Nothing {})))
+}
+
 /// Runs `method`; the outer error says that `params` is not JSON of its shape.
 pub(crate) async fn run<B: Backend>(
     api: &Arc<Api<B>>,
@@ -167,6 +199,7 @@ pub(crate) async fn run<B: Backend>(
         Method::Presence => presence(api, serde_json::from_slice(params)?, PresenceQuery::Clients).await,
         Method::PresenceStats => presence(api, serde_json::from_slice(params)?, PresenceQuery::Stats).await,
         Method::Channels => channels(api, serde_json::from_slice(params)?).await,
+        Method::Connections => connections(api, serde_json::from_slice(params)?).await,
         Method::Disconnect => act(api, serde_json::from_slice::<Disconnect>(params)?.check()).await,
         Method::Refresh => act(api, serde_json::from_slice::<Refresh>(params)?.check()).await,
         Method::Batch => unreachable!("a batch is not one method"),
@@ -366,6 +399,22 @@ async fn channels<B: Backend>(api: &Api<B>, request: Channels) -> Result<Reply, 
     }
     channels.sort_unstable_by(|(a, _), (b, _)| str::cmp(a, b));
     Ok(Reply::Channels { channels })
+}
+
+async fn connections<B: Backend>(api: &Api<B>, request: Connections) -> Result<Reply, ApiError> {
+    // One more than is listed, to know whether that was all.
+    let asked = api.backend.connections(request.check()?, limits::CONNECTIONS_LISTED_MAX + 1);
+    let mut connections = within(api, asked).await?;
+    if connections.len() > limits::CONNECTIONS_LISTED_MAX {
+        let max = limits::CONNECTIONS_LISTED_MAX;
+        return Err(ApiError::not_available(
+            "user",
+            format!("more than {max} connections, name a `client` or `session`"),
+        ));
+    }
+    connections.sort_unstable_by(|a, b| a.client.cmp(&b.client));
+    connections.iter_mut().for_each(|one| one.channels.sort_unstable_by(|a, b| str::cmp(a, b)));
+    Ok(Reply::Connections { connections })
 }
 
 fn unix_seconds() -> u64 {

@@ -201,6 +201,18 @@ impl Whose {
 }
 
 #[derive(Deserialize)]
+pub(crate) struct Connections {
+    #[serde(flatten)]
+    whose: Whose,
+}
+
+impl Connections {
+    pub(crate) fn check(self) -> Result<Clients, ApiError> {
+        self.whose.check()
+    }
+}
+
+#[derive(Deserialize)]
 pub(crate) struct Disconnect {
     #[serde(flatten)]
     whose: Whose,

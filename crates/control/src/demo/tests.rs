@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::sync::Notify;
 
 use super::*;
-use crate::backend::{BackendError, ClientAction, Clients};
+use crate::backend::{BackendError, ClientAction, Clients, ConnectionInfo};
 use crate::metrics::WorkerSample;
 
 fn texts(stat: &str, net_dev: &str) -> Texts {
@@ -181,6 +181,10 @@ impl Backend for Node {
 
     async fn act(&self, _: Clients, _: ClientAction) -> Result<u64, BackendError> {
         unreachable!("the demo disconnects nobody")
+    }
+
+    async fn connections(&self, _: Clients, _: usize) -> Result<Vec<ConnectionInfo>, BackendError> {
+        unreachable!("the demo asks for nobody")
     }
 
     fn info(&self) -> NodeInfo {

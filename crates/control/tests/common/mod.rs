@@ -13,7 +13,7 @@ use control::metrics::{
     CertificateInUse, Close, CompressionSample, DriverInUse, Messages, NodeSample, Side, SlowDisconnects, TickLengths,
     WorkerSample,
 };
-use control::{ApiKey, ApiSettings, Backend, BackendError, ClientAction, Clients, Glob, NodeInfo};
+use control::{ApiKey, ApiSettings, Backend, BackendError, ClientAction, Clients, ConnectionInfo, Glob, NodeInfo};
 use http_body_util::BodyExt;
 use hub::{
     Channel, ClientInfo, Draft, Epoch, HistoryPage, HistoryQuery, Namespace, Namespaces, Offset, Position, Publication,
@@ -148,6 +148,19 @@ impl Backend for Fake {
     async fn act(&self, clients: Clients, action: ClientAction) -> Result<u64, BackendError> {
         self.acts.lock().unwrap().push((clients, action));
         Ok(1)
+    }
+
+    async fn connections(&self, clients: Clients, limit: usize) -> Result<Vec<ConnectionInfo>, BackendError> {
+        let user = clients.user.unwrap_or_default();
+        let one = |client: String| ConnectionInfo {
+            client,
+            user: user.clone(),
+            transport: "websocket",
+            protocol: "protobuf",
+            channels: vec![Channel::new("news"), Channel::new("chat:1")],
+        };
+        let count = self.flood.max(2).min(limit);
+        Ok((0..count).rev().map(|n| one(format!("c{n:04}"))).collect())
     }
 
     fn info(&self) -> NodeInfo {

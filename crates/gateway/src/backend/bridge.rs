@@ -2,8 +2,8 @@
 
 use super::Reach;
 use crate::letter::{
-    Act, Action, HistoryRead, Letter, List, Listed, Matching, Order, PresenceRead, Publish, ReadHistory, ReadPresence,
-    Refused, RemoveHistory, Ticket,
+    Act, Action, Described, HistoryRead, Letter, List, Listed, Matching, Order, PresenceRead, Publish, ReadHistory,
+    ReadPresence, Refused, RemoveHistory, Ticket,
 };
 use crate::mailbox::{Mailbox, Party, Post};
 use control::BackendError;
@@ -16,6 +16,12 @@ use tokio::sync::{mpsc, oneshot};
 /// Letters read between two looks at the API's calls.
 const LETTERS_PER_TURN: usize = 256;
 
+/// What became of the connections of one worker.
+pub(super) struct Acted {
+    pub(super) count: u64,
+    pub(super) described: Vec<Described>,
+}
+
 /// One call.
 pub(super) enum Ask {
     Publish { draft: Draft, answer: oneshot::Sender<Result<Published, BackendError>> },
@@ -23,7 +29,7 @@ pub(super) enum Ask {
     Presence { channel: Channel, query: PresenceQuery, answer: oneshot::Sender<Result<Presence, BackendError>> },
     RemoveHistory { channel: Channel, answer: oneshot::Sender<Result<(), BackendError>> },
     List { worker: Party, cursor: u32, answer: oneshot::Sender<Result<Listed, BackendError>> },
-    Act { worker: Party, matching: Matching, action: Action, answer: oneshot::Sender<Result<u64, BackendError>> },
+    Act { worker: Party, matching: Matching, action: Action, answer: oneshot::Sender<Result<Acted, BackendError>> },
     Order { worker: Party, order: Order },
 }
 
@@ -47,7 +53,7 @@ struct Desk {
     present: HashMap<u64, oneshot::Sender<Result<Presence, BackendError>>>,
     removing: HashMap<u64, oneshot::Sender<Result<(), BackendError>>>,
     listing: HashMap<u64, oneshot::Sender<Result<Listed, BackendError>>>,
-    acting: HashMap<u64, oneshot::Sender<Result<u64, BackendError>>>,
+    acting: HashMap<u64, oneshot::Sender<Result<Acted, BackendError>>>,
 }
 
 impl Bridge {
@@ -216,9 +222,9 @@ impl Desk {
                         let _ = caller.send(Ok(*listed));
                     }
                 }
-                Letter::Acted { ticket, count } => {
+                Letter::Acted { ticket, count, described } => {
                     if let Some(caller) = self.acting.remove(&ticket) {
-                        let _ = caller.send(Ok(count));
+                        let _ = caller.send(Ok(Acted { count, described }));
                     }
                 }
                 _ => debug_assert!(false, "the control thread gets answers only"),

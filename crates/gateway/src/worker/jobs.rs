@@ -1,7 +1,7 @@
 //! Work on many connections, a slice per tick: what a backend wants of some, and the drain.
 
 use super::Worker;
-use crate::letter::{Act, Action, Letter, Matching};
+use crate::letter::{Act, Action, Described, Letter, Matching};
 use crate::mailbox::{Party, Post};
 use conn::Connection;
 use io::{ConnId, Io};
@@ -9,6 +9,9 @@ use std::time::Duration;
 
 /// Connections visited per tick.
 const VISITS_PER_TICK: usize = 1024;
+
+/// Connections described per tick: each names its channels, of which there may be hundreds.
+const DESCRIBED_PER_TICK: usize = 32;
 
 /// How often the drain looks what is due.
 const DRAIN_STEP: Duration = Duration::from_millis(50);
@@ -26,6 +29,7 @@ struct ActJob {
     act: Act,
     next_slot: usize,
     count: u64,
+    described: Vec<Described>,
 }
 
 #[derive(Debug)]
@@ -40,7 +44,7 @@ struct Drain {
 
 impl<P: Post> Worker<P> {
     pub(super) fn begin_act(&mut self, io: &mut Io, from: Party, act: Act) {
-        self.jobs.acts.push_back(ActJob { from, act, next_slot: 0, count: 0 });
+        self.jobs.acts.push_back(ActJob { from, act, next_slot: 0, count: 0, described: Vec::new() });
         io.again();
     }
 
@@ -62,7 +66,8 @@ impl<P: Post> Worker<P> {
     pub(super) fn work_on_jobs(&mut self, io: &mut Io) {
         if let Some(mut job) = self.jobs.acts.pop_front() {
             if self.act_on_some(io, &mut job) {
-                let answer = Letter::Acted { ticket: job.act.ticket, count: job.count };
+                let ActJob { count, described, .. } = job;
+                let answer = Letter::Acted { ticket: job.act.ticket, count, described };
                 self.post.answer(job.from, answer);
             } else {
                 self.jobs.acts.push_back(job);
@@ -80,29 +85,48 @@ impl<P: Post> Worker<P> {
     /// Visits some slots; whether that were the last.
     fn act_on_some(&mut self, io: &mut Io, job: &mut ActJob) -> bool {
         let end = (job.next_slot + VISITS_PER_TICK).min(self.table.slots());
-        for slot in job.next_slot..end {
+        let described_max = job.described.len() + DESCRIBED_PER_TICK;
+        while job.next_slot < end && job.described.len() < described_max {
+            let slot = job.next_slot;
+            job.next_slot += 1;
             let Some((generation, connection)) = self.table.at(slot) else { continue };
             if !self.matches(connection, &job.act.matching) {
                 continue;
             }
-            let id = conn_id(slot, generation);
-            let Some(connection) = self.table.find(id) else { continue };
-            let (now, shared) = (io.now(), &mut self.shared);
-            let directions = match &job.act.action {
-                Action::Disconnect(why) => Some(connection.disconnect(now, why.clone(), shared)),
-                // A reload may have taken the namespace since the request was looked at.
-                Action::Subscribe { to, .. } if shared.settings.namespaces.of(&to.channel).is_none() => None,
-                Action::Subscribe { to, until } => connection.subscribe(now, to, *until, shared),
-                Action::Unsubscribe(channel) => connection.unsubscribe(now, channel, shared),
-                Action::Refresh(until) => Some(connection.refresh(now, *until, shared)),
-            };
-            if let Some(directions) = directions {
+            if let Action::Describe { connections_max } = job.act.action {
                 job.count += 1;
-                self.carry_out(io, id, directions);
+                if job.described.len() < connections_max {
+                    job.described.extend(self.describe(connection));
+                }
+            } else {
+                job.count += u64::from(self.act_on(io, conn_id(slot, generation), &job.act.action));
             }
         }
-        job.next_slot = end;
-        end == self.table.slots()
+        job.next_slot >= self.table.slots()
+    }
+
+    /// Whether there was something to do.
+    fn act_on(&mut self, io: &mut Io, id: ConnId, action: &Action) -> bool {
+        let (now, shared) = (io.now(), &mut self.shared);
+        let Some(connection) = self.table.find(id) else { return false };
+        let directions = match action {
+            Action::Disconnect(why) => Some(connection.disconnect(now, why.clone(), shared)),
+            // A reload may have taken the namespace since the request was looked at.
+            Action::Subscribe { to, .. } if shared.settings.namespaces.of(&to.channel).is_none() => None,
+            Action::Subscribe { to, until } => connection.subscribe(now, to, *until, shared),
+            Action::Unsubscribe(channel) => connection.unsubscribe(now, channel, shared),
+            Action::Refresh(until) => Some(connection.refresh(now, *until, shared)),
+            Action::Describe { .. } => None,
+        };
+        let Some(directions) = directions else { return false };
+        self.carry_out(io, id, directions);
+        true
+    }
+
+    fn describe(&self, connection: &Connection) -> Option<Described> {
+        let (client, encoding) = (connection.client()?.to_string(), connection.encoding()?);
+        let channels = connection.channels().map(|channel| self.shared.local.channel(channel).clone()).collect();
+        Some(Described { client, user: connection.user().to_owned(), encoding, channels })
     }
 
     fn matches(&self, connection: &Connection, matching: &Matching) -> bool {

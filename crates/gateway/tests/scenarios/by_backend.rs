@@ -1,8 +1,9 @@
 //! What a backend does to connected users: gives and takes channels, ends and prolongs connections.
 
-use crate::support::client::push;
+use crate::support::client::{Format, push};
 use crate::support::token::token;
 use crate::support::{Gateway, Setup, in_every_format, on_every_driver, on_the_simulator};
+use conn::Encoding;
 use conn::auth::token::{Changed, ServerSide};
 use gateway::letter::{Action, Matching};
 use hub::{Channel, Presence, PresenceQuery};
@@ -17,6 +18,7 @@ in_every_format! {
     a_given_channel_shows_what_it_was_given_with: Setup::with_tokens().workers(2),
     a_given_channel_recovers_by_its_position: Setup::with_tokens().workers(2),
     a_given_channel_ends_with_its_time: Setup::with_tokens(),
+    a_backend_sees_whose_connections_there_are: Setup::with_tokens(),
 }
 
 on_every_driver! {
@@ -220,4 +222,33 @@ fn a_channel_that_no_home_grants_ends_the_connection(gateway: &Gateway) {
     gateway.pass(Duration::from_secs(11));
     gateway.freeze(1, false);
     client.expect_close(3004, "internal server error");
+}
+
+fn a_backend_sees_whose_connections_there_are(gateway: &Gateway) {
+    let (mut first, mut other) = (gateway.user("42"), gateway.user("7"));
+    other.subscribe(2, "open:c");
+    first.subscribe(2, "open:a");
+    first.subscribe(3, "open:b");
+    first.unsubscribe(4, "open:a");
+    let mut plain = gateway.websocket("/connection/uni_websocket");
+    plain.send(&json!({"token": token(&json!({"sub": "42"})), "subs": {"open:a": {}}}));
+    assert!(plain.json()["connect"].is_object());
+    let (count, mut found) = gateway.described_on(0, &of_user("42"), 9);
+    found.sort_by_key(|one| one.encoding == Encoding::Plain);
+    let seen: Vec<_> = found.iter().map(|one| (one.encoding, &*one.channels[0], one.channels.len())).collect();
+    let speaks = match gateway.format() {
+        Format::Json => Encoding::CentrifugoJson,
+        Format::Protobuf => Encoding::CentrifugoProtobuf,
+    };
+    assert_eq!((count, seen), (2, vec![(speaks, "open:b", 1), (Encoding::Plain, "open:a", 1)]));
+    assert!(found[0].client == first.name && found.iter().all(|one| one.user == "42"), "{found:?}");
+    let (count, found) = gateway.described_on(0, &of_user("42"), 1);
+    assert_eq!((count, found.len()), (2, 1), "more are counted only");
+    let one = Matching { client: Some(other.name.clone()), ..Matching::default() };
+    assert_eq!(&*gateway.described_on(0, &one, 9).1[0].user, "7");
+    // More than are described in a tick.
+    let crowd: Vec<_> = (0..40).map(|_| gateway.user("many")).collect();
+    let (count, found) = gateway.described_on(0, &of_user("many"), 99);
+    let is_found = |name: &str| found.iter().any(|one| one.client == name);
+    assert!(count == 40 && found.len() == 40 && crowd.iter().all(|client| is_found(&client.name)), "{count} {found:?}");
 }

@@ -5,7 +5,9 @@ use super::machine::Machine;
 use super::setup::Setup;
 use super::token::token;
 use conn::Disconnect;
-use gateway::letter::{Act, Action, Letter, Matching, Order, Publish, ReadPresence, Refused, RemoveHistory, Ticket};
+use gateway::letter::{
+    Act, Action, Described, Letter, Matching, Order, Publish, ReadPresence, Refused, RemoveHistory, Ticket,
+};
 use gateway::mailbox::Post as _;
 use gateway::stats::Number;
 use hub::{Channel, ChannelHash, Draft, Presence, PresenceQuery, Published};
@@ -201,12 +203,21 @@ impl Gateway {
 
     /// The same to the clients of one worker.
     pub(crate) fn act_on(&self, worker: usize, matching: &Matching, action: &Action) -> u64 {
+        self.acted_on(worker, matching, action).0
+    }
+
+    /// Describes some clients of one worker, and counts all that match.
+    pub(crate) fn described_on(&self, worker: usize, matching: &Matching, most: usize) -> (u64, Vec<Described>) {
+        self.acted_on(worker, matching, &Action::Describe { connections_max: most })
+    }
+
+    fn acted_on(&self, worker: usize, matching: &Matching, action: &Action) -> (u64, Vec<Described>) {
         let ticket = self.next_ticket();
         let act = Act { ticket, matching: matching.clone(), action: action.clone() };
         self.request(worker, Letter::Act(Box::new(act))).expect("room for a letter");
         let answer = self.answer(|letter| matches!(letter, Letter::Acted { ticket: t, .. } if *t == ticket));
-        let Letter::Acted { count, .. } = answer else { unreachable!("{answer:?}") };
-        count
+        let Letter::Acted { count, described, .. } = answer else { unreachable!("{answer:?}") };
+        (count, described)
     }
 
     /// Gives every worker an order of the control thread.

@@ -163,6 +163,10 @@ for (const format of FORMATS) {
     await at.publish(channel, 'now');
     await inbox.count(1, 'publications');
     assert.deepEqual(data(inbox), ['now']);
+    const id = client.states.all.at(-1).client;
+    const { connections } = await at.call('connections', { user });
+    const { format: protocol } = at;
+    assert.deepEqual(connections, { [id]: { user, transport: 'websocket', protocol, state: { channels: { [channel]: {} } } } });
     await at.call('unsubscribe', { user, channel });
     await ended.count(1, 'unsubscribed');
     assert.equal(ended.all[0].channel, channel);
