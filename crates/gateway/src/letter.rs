@@ -263,9 +263,9 @@ pub enum Action {
     Unsubscribe(Channel),
     /// They last until this Unix time in seconds, or for ever.
     Refresh(Option<u64>),
-    /// They are described, so many at most.
+    /// They are described, until there are so many.
     Describe {
-        /// More are counted only.
+        /// The walk ends there.
         connections_max: usize,
     },
 }

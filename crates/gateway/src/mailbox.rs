@@ -23,6 +23,8 @@ pub trait Post {
     /// # Errors
     /// The letter, when the destination has no room for it or too many requests there wait for answers.
     fn request(&mut self, to: Party, letter: Letter) -> Result<(), Letter>;
+    /// Whether `to` takes requests that can wait: those that cannot keep half of its room for answers.
+    fn has_room_for_more(&mut self, to: Party) -> bool;
     /// Sends the answer to a request received from `to`.
     fn answer(&mut self, to: Party, letter: Letter);
     /// One subscription of this thread at the home `to` is gone. Never lost.
@@ -242,6 +244,10 @@ impl Post for Mailbox {
         self.out[to].unanswered += usize::from(answered);
         self.push(to, letter);
         Ok(())
+    }
+
+    fn has_room_for_more(&mut self, to: Party) -> bool {
+        self.send_waiting(to) && self.fits(to) && self.out[to].unanswered <= self.sizes.answers / 2
     }
 
     fn answer(&mut self, to: Party, letter: Letter) {

@@ -83,7 +83,7 @@ impl<P: Post> Handler for Worker<P> {
         self.post.flush();
         if self.post.counts().waiting > 0 || self.home.announcements_wait() {
             // Nobody tells when a full mailbox has room again; look again soon.
-            io.alarm(io.now() + super::RETRY_WITHDRAWALS_AFTER);
+            io.alarm(io.now() + super::RETRY_AFTER);
         }
         self.drop_expired(io);
         self.publish_stats();

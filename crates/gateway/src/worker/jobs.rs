@@ -3,15 +3,12 @@
 use super::Worker;
 use crate::letter::{Act, Action, Described, Letter, Matching};
 use crate::mailbox::{Party, Post};
-use conn::Connection;
+use conn::{COMMANDS_PER_TICK, Connection};
 use io::{ConnId, Io};
 use std::time::Duration;
 
 /// Connections visited per tick.
 const VISITS_PER_TICK: usize = 1024;
-
-/// Connections described per tick: each names its channels, of which there may be hundreds.
-const DESCRIBED_PER_TICK: usize = 32;
 
 /// How often the drain looks what is due.
 const DRAIN_STEP: Duration = Duration::from_millis(50);
@@ -65,15 +62,24 @@ impl<P: Post> Worker<P> {
 
     pub(super) fn work_on_jobs(&mut self, io: &mut Io) {
         if let Some(mut job) = self.jobs.acts.pop_front() {
-            if self.act_on_some(io, &mut job) {
-                let ActJob { count, described, .. } = job;
-                let answer = Letter::Acted { ticket: job.act.ticket, count, described };
-                self.post.answer(job.from, answer);
-            } else {
-                self.jobs.acts.push_back(job);
-            }
-            if !self.jobs.acts.is_empty() {
-                io.again();
+            match self.act_on_some(io, &mut job) {
+                Walk::Over => {
+                    let ActJob { count, described, .. } = job;
+                    let answer = Letter::Acted { ticket: job.act.ticket, count, described };
+                    self.post.answer(job.from, answer);
+                    if !self.jobs.acts.is_empty() {
+                        io.again();
+                    }
+                }
+                Walk::GoesOn => {
+                    self.jobs.acts.push_back(job);
+                    io.again();
+                }
+                Walk::Waits => {
+                    self.jobs.acts.push_back(job);
+                    // Nobody tells when the home has room again.
+                    io.alarm(io.now() + super::RETRY_AFTER);
+                }
             }
         }
         if let Some(mut drain) = self.jobs.drain.take() {
@@ -82,27 +88,39 @@ impl<P: Post> Worker<P> {
         }
     }
 
-    /// Visits some slots; whether that were the last.
-    fn act_on_some(&mut self, io: &mut Io, job: &mut ActJob) -> bool {
+    /// Visits some slots.
+    fn act_on_some(&mut self, io: &mut Io, job: &mut ActJob) -> Walk {
         let end = (job.next_slot + VISITS_PER_TICK).min(self.table.slots());
-        let described_max = job.described.len() + DESCRIBED_PER_TICK;
-        while job.next_slot < end && job.described.len() < described_max {
+        let count_max = job.count + job.act.action.per_tick();
+        while job.next_slot < end && job.count < count_max {
             let slot = job.next_slot;
-            job.next_slot += 1;
-            let Some((generation, connection)) = self.table.at(slot) else { continue };
-            if !self.matches(connection, &job.act.matching) {
-                continue;
-            }
-            if let Action::Describe { connections_max } = job.act.action {
-                job.count += 1;
-                if job.described.len() < connections_max {
+            let matching = self.table.at(slot).filter(|(_, connection)| self.matches(connection, &job.act.matching));
+            match (&job.act.action, matching) {
+                (_, None) => {}
+                (Action::Describe { connections_max }, Some((_, connection))) => {
+                    if job.described.len() >= *connections_max {
+                        return Walk::Over;
+                    }
                     job.described.extend(self.describe(connection));
+                    job.count += 1;
                 }
-            } else {
-                job.count += u64::from(self.act_on(io, conn_id(slot, generation), &job.act.action));
+                (action, Some((generation, _))) => {
+                    if !self.has_room_for(action) {
+                        return Walk::Waits;
+                    }
+                    job.count += u64::from(self.act_on(io, conn_id(slot, generation), action));
+                }
             }
+            job.next_slot += 1;
         }
-        job.next_slot >= self.table.slots()
+        if job.next_slot < self.table.slots() { Walk::GoesOn } else { Walk::Over }
+    }
+
+    /// A client whose subscribe no home takes is closed, so the walk waits until one does.
+    fn has_room_for(&mut self, action: &Action) -> bool {
+        let Action::Subscribe { to, .. } = action else { return true };
+        let home = self.home_of(&to.channel);
+        self.post.has_room_for_more(home)
     }
 
     /// Whether there was something to do.
@@ -167,6 +185,28 @@ impl<P: Post> Worker<P> {
             drain.next_slot = 0;
         }
         io.alarm(io.now() + DRAIN_STEP);
+    }
+}
+
+/// How a walk over the table stands after a tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Walk {
+    GoesOn,
+    /// For room in another's mailbox.
+    Waits,
+    Over,
+}
+
+impl Action {
+    /// To how many connections it may be done in a tick.
+    fn per_tick(&self) -> u64 {
+        match self {
+            // Each names its channels, of which there may be hundreds.
+            Self::Describe { .. } => 32,
+            // As many as clients may ask for in a tick.
+            Self::Subscribe { .. } => COMMANDS_PER_TICK as u64,
+            Self::Disconnect(_) | Self::Unsubscribe(_) | Self::Refresh(_) => VISITS_PER_TICK as u64,
+        }
     }
 }
 

@@ -20,8 +20,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use table::Table;
 
-/// How soon withdrawals that found no room are tried again.
-const RETRY_WITHDRAWALS_AFTER: Duration = Duration::from_millis(5);
+/// How soon what found no room in a mailbox, and can wait, is tried again.
+const RETRY_AFTER: Duration = Duration::from_millis(5);
 
 /// Slots of a home visited for one page of the `channels` API.
 const SLOTS_PER_PAGE: usize = 1024;

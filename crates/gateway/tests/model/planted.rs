@@ -205,6 +205,10 @@ impl Post for Planted {
         Ok(())
     }
 
+    fn has_room_for_more(&mut self, to: Party) -> bool {
+        self.inner.has_room_for_more(to)
+    }
+
     fn answer(&mut self, to: Party, letter: Letter) {
         let letter = match letter {
             Letter::Subscribed { by, entered, answer: Ok(Subscribed { position, recovery }) } => {

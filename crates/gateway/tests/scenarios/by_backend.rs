@@ -28,6 +28,7 @@ on_every_driver! {
 on_the_simulator! {
     a_subscribe_under_way_is_ended_as_well: Setup::with_tokens().workers(2),
     a_channel_under_way_is_given_once_and_may_be_taken: Setup::with_tokens().workers(2),
+    a_channel_for_a_crowd_waits_for_room: Setup::with_tokens().workers(2).mailbox(64, 16),
     a_channel_that_no_home_grants_ends_the_connection: Setup::with_tokens().workers(2),
 }
 
@@ -243,7 +244,7 @@ fn a_backend_sees_whose_connections_there_are(gateway: &Gateway) {
     assert_eq!((count, seen), (2, vec![(speaks, "open:b", 1), (Encoding::Plain, "open:a", 1)]));
     assert!(found[0].client == first.name && found.iter().all(|one| one.user == "42"), "{found:?}");
     let (count, found) = gateway.described_on(0, &of_user("42"), 1);
-    assert_eq!((count, found.len()), (2, 1), "more are counted only");
+    assert_eq!((count, found.len()), (1, 1), "the walk ends there");
     let one = Matching { client: Some(other.name.clone()), ..Matching::default() };
     assert_eq!(&*gateway.described_on(0, &one, 9).1[0].user, "7");
     // More than are described in a tick.
@@ -251,4 +252,17 @@ fn a_backend_sees_whose_connections_there_are(gateway: &Gateway) {
     let (count, found) = gateway.described_on(0, &of_user("many"), 99);
     let is_found = |name: &str| found.iter().any(|one| one.client == name);
     assert!(count == 40 && found.len() == 40 && crowd.iter().all(|client| is_found(&client.name)), "{count} {found:?}");
+}
+
+fn a_channel_for_a_crowd_waits_for_room(gateway: &Gateway) {
+    let far = gateway.channel_in("open:", 1);
+    let mut crowd: Vec<_> = (0..60).map(|_| gateway.user("many")).collect();
+    assert_eq!(gateway.act_on(0, &of_user("many"), &giving(channel(&far), None)), 60);
+    for client in &mut crowd {
+        assert_eq!(client.json(), given(&far, &json!({})));
+    }
+    gateway.publish(&far, &json!(1)).expect("published");
+    for client in &mut crowd {
+        assert_eq!(client.json(), push(&far, &json!(1)));
+    }
 }

@@ -35,6 +35,10 @@ impl Post for Counting {
         self.inner.request(to, letter)
     }
 
+    fn has_room_for_more(&mut self, to: Party) -> bool {
+        self.inner.has_room_for_more(to)
+    }
+
     fn answer(&mut self, to: Party, letter: Letter) {
         self.count(&letter);
         self.inner.answer(to, letter);

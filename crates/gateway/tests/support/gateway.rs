@@ -206,7 +206,7 @@ impl Gateway {
         self.acted_on(worker, matching, action).0
     }
 
-    /// Describes some clients of one worker, and counts all that match.
+    /// Describes some clients of one worker, and counts them.
     pub(crate) fn described_on(&self, worker: usize, matching: &Matching, most: usize) -> (u64, Vec<Described>) {
         self.acted_on(worker, matching, &Action::Describe { connections_max: most })
     }
