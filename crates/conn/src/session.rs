@@ -125,6 +125,7 @@ struct Asked {
 #[derive(Debug)]
 struct Pending {
     sequence: u32,
+    /// 0 where the client has not asked for it with a command: at connect, and by its backend.
     command: u32,
     channel: Channel,
     local: Option<LocalId>,

@@ -101,6 +101,24 @@ async fn every_described_field_is_read() {
 }
 
 #[tokio::test]
+async fn what_has_to_be_there_is_what_the_methods_want() {
+    let document = document().await;
+    let (_, router) = node();
+    let (mut taken, mut refused) = (0, 0);
+    for (name, request, example, _) in methods(&document) {
+        for field in example.as_object().expect("an object").keys() {
+            let mut without = example.clone();
+            without.as_object_mut().expect("an object").remove(field);
+            let told: Value = serde_json::from_str(&call(&router, &name, &without.to_string()).await).expect("JSON");
+            let is_taken = told["result"].is_object();
+            assert_eq!(validator(&document, &request).is_valid(&without), is_taken, "{name} without {field}: {told}");
+            *(if is_taken { &mut taken } else { &mut refused }) += 1;
+        }
+    }
+    assert!(taken > 2 && refused > 10, "{taken} {refused}");
+}
+
+#[tokio::test]
 async fn the_description_needs_no_key_and_the_methods_do() {
     let (_, router) = node();
     let without = async |path: &str| post_with(&router, path, &[], "{}").await.status;

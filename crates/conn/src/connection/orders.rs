@@ -3,17 +3,13 @@
 use super::{Connection, Phase};
 use crate::auth::token::ServerSide;
 use crate::shared::{Cx, Directions, Shared, Urgency};
-use crate::transport::websocket::Fate;
+use crate::transport::websocket::{Fate, Open};
 use std::time::Duration;
 
 impl Connection {
     /// Ends the subscription to a channel, or the subscribe that is under way. `None`: there was neither.
     pub fn unsubscribe(&mut self, now: Duration, channel: &str, shared: &mut Shared) -> Option<Directions> {
-        let was_empty = self.outbox.is_empty();
-        let Phase::Open(open) = &mut self.phase else { return None };
-        let fate = open.unsubscribe(&mut Cx { now, shared, outbox: &mut self.outbox }, channel)?;
-        let end = self.settle(now, fate, shared);
-        Some(self.directions(now, was_empty, Urgency::Reply, end, shared))
+        self.if_open(now, shared, |open, cx| open.unsubscribe(cx, channel))
     }
 
     /// Subscribes the session to a channel of a namespace that exists, until that Unix time in seconds or for ever. `None`:
@@ -25,15 +21,25 @@ impl Connection {
         until: Option<u64>,
         shared: &mut Shared,
     ) -> Option<Directions> {
-        let was_empty = self.outbox.is_empty();
-        let Phase::Open(open) = &mut self.phase else { return None };
-        let fate = open.subscribe(&mut Cx { now, shared, outbox: &mut self.outbox }, to, until)?;
-        let end = self.settle(now, fate, shared);
-        Some(self.directions(now, was_empty, Urgency::Reply, end, shared))
+        self.if_open(now, shared, |open, cx| open.subscribe(cx, to, until))
     }
 
     /// Lets the session last until that Unix time in seconds, or for ever.
     pub fn refresh(&mut self, now: Duration, until: Option<u64>, shared: &mut Shared) -> Directions {
         self.with_open(now, Urgency::Reply, shared, |open, cx| -> Fate { open.refresh(cx, until) })
+    }
+
+    /// Does something that an open connection may have no use for. `None`: it had none.
+    fn if_open(
+        &mut self,
+        now: Duration,
+        shared: &mut Shared,
+        work: impl FnOnce(&mut Open, &mut Cx<'_>) -> Option<Fate>,
+    ) -> Option<Directions> {
+        let was_empty = self.outbox.is_empty();
+        let Phase::Open(open) = &mut self.phase else { return None };
+        let fate = work(open, &mut Cx { now, shared, outbox: &mut self.outbox })?;
+        let end = self.settle(now, fate, shared);
+        Some(self.directions(now, was_empty, Urgency::Reply, end, shared))
     }
 }

@@ -205,17 +205,13 @@ pub(crate) async fn run<B: Backend>(
         Method::Batch => unreachable!("a batch is not one method"),
         Method::Subscribe => {
             let request: Subscribe<'_> = serde_json::from_slice(params)?;
-            match check_channel(api, request.channel.as_deref().unwrap_or_default()) {
-                Ok(()) => act(api, request.check(&api.settings, unix_seconds())).await,
-                Err(error) => Err(error),
-            }
+            let is_there = check_channel(api, request.channel.as_deref().unwrap_or_default());
+            act(api, is_there.and_then(|()| request.check(&api.settings, unix_seconds()))).await
         }
         Method::Unsubscribe => {
             let request: Unsubscribe = serde_json::from_slice(params)?;
-            match check_channel(api, request.channel.as_deref().unwrap_or_default()) {
-                Ok(()) => act(api, request.check()).await,
-                Err(error) => Err(error),
-            }
+            let is_there = check_channel(api, request.channel.as_deref().unwrap_or_default());
+            act(api, is_there.and_then(|()| request.check())).await
         }
         Method::Info => {
             let Info {} = serde_json::from_slice(params)?;

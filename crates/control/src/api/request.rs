@@ -63,19 +63,8 @@ impl Publish<'_> {
             version: self.version.unwrap_or_default(),
             version_epoch: text(self.version_epoch),
         };
-        let data = match (self.b64data, self.data) {
-            (Some(encoded), _) if !encoded.is_empty() => decode("b64data", &encoded)?,
-            (_, Some(raw)) => compact(raw.get()),
-            (_, None) => {
-                return Err(ApiError::bad("data", "`data` is missing or null"));
-            }
-        };
-        if data.len() > settings.data_bytes_max {
-            return Err(ApiError::bad(
-                "api.data_bytes_max",
-                format!("`data` has {} bytes, at most {} are taken", data.len(), settings.data_bytes_max),
-            ));
-        }
+        let data = attached(settings, ("data", self.data), ("b64data", self.b64data))?
+            .ok_or_else(|| ApiError::bad("data", "`data` is missing or null"))?;
         let tags = self.tags.filter(|tags| !tags.is_empty());
         if let Some(tags) = &tags
             && tags.len() > limits::TAGS_MAX
@@ -90,6 +79,27 @@ impl Publish<'_> {
     }
 }
 
+/// JSON from one of two fields, the second in base64.
+fn attached(
+    settings: &ApiSettings,
+    (field, raw): (&'static str, Option<&RawValue>),
+    (encoded_field, encoded): (&'static str, Option<String>),
+) -> Result<Option<Box<[u8]>>, ApiError> {
+    let json = match (encoded, raw) {
+        (Some(encoded), _) if !encoded.is_empty() => decode(encoded_field, &encoded)?,
+        (_, Some(raw)) => compact(raw.get()),
+        (_, None) => return Ok(None),
+    };
+    if json.len() > settings.data_bytes_max {
+        let max = settings.data_bytes_max;
+        return Err(ApiError::bad(
+            "api.data_bytes_max",
+            format!("`{field}` has {} bytes, at most {max} are taken", json.len()),
+        ));
+    }
+    Ok(Some(json))
+}
+
 /// JSON text without its line breaks. A JSON string cannot hold a raw line break, so each one stands between two
 /// tokens; everything else stays byte for byte (numbers beyond f64, escapes, duplicate keys).
 fn compact(json: &str) -> Box<[u8]> {
@@ -99,7 +109,7 @@ fn compact(json: &str) -> Box<[u8]> {
     json.bytes().filter(|byte| !matches!(byte, b'\n' | b'\r')).collect()
 }
 
-/// `b64data`: every client of this node reads JSON, so the decoded bytes must be JSON.
+/// Every client of this node reads JSON, so the decoded bytes must be JSON.
 fn decode(field: &'static str, encoded: &str) -> Result<Box<[u8]>, ApiError> {
     let bytes =
         STANDARD.decode(encoded).map_err(|error| ApiError::bad(field, format!("`{field}` is not base64: {error}")))?;
@@ -228,10 +238,8 @@ pub(crate) struct Unsubscribe {
 
 #[derive(Deserialize)]
 pub(crate) struct Subscribe<'a> {
-    // Flattened fields could not be followed by raw JSON.
-    user: Option<String>,
-    client: Option<String>,
-    session: Option<String>,
+    #[serde(flatten)]
+    whose: Whose,
     pub(crate) channel: Option<String>,
     #[serde(borrow)]
     info: Option<&'a RawValue>,
@@ -249,13 +257,13 @@ pub(crate) struct Subscribe<'a> {
 struct Override {
     presence: Option<IgnoredAny>,
     join_leave: Option<IgnoredAny>,
-    force_recovery: Option<Value>,
-    force_positioning: Option<Value>,
-    force_push_join_leave: Option<Value>,
+    force_recovery: Option<Switch>,
+    force_positioning: Option<Switch>,
+    force_push_join_leave: Option<Switch>,
 }
 
 #[derive(Deserialize)]
-struct Value {
+struct Switch {
     value: Option<bool>,
 }
 
@@ -284,8 +292,7 @@ impl Disconnect {
 impl Subscribe<'_> {
     /// The channel has been looked at; `now` is Unix time in seconds.
     pub(crate) fn check(self, settings: &ApiSettings, now: u64) -> Result<(Clients, ClientAction), ApiError> {
-        let (user, client, session) = (self.user, self.client, self.session);
-        let clients = Whose { user, client, session, whitelist: None }.check()?;
+        let clients = self.whose.check()?;
         if self.recover_since.is_some() {
             return Err(ApiError::not_available(
                 "recover_since",
@@ -300,7 +307,7 @@ impl Subscribe<'_> {
         if expire_at.is_some_and(|at| at <= now) {
             return Err(ApiError::bad("expire_at", "`expire_at` is over"));
         }
-        let value = |value: Option<Value>| value.and_then(|value| value.value);
+        let value = |value: Option<Switch>| value.and_then(|value| value.value);
         let to = ServerSide {
             channel: self.channel.unwrap_or_default(),
             info: attached(settings, ("info", self.info), ("b64info", self.b64info))?,
@@ -312,27 +319,6 @@ impl Subscribe<'_> {
         };
         Ok((clients, ClientAction::Subscribe(Box::new(to))))
     }
-}
-
-/// JSON that goes with a subscription, from one of two fields.
-fn attached(
-    settings: &ApiSettings,
-    (field, raw): (&'static str, Option<&RawValue>),
-    (encoded_field, encoded): (&'static str, Option<String>),
-) -> Result<Option<Box<[u8]>>, ApiError> {
-    let json = match (encoded, raw) {
-        (Some(encoded), _) if !encoded.is_empty() => decode(encoded_field, &encoded)?,
-        (_, Some(raw)) => compact(raw.get()),
-        (_, None) => return Ok(None),
-    };
-    if json.len() > settings.data_bytes_max {
-        let max = settings.data_bytes_max;
-        return Err(ApiError::bad(
-            "api.data_bytes_max",
-            format!("`{field}` has {} bytes, at most {max} are taken", json.len()),
-        ));
-    }
-    Ok(Some(json))
 }
 
 impl Unsubscribe {

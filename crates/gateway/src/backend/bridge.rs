@@ -22,14 +22,43 @@ pub(super) struct Acted {
     pub(super) described: Vec<Described>,
 }
 
+/// Whom to tell.
+type Caller<T> = oneshot::Sender<Result<T, BackendError>>;
+
+/// Those who wait for one kind of answer, by ticket.
+struct Callers<T>(HashMap<u64, Caller<T>>);
+
+impl<T> Default for Callers<T> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<T> Callers<T> {
+    /// Sends a request. Its caller waits from now on, or is told that the mailbox is full.
+    fn ask(&mut self, mailbox: &mut Mailbox, to: Party, letter: Letter, ticket: u64, caller: Caller<T>) {
+        match mailbox.request(to, letter) {
+            Ok(()) => drop(self.0.insert(ticket, caller)),
+            Err(_) => drop(caller.send(Err(BackendError::Busy))),
+        }
+    }
+
+    /// One that has given up has dropped its receiver; the answer goes nowhere.
+    fn tell(&mut self, ticket: u64, answer: Result<T, BackendError>) {
+        if let Some(caller) = self.0.remove(&ticket) {
+            let _ = caller.send(answer);
+        }
+    }
+}
+
 /// One call.
 pub(super) enum Ask {
-    Publish { draft: Draft, answer: oneshot::Sender<Result<Published, BackendError>> },
-    History { channel: Channel, query: HistoryQuery, answer: oneshot::Sender<Result<HistoryPage, BackendError>> },
-    Presence { channel: Channel, query: PresenceQuery, answer: oneshot::Sender<Result<Presence, BackendError>> },
-    RemoveHistory { channel: Channel, answer: oneshot::Sender<Result<(), BackendError>> },
-    List { worker: Party, cursor: u32, answer: oneshot::Sender<Result<Listed, BackendError>> },
-    Act { worker: Party, matching: Matching, action: Action, answer: oneshot::Sender<Result<Acted, BackendError>> },
+    Publish { draft: Draft, answer: Caller<Published> },
+    History { channel: Channel, query: HistoryQuery, answer: Caller<HistoryPage> },
+    Presence { channel: Channel, query: PresenceQuery, answer: Caller<Presence> },
+    RemoveHistory { channel: Channel, answer: Caller<()> },
+    List { worker: Party, cursor: u32, answer: Caller<Listed> },
+    Act { worker: Party, matching: Matching, action: Action, answer: Caller<Acted> },
     Order { worker: Party, order: Order },
 }
 
@@ -48,12 +77,12 @@ struct Desk {
     clock: io::Clock,
     request_timeout: Duration,
     tickets: u64,
-    publishing: HashMap<u64, oneshot::Sender<Result<Published, BackendError>>>,
-    reading: HashMap<u64, oneshot::Sender<Result<HistoryPage, BackendError>>>,
-    present: HashMap<u64, oneshot::Sender<Result<Presence, BackendError>>>,
-    removing: HashMap<u64, oneshot::Sender<Result<(), BackendError>>>,
-    listing: HashMap<u64, oneshot::Sender<Result<Listed, BackendError>>>,
-    acting: HashMap<u64, oneshot::Sender<Result<Acted, BackendError>>>,
+    publishing: Callers<Published>,
+    reading: Callers<HistoryPage>,
+    present: Callers<Presence>,
+    removing: Callers<()>,
+    listing: Callers<Listed>,
+    acting: Callers<Acted>,
 }
 
 impl Bridge {
@@ -73,12 +102,12 @@ impl Bridge {
             clock: reach.clock,
             request_timeout: reach.request_timeout,
             tickets: 0,
-            publishing: HashMap::new(),
-            reading: HashMap::new(),
-            present: HashMap::new(),
-            removing: HashMap::new(),
-            listing: HashMap::new(),
-            acting: HashMap::new(),
+            publishing: Callers::default(),
+            reading: Callers::default(),
+            present: Callers::default(),
+            removing: Callers::default(),
+            listing: Callers::default(),
+            acting: Callers::default(),
         };
         Self { wake, desk }
     }
@@ -134,47 +163,30 @@ impl Desk {
             Ask::Publish { draft, answer } => {
                 let (home, expires) = (self.home_of(&draft.channel), self.clock.now() + self.request_timeout);
                 let publish = Publish { ticket: Ticket::Control(ticket), draft: draft.into(), expires };
-                match self.mailbox.request(home, Letter::Publish(publish)) {
-                    Ok(()) => drop(self.publishing.insert(ticket, answer)),
-                    Err(_) => drop(answer.send(Err(BackendError::Busy))),
-                }
+                self.publishing.ask(&mut self.mailbox, home, Letter::Publish(publish), ticket, answer);
             }
             Ask::History { channel, query, answer } => {
                 let (home, expires) = (self.home_of(&channel), self.clock.now() + self.request_timeout);
                 let read = ReadHistory { ticket: Ticket::Control(ticket), channel, query, expires };
-                match self.mailbox.request(home, Letter::History(Box::new(read))) {
-                    Ok(()) => drop(self.reading.insert(ticket, answer)),
-                    Err(_) => drop(answer.send(Err(BackendError::Busy))),
-                }
+                self.reading.ask(&mut self.mailbox, home, Letter::History(Box::new(read)), ticket, answer);
             }
             Ask::Presence { channel, query, answer } => {
                 let (home, expires) = (self.home_of(&channel), self.clock.now() + self.request_timeout);
                 let read = ReadPresence { ticket: Ticket::Control(ticket), channel, query, expires };
-                match self.mailbox.request(home, Letter::Presence(Box::new(read))) {
-                    Ok(()) => drop(self.present.insert(ticket, answer)),
-                    Err(_) => drop(answer.send(Err(BackendError::Busy))),
-                }
+                self.present.ask(&mut self.mailbox, home, Letter::Presence(Box::new(read)), ticket, answer);
             }
             Ask::RemoveHistory { channel, answer } => {
                 let (home, expires) = (self.home_of(&channel), self.clock.now() + self.request_timeout);
                 let remove = RemoveHistory { ticket, channel, expires };
-                match self.mailbox.request(home, Letter::RemoveHistory(Box::new(remove))) {
-                    Ok(()) => drop(self.removing.insert(ticket, answer)),
-                    Err(_) => drop(answer.send(Err(BackendError::Busy))),
-                }
+                self.removing.ask(&mut self.mailbox, home, Letter::RemoveHistory(Box::new(remove)), ticket, answer);
             }
             Ask::List { worker, cursor, answer } => {
-                match self.mailbox.request(worker, Letter::List(Box::new(List { ticket, cursor }))) {
-                    Ok(()) => drop(self.listing.insert(ticket, answer)),
-                    Err(_) => drop(answer.send(Err(BackendError::Busy))),
-                }
+                let letter = Letter::List(Box::new(List { ticket, cursor }));
+                self.listing.ask(&mut self.mailbox, worker, letter, ticket, answer);
             }
             Ask::Act { worker, matching, action, answer } => {
                 let letter = Letter::Act(Box::new(Act { ticket, matching, action }));
-                match self.mailbox.request(worker, letter) {
-                    Ok(()) => drop(self.acting.insert(ticket, answer)),
-                    Err(_) => drop(answer.send(Err(BackendError::Busy))),
-                }
+                self.acting.ask(&mut self.mailbox, worker, letter, ticket, answer);
             }
             Ask::Order { worker, order } => {
                 if self.mailbox.request(worker, Letter::Order(order)).is_err() {
@@ -191,41 +203,28 @@ impl Desk {
     fn read_answers(&mut self) -> usize {
         for read in 0..LETTERS_PER_TURN {
             let Some((_, letter)) = self.mailbox.next() else { return read };
-            // A caller that has given up has dropped its receiver; the answer goes nowhere.
             match letter {
                 Letter::Published { ticket: Ticket::Control(ticket), answer } => {
-                    if let Some(caller) = self.publishing.remove(&ticket) {
-                        let _ = caller.send(answer.map_err(to_backend));
-                    }
+                    self.publishing.tell(ticket, answer.map_err(to_backend));
                 }
                 Letter::HistoryRead(read) => {
                     let HistoryRead { ticket, answer } = *read;
                     let Ticket::Control(ticket) = ticket else { continue };
-                    if let Some(caller) = self.reading.remove(&ticket) {
-                        let _ = caller.send(answer.map_err(to_backend));
-                    }
+                    self.reading.tell(ticket, answer.map_err(to_backend));
                 }
                 Letter::PresenceRead(read) => {
                     let PresenceRead { ticket, answer } = *read;
                     let Ticket::Control(ticket) = ticket else { continue };
-                    if let Some(caller) = self.present.remove(&ticket) {
-                        let _ = caller.send(answer.map_err(to_backend));
-                    }
+                    self.present.tell(ticket, answer.map_err(to_backend));
                 }
                 Letter::HistoryRemoved { ticket, answer } => {
-                    if let Some(caller) = self.removing.remove(&ticket) {
-                        let _ = caller.send(answer.map_err(to_backend));
-                    }
+                    self.removing.tell(ticket, answer.map_err(to_backend));
                 }
                 Letter::Listed(listed) => {
-                    if let Some(caller) = self.listing.remove(&listed.ticket) {
-                        let _ = caller.send(Ok(*listed));
-                    }
+                    self.listing.tell(listed.ticket, Ok(*listed));
                 }
                 Letter::Acted { ticket, count, described } => {
-                    if let Some(caller) = self.acting.remove(&ticket) {
-                        let _ = caller.send(Ok(Acted { count, described }));
-                    }
+                    self.acting.tell(ticket, Ok(Acted { count, described }));
                 }
                 _ => debug_assert!(false, "the control thread gets answers only"),
             }
