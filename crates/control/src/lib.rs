@@ -23,7 +23,8 @@
 //! # Modules
 //!
 //! `api` is Centrifugo's HTTP API, `key` and `guard` decide who may call it, [`metrics`] what is measured, `routes`
-//! puts them under their paths, `serve` and `stream` run connections. [`limits`] names every limit.
+//! puts them under their paths, `serve` and `stream` run connections. [`limits`] names every limit. [`webhook`] goes the
+//! other way: it asks a backend.
 #![forbid(unsafe_code)]
 
 mod api;
@@ -38,6 +39,7 @@ mod routes;
 mod serve;
 mod settings;
 mod stream;
+pub mod webhook;
 
 pub use backend::{Backend, BackendError, ClientAction, Clients, ConnectionInfo, NodeInfo, ServerSide};
 pub use glob::{Glob, GlobError, PATTERN_BYTES_MAX};
