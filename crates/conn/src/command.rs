@@ -50,8 +50,8 @@ pub enum Request<'a> {
     Pong,
     /// A one-way message to the backend.
     Send,
-    /// Known to the protocol, without anybody here who handles it: `rpc`.
-    Unavailable(&'static str),
+    /// Have the backend do something.
+    Rpc(Rpc<'a>),
     /// No request at all, or one that the protocol forbids (`ping` from a client).
     Unknown,
 }
@@ -64,6 +64,42 @@ pub struct Connect<'a> {
     /// Channels wanted at once: the way a unidirectional client subscribes, and where another one left off in channels
     /// that it does not ask for.
     pub channels: Vec<Wanted<'a>>,
+    /// JSON text for the backend; empty where it was absent or is not JSON.
+    pub data: Cow<'a, str>,
+    /// What the application calls itself.
+    pub name: Cow<'a, str>,
+    /// Its version.
+    pub version: Cow<'a, str>,
+    /// What stands in for headers where a browser cannot set any: the client's own words.
+    pub headers: Vec<(Cow<'a, str>, Cow<'a, str>)>,
+}
+
+impl Connect<'_> {
+    /// The same without a borrow.
+    pub fn into_owned(self) -> Connect<'static> {
+        let headers = self.headers.into_iter().map(|(name, value)| (owned(name), owned(value)));
+        Connect {
+            token: owned(self.token),
+            channels: self.channels.into_iter().map(Wanted::into_owned).collect(),
+            data: owned(self.data),
+            name: owned(self.name),
+            version: owned(self.version),
+            headers: headers.collect(),
+        }
+    }
+}
+
+fn owned(text: Cow<'_, str>) -> Cow<'static, str> {
+    Cow::Owned(text.into_owned())
+}
+
+/// A call of the backend.
+#[derive(Debug, Default)]
+pub struct Rpc<'a> {
+    /// What it is to do; empty where nothing is named.
+    pub method: Cow<'a, str>,
+    /// JSON text, empty where it was absent or is not JSON.
+    pub data: Cow<'a, str>,
 }
 
 /// A new connection token.
@@ -94,11 +130,7 @@ pub struct Wanted<'a> {
 impl Wanted<'_> {
     /// The same without a borrow.
     pub fn into_owned(self) -> Wanted<'static> {
-        let recover = self.recover.map(|Position { offset, epoch }| {
-            let epoch = Cow::Owned(epoch.into_owned());
-            Position { offset, epoch }
-        });
-        Wanted { channel: Cow::Owned(self.channel.into_owned()), recover }
+        Wanted { channel: owned(self.channel), recover: self.recover.map(Position::into_owned) }
     }
 }
 
@@ -115,6 +147,10 @@ impl Position<'_> {
     /// As the hub judges it.
     pub fn since(&self) -> hub::Since {
         hub::Since { offset: hub::Offset(self.offset), epoch: hub::SinceEpoch::read(&self.epoch) }
+    }
+
+    fn into_owned(self) -> Position<'static> {
+        Position { offset: self.offset, epoch: owned(self.epoch) }
     }
 }
 
@@ -154,4 +190,25 @@ pub struct Subscribe<'a> {
     pub join_leave: bool,
     /// Where it cannot recover, the client wants an error rather than the subscription.
     pub reject_unrecovered: bool,
+    /// JSON text for the backend; empty where it was absent or is not JSON.
+    pub data: Cow<'a, str>,
+}
+
+impl Subscribe<'_> {
+    /// The same without a borrow.
+    pub fn into_owned(self) -> Subscribe<'static> {
+        Subscribe {
+            channel: owned(self.channel),
+            token: owned(self.token),
+            delta: owned(self.delta),
+            recover: self.recover.map(Position::into_owned),
+            data: owned(self.data),
+            filtered: self.filtered,
+            kind: self.kind,
+            recoverable: self.recoverable,
+            positioned: self.positioned,
+            join_leave: self.join_leave,
+            reject_unrecovered: self.reject_unrecovered,
+        }
+    }
 }

@@ -15,6 +15,9 @@ pub struct Disconnect {
 }
 
 impl Disconnect {
+    /// The codes that a backend may close with from a webhook; the others have their meaning for SDKs.
+    pub const BACKEND_CODES: std::ops::Range<u16> = 4000..5000;
+
     const fn new(code: u16, reason: &'static str) -> Self {
         Self { code, reason: Cow::Borrowed(reason) }
     }
@@ -74,22 +77,25 @@ impl Unsubscribed {
 }
 
 /// The answer to one command that failed; the connection stays.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientError {
-    /// Centrifugo's number.
+    /// Centrifugo's number, or one of the backend's.
     pub code: u16,
-    /// Centrifugo's words.
-    pub message: &'static str,
+    /// Centrifugo's words, or the backend's.
+    pub message: Cow<'static, str>,
     /// The SDK tries again by itself.
     pub temporary: bool,
 }
 
 impl ClientError {
     const fn new(code: u16, message: &'static str, temporary: bool) -> Self {
-        Self { code, message, temporary }
+        Self { code, message: Cow::Borrowed(message), temporary }
     }
 
-    /// A fault of ours, or a full mailbox: worth another try.
+    /// The codes that a backend may answer with; the others have their meaning for SDKs.
+    pub const BACKEND_CODES: std::ops::Range<u16> = 400..2000;
+
+    /// A fault of ours or of the backend, or a full mailbox: worth another try.
     pub const INTERNAL: Self = Self::new(100, "internal server error", true);
     /// The channel's namespace is not configured.
     pub const UNKNOWN_CHANNEL: Self = Self::new(102, "unknown channel", false);
@@ -113,10 +119,12 @@ impl ClientError {
     pub const UNRECOVERABLE_POSITION: Self = Self::new(112, "unrecoverable position", false);
 
     /// What a unidirectional client is told instead, which gets no replies.
-    pub(crate) fn as_disconnect(self) -> Disconnect {
-        match self {
-            Self::TOKEN_EXPIRED | Self::EXPIRED => Disconnect::EXPIRED,
-            Self::PERMISSION_DENIED => Disconnect::PERMISSION_DENIED,
+    pub(crate) fn as_disconnect(&self) -> Disconnect {
+        match self.code {
+            code if code == Self::TOKEN_EXPIRED.code || code == Self::EXPIRED.code => Disconnect::EXPIRED,
+            code if code == Self::PERMISSION_DENIED.code => Disconnect::PERMISSION_DENIED,
+            // What a backend calls an error for good would be asked for again and again.
+            code if code >= Self::BACKEND_CODES.start && !self.temporary => Disconnect::PERMISSION_DENIED,
             _ => Disconnect::INTERNAL,
         }
     }

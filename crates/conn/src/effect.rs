@@ -1,6 +1,7 @@
 //! What a connection asks of the rest of its worker. Values, applied by the worker after the call that made them, so
 //! that a panic inside a connection cannot leave the hub half changed.
 
+use crate::webhook::Question;
 use hub::{Channel, Draft, Entrance, HistoryQuery, MemberId, PresenceQuery, Recover};
 use std::fmt;
 
@@ -47,6 +48,13 @@ pub enum Effect {
         channel: Channel,
         /// Who, or how many.
         query: PresenceQuery,
+    },
+    /// Have the backend asked, and answer with `backend_answered`.
+    AskBackend {
+        /// Repeated by the answer.
+        number: u32,
+        /// What.
+        question: Box<Question>,
     },
     /// Call `verification_granted` when a tick has this much to spend.
     AwaitVerification {

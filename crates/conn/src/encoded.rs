@@ -46,6 +46,15 @@ impl Encoding {
         ALL.into_iter().find(|encoding| *encoding as u8 == number)
     }
 
+    /// The transport and the protocol of who reads this, by the names that backends are told.
+    pub fn spoken_over(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Plain => ("uni_websocket", "json"),
+            encoding if encoding.opcode() == OpCode::Binary => ("websocket", "protobuf"),
+            _ => ("websocket", "json"),
+        }
+    }
+
     /// Whether a subscription whose encoding has this number takes deltas.
     pub fn takes_deltas(number: u8) -> bool {
         number >= Self::CentrifugoJsonFirst as u8

@@ -18,6 +18,7 @@
 //! * [`compression`]: permessage-deflate, and which of a publication's frames a connection gets.
 //! * `route`: which path is what; [`auth`]: Origin, Host and tokens; [`users`]: who is here; [`verifications`]: how many
 //!   tokens a tick checks.
+//! * [`webhook`]: what a session asks its backend.
 //! * [`disconnect`]: every code a client can be told; [`settings`]: what the operator decided.
 #![forbid(unsafe_code)]
 
@@ -45,6 +46,7 @@ pub mod tls;
 mod transport;
 pub mod users;
 pub mod verifications;
+pub mod webhook;
 
 pub use connection::{CloseReport, Connection, Delivered, Side};
 pub use disconnect::{ClientError, Disconnect};

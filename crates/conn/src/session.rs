@@ -10,6 +10,7 @@
 //! [`Waiting`]), then *held* while the reply that announces it cannot be written yet (channels of a connect, until all are answered),
 //! then *live*. Publications that arrive while it is held are kept in `Waiting::held` and follow the announcement.
 
+mod asking;
 mod connecting;
 mod identity;
 mod joining;
@@ -30,9 +31,11 @@ use crate::pace::{Pace, Paced};
 use crate::settings::Settings;
 use crate::shared::{Cx, Shared};
 use crate::subscriptions::Subscriptions;
+use crate::webhook::Event;
+use asking::Due;
 use connecting::Opening;
 use hub::namespace::{Lacks, Namespace};
-use hub::{Announcement, Channel, Draft, LocalId, PresenceQuery, Publication};
+use hub::{Announcement, Channel, Draft, LocalId, PresenceQuery, Publication, PublishOptions, Tags};
 use identity::{Grant, Identity, Refusal, Turn};
 use joining::{Settled, Wish};
 use std::sync::Arc;
@@ -88,6 +91,9 @@ struct Waiting {
     unsubscribe: Option<(u32, u32)>,
     /// Whether a token waits to be checked.
     turn: Turn,
+    /// What a command has made the session ask its backend. Input waits for the answer, so that what a client sends is done
+    /// in that order.
+    question: Option<Box<Due>>,
     /// What the reply to connect will say.
     opening: Opening,
     /// What has come for held subscriptions, in order of arrival.
@@ -185,7 +191,16 @@ impl Session {
     pub(crate) fn holds_input(&self) -> bool {
         // What follows a connect in its message may be about channels that the reply is going to name.
         let is_opening = self.stage == Stage::Connecting && !self.is_plain();
-        is_opening || self.waiting.as_ref().is_some_and(|w| w.unsubscribe.is_some() || w.awaits_turn())
+        is_opening
+            || self.waiting.as_ref().is_some_and(|w| {
+                // A plain client has nothing to say behind its connect.
+                w.unsubscribe.is_some() || w.awaits_turn() || w.question.is_some() && !self.is_plain()
+            })
+    }
+
+    /// Whether the command that was run last has to be run again, because its token waits to be checked.
+    pub(crate) fn awaits_turn(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|waiting| waiting.awaits_turn())
     }
 
     /// One whole message from the client.
@@ -200,9 +215,9 @@ impl Session {
             Dialect::Centrifugo(_) => self.commands(cx, liveness, message),
             Dialect::Plain if self.stage == Stage::Unconnected => {
                 let request = plain::connect(message).ok_or(Disconnect::BAD_REQUEST)?;
-                self.open_plain(cx, liveness, &request)?;
+                self.open_plain(cx, liveness, request)?;
                 // A connect whose token waits for its turn is run again as it came.
-                Ok(if self.holds_input() { Progress::Hold(message) } else { Progress::Done })
+                Ok(if self.awaits_turn() { Progress::Hold(message) } else { Progress::Done })
             }
             // A unidirectional client has nothing more to say; what it sends is read and dropped.
             Dialect::Plain => Ok(Progress::Done),
@@ -214,13 +229,10 @@ impl Session {
         &mut self,
         cx: &mut Cx<'_>,
         liveness: &mut Liveness,
-        request: &Connect<'_>,
+        request: Connect<'_>,
     ) -> Result<(), Disconnect> {
-        match self.connect_plain(cx, liveness, request) {
-            Ok(()) | Err(Refusal::NotYet) => Ok(()),
-            Err(Refusal::Disconnect(why)) => Err(why),
-            Err(Refusal::Error(error)) => Err(error.as_disconnect()),
-        }
+        let done = self.connect(cx, liveness, 0, request);
+        self.answer_connect(cx, 0, done)
     }
 
     /// Runs commands until the message ends, one of them has to wait, or the tick has run enough.
@@ -242,7 +254,7 @@ impl Session {
             cx.shared.counters.commands += 1;
             let command = command.map_err(|Malformed| Disconnect::BAD_REQUEST)?;
             self.command(cx, liveness, command)?;
-            if self.waiting.as_ref().is_some_and(|waiting| waiting.awaits_turn()) {
+            if self.awaits_turn() {
                 cx.shared.counters.commands -= 1;
                 return Ok(Progress::Hold(before));
             }
@@ -257,15 +269,12 @@ impl Session {
         // What has waited for its token's turn is run again, and was counted when it came.
         let is_run_again = self.waiting.as_ref().is_some_and(|waiting| waiting.turn == Turn::Come);
         if self.stage == Stage::Connected && !is_run_again && !self.is_in_time(cx, &command)? {
-            return self.refuse(cx, id, ClientError::TOO_MANY_REQUESTS);
+            return self.refuse(cx, id, &ClientError::TOO_MANY_REQUESTS);
         }
         match (self.stage, command.request) {
             (Stage::Unconnected, Request::Connect(connect)) if id > 0 => {
-                let done = self.connect(cx, liveness, id, &connect);
-                if matches!(done, Err(Refusal::Error(_))) {
-                    self.stage = Stage::Refused;
-                }
-                self.answer_refusal(cx, id, done)
+                let done = self.connect(cx, liveness, id, connect);
+                self.answer_connect(cx, id, done)
             }
             (Stage::Unconnected | Stage::Connecting | Stage::Refused, _) | (_, Request::Connect(_)) => {
                 Err(Disconnect::BAD_REQUEST)
@@ -275,7 +284,7 @@ impl Session {
             (_, Request::Pong | Request::Unknown) => Err(Disconnect::BAD_REQUEST),
             (_, Request::Send) => Err(Disconnect::NOT_AVAILABLE),
             (_, _) if id == 0 => Err(Disconnect::BAD_REQUEST),
-            (_, Request::Subscribe(subscribe)) => self.subscribe(cx, id, &subscribe),
+            (_, Request::Subscribe(subscribe)) => self.subscribe(cx, id, subscribe),
             (_, Request::Unsubscribe { channel }) => self.unsubscribe(cx, id, &channel),
             (_, Request::Publish { channel, data }) => self.publish(cx, id, &channel, &data),
             (_, Request::History(history)) => self.history(cx, id, &history),
@@ -289,7 +298,7 @@ impl Session {
                 let done = self.sub_refresh(cx, id, &refresh);
                 self.answer_refusal(cx, id, done)
             }
-            (_, Request::Unavailable(_)) => self.refuse(cx, id, ClientError::NOT_AVAILABLE),
+            (_, Request::Rpc(rpc)) => self.rpc(cx, id, &rpc),
         }
     }
 
@@ -311,16 +320,29 @@ impl Session {
         }
     }
 
+    /// The same of a connect, behind which nothing else is done.
+    fn answer_connect(&mut self, cx: &mut Cx<'_>, id: u32, done: Result<(), Refusal>) -> Result<(), Disconnect> {
+        match (self.dialect, done) {
+            (Dialect::Plain, Err(Refusal::Error(error))) => Err(error.as_disconnect()),
+            (_, done) => {
+                if matches!(done, Err(Refusal::Error(_))) {
+                    self.stage = Stage::Refused;
+                }
+                self.answer_refusal(cx, id, done)
+            }
+        }
+    }
+
     /// Says what has to be said where a command was not done.
     fn answer_refusal(&self, cx: &mut Cx<'_>, id: u32, done: Result<(), Refusal>) -> Result<(), Disconnect> {
         match done {
             Ok(()) | Err(Refusal::NotYet) => Ok(()),
-            Err(Refusal::Error(error)) => self.refuse(cx, id, error),
+            Err(Refusal::Error(error)) => self.refuse(cx, id, &error),
             Err(Refusal::Disconnect(why)) => Err(why),
         }
     }
 
-    fn refuse(&self, cx: &mut Cx<'_>, id: u32, error: ClientError) -> Result<(), Disconnect> {
+    fn refuse(&self, cx: &mut Cx<'_>, id: u32, error: &ClientError) -> Result<(), Disconnect> {
         self.reply(cx, |format, out, _| format.error(out, id, error))
     }
 
@@ -369,18 +391,33 @@ impl Session {
         }
         let too_long = channel.len() > cx.shared.settings.limits.channel_name_bytes_max;
         if data.is_empty() || too_long || !channel.is_ascii() {
-            return self.refuse(cx, id, ClientError::BAD_REQUEST);
+            return self.refuse(cx, id, &ClientError::BAD_REQUEST);
         }
-        let subscription = self.subscription(cx, channel);
-        let (anonymous, subscribed) = (self.is_anonymous(), subscription.is_some());
+        if cx.asks(Event::Publish, channel) {
+            self.ask_whether_to_publish(cx, id, channel, data);
+            return Ok(());
+        }
+        let (anonymous, subscribed) = (self.is_anonymous(), self.subscription(cx, channel).is_some());
         let permitted = self.permit(cx, channel, |namespace| namespace.may_publish(anonymous, subscribed));
         if let Err(error) = permitted {
-            return self.refuse(cx, id, error);
+            return self.refuse(cx, id, &error);
         }
-        let (channel, info) = (cx.channel(channel), Some(Box::new(self.info(subscription))));
-        let draft = Draft { channel, data: data.as_bytes().into(), info, tags: None, options: None };
-        cx.shared.effects.push(Effect::Publish { command: id, draft: Box::new(draft) });
+        self.publish_now(cx, id, channel, data.as_bytes().into(), (None, None));
         Ok(())
+    }
+
+    /// Has the home publish, with these labels and wishes.
+    fn publish_now(
+        &self,
+        cx: &mut Cx<'_>,
+        id: u32,
+        channel: &str,
+        data: Box<[u8]>,
+        (tags, options): (Option<Box<Tags>>, Option<Box<PublishOptions>>),
+    ) {
+        let info = Some(Box::new(self.info(self.subscription(cx, channel))));
+        let draft = Draft { channel: cx.channel(channel), data, info, tags, options };
+        cx.shared.effects.push(Effect::Publish { command: id, draft: Box::new(draft) });
     }
 
     /// The home has numbered the publication of that command, or not.
@@ -392,7 +429,7 @@ impl Session {
     ) -> Result<(), Disconnect> {
         match answer {
             Ok(()) => self.done(cx, id, Done::Publish),
-            Err(error) => self.refuse(cx, id, error),
+            Err(error) => self.refuse(cx, id, &error),
         }
     }
 
@@ -432,8 +469,10 @@ impl Session {
     }
 
     fn drop_idle_waiting(&mut self) {
-        let idle =
-            |w: &Waiting| w.pending.is_empty() && w.unsubscribe.is_none() && w.held.is_empty() && w.turn == Turn::None;
+        let idle = |w: &Waiting| {
+            let asks = w.turn != Turn::None || w.question.is_some();
+            w.pending.is_empty() && w.unsubscribe.is_none() && w.held.is_empty() && !asks
+        };
         if self.waiting.as_ref().is_some_and(|w| idle(w)) {
             self.waiting = None;
         }

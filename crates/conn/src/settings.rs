@@ -5,6 +5,7 @@ use crate::auth::origin::OriginPolicy;
 use crate::auth::token::Tokens;
 use crate::outbox::slow::Room;
 use crate::tls::ServerConfig;
+use crate::webhook::Webhooks;
 use hub::Namespaces;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -24,6 +25,8 @@ pub struct Settings {
     pub hosts: HostPolicy,
     /// What tokens are checked with.
     pub tokens: Tokens,
+    /// About what the backend is asked.
+    pub webhooks: Webhooks,
     /// In which namespace each user is subscribed to a channel of its own, if in any: "" for none, `#42`.
     pub personal: Option<String>,
     /// Clients without a token are let in, as user "".

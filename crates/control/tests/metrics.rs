@@ -224,6 +224,13 @@ async fn the_workers_figures_arrive_under_their_worker() {
     for (policy, expected) in [("disconnect", 3.0), ("conflate", 30.0), ("reply", 0.0)] {
         assert_eq!(slow.value("tidegate_slow_disconnects_total", &[("policy", policy)]), expected, "1 + 2");
     }
+    let calls = &families["tidegate_webhook_calls"];
+    for (outcome, expected) in [("ok", 7.0), ("timeout", 2.0)] {
+        let labels = [("event", "connect"), ("outcome", outcome)];
+        assert_eq!(calls.value("tidegate_webhook_calls_total", &labels), expected);
+    }
+    let time = &families["tidegate_webhook_call_seconds"];
+    assert_eq!(time.value("tidegate_webhook_call_seconds_total", &[("event", "connect")]), 2.5);
     assert_eq!(families["tidegate_uptime_seconds"].value("tidegate_uptime_seconds", &[]), 1.5);
     assert_eq!(families["tidegate_log_lines_dropped"].value("tidegate_log_lines_dropped_total", &[]), 4.0);
     assert_eq!(families["tidegate_ready"].value("tidegate_ready", &[]), 1.0);

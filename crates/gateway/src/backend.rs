@@ -3,26 +3,28 @@
 //! [`Gateway`] is the handle that the API holds; [`Bridge::run`] owns the mailbox and runs beside it on the same thread.
 
 mod bridge;
+mod questions;
 mod sample;
 
 pub use bridge::Bridge;
+pub use questions::Backends;
 
 use crate::letter::{Action, Described, Matching, Order};
 use crate::mailbox::{Mailbox, Party};
 use crate::stats::{Number, WorkerStats};
 use crate::tls::Expiry;
 use bridge::Ask;
+use conn::Disconnect;
 use conn::auth::token::{Changed, ServerSide};
-use conn::{Disconnect, Encoding};
 use control::metrics::{DriverInUse, NodeSample};
 use control::{Backend, BackendError, ClientAction, Clients, ConnectionInfo, Glob, NodeInfo};
 use hub::{Channel, ChannelHash, Draft, HistoryPage, HistoryQuery, Namespaces, Presence, PresenceQuery, Published};
+use questions::{Questions, Switchboard};
 use sample::{ending, worker_sample};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
-use wire::ws::OpCode;
 
 /// Calls of the API that may wait to be posted. More are answered as busy.
 const ASKED_MAX: usize = 1024;
@@ -57,6 +59,7 @@ pub struct Gateway {
     /// The same of these.
     certificates: RwLock<Vec<Expiry>>,
     ready: AtomicBool,
+    switchboard: Arc<Switchboard>,
     log_lines_dropped: crate::logging::Dropped,
 }
 
@@ -79,10 +82,12 @@ impl Gateway {
             namespaces: RwLock::new(Arc::new(settings.namespaces.clone())),
             certificates: RwLock::default(),
             ready: AtomicBool::new(true),
+            switchboard: Arc::default(),
             log_lines_dropped,
         });
         let workers = gateway.stats.len() as u16;
-        (gateway, Bridge::new(mailbox, wake, asked, workers, settings))
+        let questions = Questions::new(gateway.switchboard.clone());
+        (gateway, Bridge::new(mailbox, wake, asked, workers, settings, questions))
     }
 
     /// Sends an order to every worker. Waits for room; the control thread may.
@@ -127,6 +132,11 @@ impl Gateway {
     /// The certificates that are shown, after they were read.
     pub fn set_certificates(&self, certificates: Vec<Expiry>) {
         *self.certificates.write().expect("nobody panics while holding it") = certificates;
+    }
+
+    /// Who is asked from now on.
+    pub fn set_backends(&self, backends: Backends) {
+        self.switchboard.set(backends);
     }
 
     /// Number of workers.
@@ -274,6 +284,7 @@ impl Backend for Gateway {
             files_max: self.identity.files_max,
             connections_max: self.identity.connections_max,
             log_lines_dropped: self.log_lines_dropped.lines(),
+            webhooks: self.switchboard.sample(),
             certificates: self
                 .certificates
                 .read()
@@ -292,11 +303,7 @@ fn matching(Clients { user, client, session, whitelist }: Clients) -> Matching {
 
 fn connection_info(described: Described) -> ConnectionInfo {
     let Described { client, user, encoding, channels } = described;
-    let (transport, protocol) = match encoding {
-        Encoding::Plain => ("uni_websocket", "json"),
-        encoding if encoding.opcode() == OpCode::Binary => ("websocket", "protobuf"),
-        _ => ("websocket", "json"),
-    };
+    let (transport, protocol) = encoding.spoken_over();
     ConnectionInfo { client, user, transport, protocol, channels }
 }
 

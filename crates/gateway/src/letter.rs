@@ -7,6 +7,7 @@
 //! Publications under way ([`Letter::Deliver`]) and orders of the control thread ([`Letter::Order`]) have room checked first.
 
 use conn::auth::token::ServerSide;
+use conn::webhook::{Answer, Question};
 use conn::{Disconnect, Encoding, Settings};
 use hub::{
     Announcement, Channel, Entrance, HistoryPage, HistoryQuery, LocalId, Presence, PresenceQuery, Publication, Recover,
@@ -100,6 +101,17 @@ pub enum Letter {
         /// They, where [`Action::Describe`] asked for them.
         described: Vec<Described>,
     },
+    /// Request to the control thread: ask the backend.
+    AskBackend(Box<AskBackend>),
+    /// Answer to [`Letter::AskBackend`].
+    BackendAnswered {
+        /// The connection.
+        conn: ConnId,
+        /// As in the request.
+        number: u32,
+        /// What it says, or that it says nothing.
+        answer: Box<Answer>,
+    },
     /// From the control thread: something about the process has changed.
     Order(Order),
 }
@@ -140,6 +152,17 @@ pub struct Publish {
     pub draft: Unnumbered,
     /// Not worth doing after it.
     pub expires: Duration,
+}
+
+/// A question of a connection to the backend.
+#[derive(Debug)]
+pub struct AskBackend {
+    /// The connection.
+    pub conn: ConnId,
+    /// Repeated in the answer.
+    pub number: u32,
+    /// What.
+    pub question: Question,
 }
 
 /// A request to read a history.

@@ -209,6 +209,13 @@ impl Lifecycle {
                 return Err(fault.to_string());
             }
         };
+        let backends = match topology::backends(&config.webhooks) {
+            Ok(backends) => backends,
+            Err(what) => {
+                tracing::error!("reload: {what}; the old configuration stays in force");
+                return Err(what);
+            }
+        };
         for section in self.needs_restart(&config) {
             tracing::warn!("reload: {section} has changed, which takes effect with the next start only");
         }
@@ -223,6 +230,7 @@ impl Lifecycle {
         self.levels.set(&config.log.level);
         api.send_replace(Arc::new(api_settings(&config)));
         self.gateway.set_namespaces(settings.namespaces.clone());
+        self.gateway.set_backends(backends);
         self.gateway.order_all(|| Order::Settings(settings.clone())).await;
         self.config = config;
         tracing::info!("reload: the new configuration is in force");

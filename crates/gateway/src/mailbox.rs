@@ -228,6 +228,7 @@ impl Mailbox {
                 | Letter::HistoryRemoved { .. }
                 | Letter::Listed(_)
                 | Letter::Acted { .. }
+                | Letter::BackendAnswered { .. }
         )
     }
 }

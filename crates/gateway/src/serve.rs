@@ -127,7 +127,10 @@ fn start_and_run(config: &Config, reload: Reload, logs: &Logs) -> Result<Outcome
             api: api.iter().map(api_url).collect(),
             layout,
         };
+        let backends = topology::backends(&config.webhooks)
+            .map_err(|what| StartError::Kernel { what: "[webhooks]", error: std::io::Error::other(what) })?;
         let (gateway, bridge) = Gateway::new(mailbox, wake, stats, identity, &reach, logs.dropped());
+        gateway.set_backends(backends);
         let api = Api { listeners: api, settings: api_settings(config), limits: api_limits(config) };
         let levels = logs.reload();
         let certificates = Certificates { identities, api: api_tls };

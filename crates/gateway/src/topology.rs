@@ -6,6 +6,7 @@ mod start;
 pub use layout::{Layout, Machine};
 pub use start::{InUse, Start, Why, Workers, unix_origin};
 
+use crate::backend::Backends;
 use crate::config::{self, Config};
 use crate::tls::Identities;
 use conn::Settings;
@@ -13,6 +14,7 @@ use conn::auth::host::HostPolicy;
 use conn::auth::origin::OriginPolicy;
 use conn::auth::token::{Key, Tokens};
 use conn::settings::{CommandRate, Endpoints, Limits, Listener, StaticPage, Times};
+use control::webhook::{Caller, SigningKey};
 use hub::{Namespace, Namespaces};
 use std::fmt;
 use std::num::NonZeroU32;
@@ -143,6 +145,9 @@ pub fn settings(config: &Config, dev: bool) -> Result<Settings, String> {
         allow_fossil_deltas: o.allowed_delta_types.contains(&config::DeltaType::Fossil),
         delta_publish: o.delta_publish,
         compress: o.compress,
+        subscribe_proxy_enabled: o.subscribe_proxy_enabled,
+        publish_proxy_enabled: o.publish_proxy_enabled,
+        sub_refresh_proxy_enabled: o.sub_refresh_proxy_enabled,
     };
     let named = config.namespaces.iter().map(|n| options(&n.name, &n.options)).collect();
     let namespaces = Namespaces::new(options("", &config.channels), named).map_err(|error| error.to_string())?;
@@ -160,6 +165,7 @@ pub fn settings(config: &Config, dev: bool) -> Result<Settings, String> {
         origins: OriginPolicy::new(config.public.origins.iter().map(|origin| (**origin).clone()).collect()),
         hosts: if only_this_machine || !names.is_empty() { HostPolicy::OwnAnd(names) } else { HostPolicy::Any },
         tokens: tokens(&config.token),
+        webhooks: webhooks(&config.webhooks),
         personal: config.client.personal_channel.then(|| config.client.personal_channel_namespace.clone()),
         anonymous: config.client.anonymous,
         insecure: config.client.insecure,
@@ -220,6 +226,29 @@ pub(crate) fn tokens(token: &config::Token) -> Tokens {
         issuer: some(&token.issuer),
         leeway: token.leeway.get(),
     }
+}
+
+/// About what a backend is asked.
+fn webhooks(section: &config::Webhooks) -> conn::webhook::Webhooks {
+    let names = |list: &[config::HeaderName]| list.iter().map(|name| name.get().to_owned()).collect();
+    let nobody = conn::webhook::Webhooks::default();
+    let webhooks = section.targets().fold(nobody, |webhooks, (event, _)| webhooks.with(event));
+    webhooks.passing_on(names(&section.headers), names(&section.emulated_headers))
+}
+
+/// Who is asked.
+///
+/// # Errors
+/// When an `https` URL is among them, and nothing to compare certificates with is found.
+pub fn backends(section: &config::Webhooks) -> Result<Backends, String> {
+    let options = control::webhook::Options {
+        timeout: section.timeout.get(),
+        calls_max: section.calls_max as usize,
+        answer_bytes_max: section.answer_bytes_max.get(),
+        keys: section.signing_keys.iter().map(|key| SigningKey::new(key.expose().as_bytes())).collect(),
+    };
+    let caller = Caller::new(options, section.targets().any(|(_, target)| target.is_tls()))?;
+    Ok(Backends::new(&caller, section.targets().map(|(event, target)| (event, target.clone()))))
 }
 
 fn limits(config: &Config) -> Limits {

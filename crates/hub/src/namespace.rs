@@ -102,6 +102,12 @@ pub struct Namespace {
     pub delta_publish: bool,
     /// Publications are compressed for those who take them so, where compression is on at all.
     pub compress: bool,
+    /// The backend is asked whether a client without a token may subscribe.
+    pub subscribe_proxy_enabled: bool,
+    /// The backend is asked whether a client may publish, and what.
+    pub publish_proxy_enabled: bool,
+    /// The backend is asked when the time of a subscription is over.
+    pub sub_refresh_proxy_enabled: bool,
 }
 
 /// The option that a client's wish lacks, by the name it has in the configuration.

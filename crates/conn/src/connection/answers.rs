@@ -5,6 +5,7 @@ use crate::disconnect::ClientError;
 use crate::session::Held;
 use crate::shared::{Cx, Directions, Shared, Urgency};
 use crate::transport::websocket::{Fate, Open};
+use crate::webhook::Answer;
 use hub::{Announcement, HistoryPage, LocalId, Presence, Publication, Subscribed, SubscriberId};
 use std::sync::Arc;
 use std::time::Duration;
@@ -83,6 +84,11 @@ impl Connection {
         shared: &mut Shared,
     ) -> Directions {
         self.with_open(now, Urgency::Reply, shared, |open, cx| open.presence_read(cx, command, answer))
+    }
+
+    /// The backend has answered a question.
+    pub fn backend_answered(&mut self, now: Duration, number: u32, answer: Answer, shared: &mut Shared) -> Directions {
+        self.with_open(now, Urgency::Reply, shared, |open, cx| open.backend_answered(cx, number, answer))
     }
 
     /// Lets an open connection do something; does nothing to another one.

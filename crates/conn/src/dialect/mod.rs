@@ -5,9 +5,10 @@ pub(crate) mod centrifugo;
 pub(crate) mod plain;
 
 use crate::auth::token::Json;
-use crate::command::{Position, Wanted};
+use crate::command::{Connect, Position, Wanted};
 use crate::ids::ClientId;
 use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -101,6 +102,8 @@ pub(crate) struct ConnectResult<'a> {
     pub(crate) ttl: Option<u32>,
     /// `None` where native WebSocket pings are used: then neither `ping` nor `pong` is sent.
     pub(crate) ping_seconds: Option<u64>,
+    /// What its backend says to the client: JSON.
+    pub(crate) data: Option<&'a [u8]>,
 }
 
 /// A channel that a client is told of when it has connected.
@@ -155,12 +158,17 @@ pub(crate) fn json_subscribe_result(out: &mut Vec<u8>, result: &SubscribeResult)
     if let Some(ttl) = result.ttl {
         put(out, format_args!(",\"expires\":true,\"ttl\":{ttl}"));
     }
-    if let Some(data) = &result.data {
-        out.extend_from_slice(b",\"data\":");
-        out.extend_from_slice(data);
-    }
+    json_data(out, result.data.as_deref());
     if out.len() > start {
         out.remove(start);
+    }
+}
+
+/// Appends `,"data":…` where there is any.
+pub(crate) fn json_data(out: &mut Vec<u8>, data: Option<&[u8]>) {
+    if let Some(data) = data {
+        out.extend_from_slice(b",\"data\":");
+        out.extend_from_slice(data);
     }
 }
 
@@ -197,6 +205,46 @@ pub(crate) fn json_subs(out: &mut Vec<u8>, subs: &[SubResult<'_>]) -> Vec<usize>
         out.push(b'}');
     }
     places
+}
+
+/// The connect request in JSON, with or without an envelope.
+#[derive(Deserialize)]
+pub(crate) struct RawConnect<'a> {
+    #[serde(borrow, default)]
+    token: Cow<'a, str>,
+    #[serde(default, deserialize_with = "Subs::null_as_empty")]
+    subs: Subs,
+    #[serde(borrow, default, deserialize_with = "raw")]
+    data: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    name: Cow<'a, str>,
+    #[serde(borrow, default)]
+    version: Cow<'a, str>,
+    headers: Option<BTreeMap<String, String>>,
+}
+
+impl<'a> From<RawConnect<'a>> for Connect<'a> {
+    fn from(raw: RawConnect<'a>) -> Self {
+        let headers = raw.headers.unwrap_or_default().into_iter();
+        Connect {
+            token: raw.token,
+            channels: raw.subs.into_wanted(),
+            data: text(raw.data),
+            name: raw.name,
+            version: raw.version,
+            headers: headers.map(|(name, value)| (name.into(), value.into())).collect(),
+        }
+    }
+}
+
+/// Keeps `null` as the payload that it is; only an absent field is `None`.
+pub(crate) fn raw<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// A payload as it stands, empty where there is none.
+pub(crate) fn text(data: Option<&RawValue>) -> Cow<'_, str> {
+    Cow::Borrowed(data.map_or("", RawValue::get))
 }
 
 /// Channels of a connect request with where the client left off.

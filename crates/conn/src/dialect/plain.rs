@@ -5,40 +5,39 @@
 //! publications, `{}` as ping, and `disconnect` before the close frame.
 
 use super::{
-    ConnectResult, SubResult, Subs, SubscribeResult, json_announcement, json_publication, json_string, json_subs,
-    json_subscribe_push, put,
+    ConnectResult, RawConnect, SubResult, SubscribeResult, json_announcement, json_data, json_publication, json_string,
+    json_subs, json_subscribe_push, put,
 };
 use crate::command::Connect;
 use crate::disconnect::{Disconnect, Unsubscribed};
-use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
 use std::borrow::Cow;
 
 /// The ping push.
 pub(crate) const PING: &[u8] = b"{}";
 
-#[derive(Deserialize, Default)]
-struct RawConnect<'a> {
-    #[serde(borrow, default)]
-    token: Cow<'a, str>,
-    #[serde(default, deserialize_with = "Subs::null_as_empty")]
-    subs: Subs,
-}
-
 /// A connect request without a command envelope. `None`: it is not one.
 pub(crate) fn connect(json: &[u8]) -> Option<Connect<'_>> {
-    let raw: RawConnect<'_> = serde_json::from_slice(json).ok()?;
-    Some(Connect { token: raw.token, channels: raw.subs.into_wanted() })
+    serde_json::from_slice::<RawConnect<'_>>(json).ok().map(Connect::from)
 }
 
 /// The request as text that [`connect`] reads.
 pub(crate) fn connect_text(connect: &Connect<'_>) -> Vec<u8> {
     let subs = connect.channels.iter().map(|wanted| {
         let position = wanted.recover.as_ref();
-        let sub = position.map(|at| serde_json::json!({"recover": true, "offset": at.offset, "epoch": at.epoch}));
-        (wanted.channel.to_string(), sub.unwrap_or_else(|| serde_json::json!({})))
+        let sub = position.map(|at| json!({"recover": true, "offset": at.offset, "epoch": at.epoch}));
+        (wanted.channel.to_string(), sub.unwrap_or_else(|| json!({})))
     });
     let subs: serde_json::Map<_, _> = subs.collect();
-    serde_json::json!({"token": connect.token, "subs": subs}).to_string().into_bytes()
+    let headers = connect.headers.iter().map(|(name, value)| (name.to_string(), json!(value)));
+    let headers: serde_json::Map<_, _> = headers.collect();
+    let Connect { token, name, version, .. } = connect;
+    let rest = json!({"token": token, "subs": subs, "name": name, "version": version, "headers": headers}).to_string();
+    match serde_json::from_str::<&RawValue>(&connect.data) {
+        Ok(data) => format!("{{\"data\":{},{}", data.get(), &rest[1..]).into_bytes(),
+        Err(_) => rest.into_bytes(),
+    }
 }
 
 /// `a,b` of `?channels=a,b`; empty names are skipped and doubles taken once.
@@ -69,7 +68,9 @@ pub(crate) fn connected(
         put(out, format_args!(",\"expires\":true,\"ttl\":{ttl}"));
     }
     let ping = result.ping_seconds.unwrap_or_default();
-    put(out, format_args!(",\"ping\":{ping},\"session\":\"{session:032x}\"}}}}"));
+    put(out, format_args!(",\"ping\":{ping},\"session\":\"{session:032x}\""));
+    json_data(out, result.data);
+    out.extend_from_slice(b"}}");
     places
 }
 
@@ -136,7 +137,8 @@ mod tests {
 
     #[test]
     fn a_request_is_read_again_as_it_was_written() {
-        let text = br#"{"token":"t.\"","subs":{"a":{"recover":true,"offset":3,"epoch":"e"},"b":{}}}"#;
+        let text = br#"{"token":"t.\"","subs":{"a":{"recover":true,"offset":3,"epoch":"e"},"b":{}},"data":{"v": 2.0},
+            "name":"page","version":"7","headers":{"x":"y"}}"#;
         let (once, again) = (connect(text).expect("connect"), connect_text(&connect(text).expect("connect")));
         assert_eq!(format!("{once:?}"), format!("{:?}", connect(&again).expect("connect")));
     }
@@ -155,7 +157,7 @@ mod tests {
             let result = SubscribeResult::default();
             let subs: Vec<_> =
                 names.iter().map(|channel| SubResult { channel, result: &result, missed: None }).collect();
-            let told = ConnectResult { client, version: "tidegate", ttl: Some(9), ping_seconds: Some(25) };
+            let told = ConnectResult { client, version: "tidegate", ttl: Some(9), ping_seconds: Some(25), data: None };
             connected(&mut out, &told, 7, &subs);
             let tree: serde_json::Value = serde_json::from_slice(&out).expect("valid JSON");
             assert_eq!(tree["connect"]["subs"].as_object().map_or(0, serde_json::Map::len), names.len());

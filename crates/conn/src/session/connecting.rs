@@ -1,9 +1,10 @@
 //! How a session opens: who the client is, and what it is told first.
 
-use super::identity::{Expiry, Grant, Refusal};
+use super::identity::{Expiry, Grant, Refusal, Renewer};
 use super::joining::Settled;
+use super::subscribing::Permission;
 use super::{Dialect, Held, Session, Stage};
-use crate::auth::token::ServerSide;
+use crate::auth::token::{Json, ServerSide};
 use crate::command::{Connect, Subscribe};
 use crate::dialect::centrifugo::Payload;
 use crate::dialect::{ConnectResult, SubResult, plain};
@@ -12,16 +13,19 @@ use crate::effect::Note;
 use crate::liveness::Liveness;
 use crate::settings::Settings;
 use crate::shared::Cx;
+use crate::webhook::Event;
 use hub::{Channel, LocalId};
 use std::borrow::Cow;
 use wire::ws::OpCode;
 
 /// What the reply to connect needs beside the channels.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Opening {
     /// The command's id.
-    command: u32,
-    expiry: Option<Expiry>,
+    pub(super) command: u32,
+    pub(super) expiry: Option<Expiry>,
+    /// What the backend says to the client.
+    pub(super) data: Option<Json>,
 }
 
 impl Session {
@@ -29,41 +33,43 @@ impl Session {
         &mut self,
         cx: &mut Cx<'_>,
         liveness: &mut Liveness,
-        id: u32,
-        connect: &Connect<'_>,
+        command: u32,
+        connect: Connect<'_>,
     ) -> Result<(), Refusal> {
-        let (expiry, channels) = self.authenticate(cx, connect)?;
-        self.ask_for_server_side(cx, connect, channels)?;
-        Ok(self.open(cx, liveness, Opening { command: id, expiry })?)
-    }
-
-    /// Opens a plain session and asks for the wanted channels. Those it may not have are left out, as the protocol says.
-    pub(super) fn connect_plain(
-        &mut self,
-        cx: &mut Cx<'_>,
-        liveness: &mut Liveness,
-        connect: &Connect<'_>,
-    ) -> Result<(), Refusal> {
-        let (expiry, channels) = self.authenticate(cx, connect)?;
-        if connect.channels.len() + channels.len() > cx.shared.settings.limits.channels_max {
+        if connect.token.is_empty() && cx.shared.settings.webhooks.answer(Event::Connect) {
+            self.ask_who_connects(cx, command, connect);
+            return Ok(());
+        }
+        let claims = if connect.token.is_empty() { None } else { Some(self.connection_claims(cx, &connect.token)?) };
+        let (expiry, channels) = self.enter(cx, claims, Renewer::Client)?;
+        let is_plain = self.dialect == Dialect::Plain;
+        if is_plain && connect.channels.len() + channels.len() > cx.shared.settings.limits.channels_max {
             return Err(Disconnect::CHANNEL_LIMIT.into());
         }
-        self.ask_for_server_side(cx, connect, channels)?;
+        self.ask_for_server_side(cx, &connect, channels)?;
+        if is_plain {
+            self.ask_for_wanted(cx, &connect);
+        }
+        Ok(self.open(cx, liveness, Opening { command, expiry, data: None })?)
+    }
+
+    /// Asks for the channels that a plain client wants. Those it may not have are left out, as the protocol says, and so are
+    /// those about which a backend would have to be asked.
+    fn ask_for_wanted(&mut self, cx: &mut Cx<'_>, connect: &Connect<'_>) {
         for wanted in &connect.channels {
             let (channel, recover) = (wanted.channel.clone(), wanted.recover.clone());
             let request = Subscribe { channel, recover, ..Subscribe::default() };
             if request.channel.is_empty() {
                 continue;
             }
-            if let Ok(grant) = self.may_subscribe(cx, &request) {
+            if let Ok(Permission::Granted(grant)) = self.may_subscribe(cx, &request) {
                 self.ask(cx, 0, &request, grant);
             }
         }
-        Ok(self.open(cx, liveness, Opening { command: 0, expiry })?)
     }
 
-    /// Asks for the channels that the token names, and for the user's own.
-    fn ask_for_server_side(
+    /// Asks for the channels that the token or the backend names, and for the user's own.
+    pub(super) fn ask_for_server_side(
         &mut self,
         cx: &mut Cx<'_>,
         connect: &Connect<'_>,
@@ -98,7 +104,12 @@ impl Session {
     }
 
     /// Connected at once where nothing was asked for, else when all of that is answered.
-    fn open(&mut self, cx: &mut Cx<'_>, liveness: &mut Liveness, opening: Opening) -> Result<(), Disconnect> {
+    pub(super) fn open(
+        &mut self,
+        cx: &mut Cx<'_>,
+        liveness: &mut Liveness,
+        opening: Opening,
+    ) -> Result<(), Disconnect> {
         self.stage = Stage::Connecting;
         match &mut self.waiting {
             Some(waiting) => {
@@ -107,7 +118,7 @@ impl Session {
             }
             None => {
                 self.become_connected(cx, liveness);
-                self.announce(cx, opening, Vec::new())
+                self.announce(cx, &opening, Vec::new())
             }
         }
     }
@@ -135,7 +146,7 @@ impl Session {
             return Err(Disconnect::INTERNAL);
         }
         self.become_connected(cx, liveness);
-        self.announce(cx, waiting.opening, waiting.settled)?;
+        self.announce(cx, &waiting.opening, waiting.settled)?;
         for held in &waiting.held {
             cx.shared.counters.deliveries += u64::from(matches!(held, Held::Publication(_)));
             self.push(cx, held)?;
@@ -163,7 +174,7 @@ impl Session {
     fn announce(
         &self,
         cx: &mut Cx<'_>,
-        opening: Opening,
+        opening: &Opening,
         mut settled: Vec<(LocalId, Settled)>,
     ) -> Result<(), Disconnect> {
         let names: Vec<Channel> = settled.iter().map(|(local, _)| cx.shared.local.channel(*local).clone()).collect();
@@ -202,14 +213,15 @@ impl Session {
         out: &mut Vec<u8>,
         settings: &Settings,
         session: u128,
-        opening: Opening,
+        opening: &Opening,
         subs: &[SubResult<'_>],
     ) -> Vec<usize> {
         let result = ConnectResult {
             client: self.client,
             version: &settings.version,
-            ttl: opening.expiry.map(|expiry| expiry.ttl),
+            ttl: opening.expiry.and_then(Expiry::told),
             ping_seconds: (!self.native_ping).then_some(settings.times.ping_interval.as_secs()),
+            data: opening.data.as_deref(),
         };
         match self.dialect {
             Dialect::Plain => plain::connected(out, &result, session, subs),

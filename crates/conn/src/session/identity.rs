@@ -1,14 +1,16 @@
 //! Who a client is, and until when: tokens, what they grant, and their end.
 
 use super::{Dialect, Session, Stage, Waiting};
-use crate::auth::token::{Changed, ConnectionClaims, Json, Lasts, SubscriptionClaims, TokenError};
-use crate::command::{Connect, Refresh, SubRefresh, Subscribe};
+use crate::auth::token::{Changed, ConnectionClaims, Json, Lasts, ServerSide, SubscriptionClaims, TokenError};
+use crate::command::{Refresh, SubRefresh, Subscribe};
 use crate::dialect::plain;
 use crate::disconnect::{ClientError, Disconnect, Unsubscribed};
 use crate::effect::{Effect, Note};
 use crate::moment::Moment;
 use crate::shared::{Cx, Shared};
+use crate::webhook::{ASK_AGAIN_AFTER, About, Event, Headers};
 use hub::{ClientInfo, LocalId};
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,9 +22,36 @@ const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 pub(super) struct Identity {
     user: Arc<str>,
     conn_info: Option<Json>,
-    /// When the connection is closed.
+    /// When the connection is closed, or its backend is asked.
     expires: Option<Moment>,
+    renewer: Renewer,
     terms: Vec<Terms>,
+    passed_on: Option<Box<PassedOn>>,
+}
+
+/// What goes with every question to the backend.
+#[derive(Debug, Default)]
+pub(super) struct PassedOn {
+    pub(super) meta: Option<Json>,
+    pub(super) headers: Option<Headers>,
+}
+
+/// Who is asked when the time of a connection or subscription is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Renewer {
+    /// The client brings a token in time.
+    Client,
+    /// The backend, by that question, if one is due.
+    Backend { asked: u32 },
+}
+
+impl Renewer {
+    pub(super) const BACKEND: Self = Self::Backend { asked: 0 };
+
+    /// Whether that question is due.
+    fn is_asked(self, number: u32) -> bool {
+        self == Self::Backend { asked: number }
+    }
 }
 
 /// What is special about a subscription.
@@ -30,8 +59,9 @@ pub(super) struct Identity {
 struct Terms {
     channel: LocalId,
     server_side: bool,
-    /// When it ends.
+    /// When it ends, or its backend is asked.
     expires: Option<Moment>,
+    renewer: Renewer,
     chan_info: Option<Json>,
 }
 
@@ -51,13 +81,21 @@ impl Grant {
     }
 }
 
-/// The end of something that a client may prolong.
+/// The end of something that may be prolonged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Expiry {
-    /// Seconds from now, as the client is told.
-    pub(super) ttl: u32,
+    /// Seconds from now.
+    ttl: u32,
     /// The same, and the time that a client has beyond it.
     by: Moment,
+    renewer: Renewer,
+}
+
+impl Expiry {
+    /// What the client is told: nothing where it has nothing to do.
+    pub(super) fn told(self) -> Option<u32> {
+        (self.renewer == Renewer::Client).then_some(self.ttl)
+    }
 }
 
 /// Whose turn it is to have a token checked.
@@ -130,8 +168,46 @@ impl Session {
     fn identity(&mut self, shared: &mut Shared) -> &mut Identity {
         self.identity.get_or_insert_with(|| {
             let user = shared.users.enter("");
-            Box::new(Identity { user, conn_info: None, expires: None, terms: Vec::new() })
+            let (conn_info, expires, renewer) = (None, None, Renewer::Client);
+            Box::new(Identity { user, conn_info, expires, renewer, terms: Vec::new(), passed_on: None })
         })
+    }
+
+    /// What goes with every question to the backend, if anything does.
+    pub(super) fn passed_on(&self) -> Option<&PassedOn> {
+        self.identity.as_ref()?.passed_on.as_deref()
+    }
+
+    /// What of its handshake a client's questions pass on.
+    pub(crate) fn pass_on(&mut self, shared: &mut Shared, headers: Headers) {
+        self.identity(shared).passed_on.get_or_insert_default().headers = Some(headers);
+    }
+
+    /// The same of the headers that a client says it would have sent; real ones stay.
+    pub(super) fn pass_on_emulated(&mut self, shared: &mut Shared, emulated: &[(Cow<'_, str>, Cow<'_, str>)]) {
+        let settings = shared.settings.clone();
+        let real = self.passed_on().and_then(|passed_on| passed_on.headers.as_deref()).unwrap_or_default();
+        let more = emulated.iter().filter_map(|(name, value)| {
+            let name = name.to_ascii_lowercase();
+            let is_wanted = settings.webhooks.emulated_headers.contains(&name);
+            let is_real = real.iter().any(|(known, _)| **known == *name);
+            (is_wanted && !is_real).then(|| (name.into_boxed_str(), Box::from(&**value)))
+        });
+        let more: Vec<_> = more.collect();
+        if !more.is_empty() {
+            let headers = real.iter().cloned().chain(more).collect();
+            self.pass_on(shared, headers);
+        }
+    }
+
+    /// The backend says something else about the client from now on.
+    pub(super) fn say_of(&mut self, shared: &mut Shared, info: Option<Json>, meta: Option<Json>) {
+        if info.is_some() {
+            self.identity(shared).conn_info = info;
+        }
+        if meta.is_some() {
+            self.identity(shared).passed_on.get_or_insert_default().meta = meta;
+        }
     }
 
     /// The session ends.
@@ -165,7 +241,7 @@ impl Session {
         }
     }
 
-    fn connection_claims(&mut self, cx: &mut Cx<'_>, token: &str) -> Result<ConnectionClaims, Refusal> {
+    pub(super) fn connection_claims(&mut self, cx: &mut Cx<'_>, token: &str) -> Result<ConnectionClaims, Refusal> {
         self.may_verify(cx, token)?;
         cx.shared.settings.tokens.connection(token, cx.unix()).map_err(|error| match error {
             TokenError::Expired => Refusal::Error(ClientError::TOKEN_EXPIRED),
@@ -176,29 +252,63 @@ impl Session {
         })
     }
 
-    /// Decides who a connecting client is. Returns when its connection ends and its server-side channels.
-    pub(super) fn authenticate(
+    /// The client is who its claims say, or nobody in particular where there are none and such are let in. Returns when its
+    /// connection ends and its server-side channels.
+    pub(super) fn enter(
         &mut self,
         cx: &mut Cx<'_>,
-        connect: &Connect<'_>,
-    ) -> Result<(Option<Expiry>, Vec<crate::auth::token::ServerSide>), Refusal> {
-        if connect.token.is_empty() {
+        claims: Option<ConnectionClaims>,
+        renewer: Renewer,
+    ) -> Result<(Option<Expiry>, Vec<ServerSide>), Refusal> {
+        let Some(claims) = claims else {
             if !cx.shared.settings.anonymous && !cx.shared.settings.insecure {
                 cx.note(Note::AnonymousRefused);
                 return Err(Disconnect::BAD_REQUEST.into());
             }
             return Ok((None, Vec::new()));
-        }
-        let claims = self.connection_claims(cx, &connect.token)?;
-        let expiry = cx.expiry(claims.lasts)?;
+        };
+        let expiry = cx.expiry(claims.lasts, renewer)?;
         let limit = cx.shared.settings.limits.connections_per_user_max;
         if limit > 0 && !claims.user.is_empty() && cx.shared.users.sessions(&claims.user) as usize >= limit {
             return Err(Disconnect::CONNECTION_LIMIT.into());
         }
         let user = cx.shared.users.enter(&claims.user);
-        let expires = expiry.map(|expiry| expiry.by);
-        self.identity = Some(Box::new(Identity { user, conn_info: claims.info, expires, terms: Vec::new() }));
+        let identity = self.identity(cx.shared);
+        let nobody = std::mem::replace(&mut identity.user, user);
+        (identity.conn_info, identity.renewer) = (claims.info, renewer);
+        cx.shared.users.leave(&nobody);
+        self.prolong(cx.shared, expiry);
         Ok((expiry, claims.channels))
+    }
+
+    /// The connection lasts until then, or for ever.
+    pub(super) fn prolong(&mut self, shared: &mut Shared, expiry: Option<Expiry>) {
+        let identity = self.identity(shared);
+        identity.expires = expiry.map(|expiry| expiry.by);
+        if let Renewer::Backend { asked } = &mut identity.renewer {
+            *asked = 0;
+        }
+    }
+
+    /// The same of a subscription.
+    pub(super) fn prolong_subscription(&mut self, channel: LocalId, expiry: Option<Expiry>, info: Option<Json>) {
+        let terms = self.identity.as_mut().and_then(|it| it.terms.iter_mut().find(|terms| terms.channel == channel));
+        let Some(terms) = terms else { return };
+        (terms.expires, terms.renewer) = (expiry.map(|expiry| expiry.by), Renewer::BACKEND);
+        if info.is_some() {
+            terms.chan_info = info;
+        }
+    }
+
+    /// Whether that question is about the connection's end.
+    pub(super) fn is_asked_about(&self, number: u32) -> bool {
+        self.identity.as_ref().is_some_and(|identity| identity.renewer.is_asked(number))
+    }
+
+    /// The channel about whose end that question is.
+    pub(super) fn channel_asked_about(&self, number: u32) -> Option<LocalId> {
+        let identity = self.identity.as_ref()?;
+        identity.terms.iter().find(|terms| terms.renewer.is_asked(number)).map(|terms| terms.channel)
     }
 
     /// The refresh command: a new token for the same user.
@@ -215,20 +325,25 @@ impl Session {
             cx.note(Note::TokenInvalid { code: Disconnect::INVALID_TOKEN.code, why: "it is for another user" });
             return Err(Disconnect::INVALID_TOKEN.into());
         }
-        let expiry = cx.expiry(claims.lasts).map_err(|error| expired(error.into()))?;
+        let expiry = cx.expiry(claims.lasts, Renewer::Client).map_err(|error| expired(error.into()))?;
         let identity = self.identity(cx.shared);
-        identity.expires = expiry.map(|expiry| expiry.by);
+        identity.renewer = Renewer::Client;
         identity.conn_info = claims.info;
-        let (client, ttl) = (self.client, expiry.map(|expiry| expiry.ttl));
+        self.prolong(cx.shared, expiry);
+        let (client, ttl) = (self.client, expiry.and_then(Expiry::told));
         Ok(self.reply(cx, |format, out, settings| format.refreshed(out, id, client, &settings.version, ttl))?)
     }
 
     /// A backend lets the connection last until that Unix time, or for ever, and the client is told.
     pub(crate) fn refreshed(&mut self, cx: &mut Cx<'_>, until: Option<u64>) -> Result<(), Disconnect> {
         let lasts = until.map_or(Lasts::ForEver, Lasts::Until);
-        let expiry = cx.expiry(lasts).map_err(|_| Disconnect::EXPIRED)?;
-        self.identity(cx.shared).expires = expiry.map(|expiry| expiry.by);
-        let ttl = expiry.map(|expiry| expiry.ttl);
+        let renewer = match self.identity(cx.shared).renewer {
+            Renewer::Client => Renewer::Client,
+            Renewer::Backend { .. } => Renewer::BACKEND,
+        };
+        let expiry = cx.expiry(lasts, renewer).map_err(|_| Disconnect::EXPIRED)?;
+        self.prolong(cx.shared, expiry);
+        let ttl = expiry.and_then(Expiry::told);
         match self.dialect {
             Dialect::Plain => cx.text(|out, _| plain::refreshed(out, ttl)),
             Dialect::Centrifugo(format) => cx.message(format.opcode(), |out, _| format.refresh_push(out, ttl)),
@@ -273,7 +388,7 @@ impl Session {
     pub(super) fn grant_of_token(&mut self, cx: &mut Cx<'_>, request: &Subscribe<'_>) -> Result<Grant, Refusal> {
         let denied = ClientError::PERMISSION_DENIED.into();
         let claims = self.subscription_claims(cx, &request.channel, &request.token, denied)?;
-        let expiry = cx.expiry(claims.lasts)?;
+        let expiry = cx.expiry(claims.lasts, Renewer::Client)?;
         let (chan_info, data, changed) = (claims.info, claims.data, claims.changed);
         Ok(Grant { server_side: false, expiry, chan_info, data, changed })
     }
@@ -293,11 +408,11 @@ impl Session {
         };
         let invalid = Disconnect::INVALID_TOKEN.into();
         let claims = self.subscription_claims(cx, &refresh.channel, &refresh.token, invalid).map_err(expired)?;
-        let expiry = cx.expiry(claims.lasts).map_err(|error| expired(error.into()))?;
+        let expiry = cx.expiry(claims.lasts, Renewer::Client).map_err(|error| expired(error.into()))?;
         let server_side = self.is_server_side(channel);
         let grant = Grant { server_side, expiry, chan_info: claims.info, ..Grant::default() };
         self.keep_terms(cx.shared, channel, &grant);
-        let ttl = expiry.map(|expiry| expiry.ttl);
+        let ttl = expiry.and_then(Expiry::told);
         Ok(self.reply(cx, |format, out, _| format.sub_refreshed(out, id, ttl))?)
     }
 
@@ -306,7 +421,8 @@ impl Session {
         self.drop_terms(channel);
         if grant.is_special() {
             let (expires, chan_info) = (grant.expiry.map(|expiry| expiry.by), grant.chan_info.clone());
-            let terms = Terms { channel, server_side: grant.server_side, expires, chan_info };
+            let renewer = grant.expiry.map_or(Renewer::Client, |expiry| expiry.renewer);
+            let terms = Terms { channel, server_side: grant.server_side, expires, renewer, chan_info };
             let all = &mut self.identity(shared).terms;
             if all.is_empty() {
                 // Most have one, and a vector would begin with room for four.
@@ -328,25 +444,45 @@ impl Session {
         identity.terms.iter().filter_map(|terms| terms.expires).chain(identity.expires).min()
     }
 
-    /// Ends what is over by now.
+    /// Ends what is over by now, or asks the backend whether it goes on. What it is asked about goes on for a while, so that
+    /// neither a slow answer nor none ends it.
     pub(crate) fn expire(&mut self, cx: &mut Cx<'_>) -> Result<(), Disconnect> {
         let now = cx.now;
         while self.next_expiry().is_some_and(|at| at.is_due(now)) {
             let Some(identity) = &self.identity else { break };
             if identity.expires.is_some_and(|at| at.is_due(now)) {
-                return Err(Disconnect::EXPIRED);
+                if identity.renewer == Renewer::Client || !cx.shared.settings.webhooks.answer(Event::Refresh) {
+                    return Err(Disconnect::EXPIRED);
+                }
+                let asked = self.ask_backend(cx, About::Refresh);
+                let identity = self.identity(cx.shared);
+                identity.renewer = Renewer::Backend { asked };
+                identity.expires = Some(Moment::after(now, ASK_AGAIN_AFTER));
+                continue;
             }
-            let is_over = |terms: &&Terms| terms.expires.is_some_and(|at| at.is_due(now));
-            let Some(over) = identity.terms.iter().find(is_over) else { break };
-            if over.server_side {
-                return Err(Disconnect::SUBSCRIPTION_EXPIRED);
+            let is_over = |terms: &Terms| terms.expires.is_some_and(|at| at.is_due(now));
+            let Some(at) = identity.terms.iter().position(is_over) else { break };
+            let (local, renewer) = (identity.terms[at].channel, identity.terms[at].renewer);
+            let channel = cx.shared.local.channel(local).to_string();
+            if renewer == Renewer::Client || !cx.asks(Event::SubRefresh, &channel) {
+                self.end_subscription(cx, local)?;
+                continue;
             }
-            let local = over.channel;
-            let channel = cx.shared.local.channel(local).clone();
-            self.leave(cx, local);
-            self.tell_unsubscribed(cx, &channel, Unsubscribed::EXPIRED)?;
+            let asked = self.ask_backend(cx, About::SubRefresh { channel });
+            let terms = &mut self.identity(cx.shared).terms[at];
+            (terms.renewer, terms.expires) = (Renewer::Backend { asked }, Some(Moment::after(now, ASK_AGAIN_AFTER)));
         }
         Ok(())
+    }
+
+    /// The time of a subscription is over.
+    pub(super) fn end_subscription(&mut self, cx: &mut Cx<'_>, local: LocalId) -> Result<(), Disconnect> {
+        if self.is_server_side(local) {
+            return Err(Disconnect::SUBSCRIPTION_EXPIRED);
+        }
+        let channel = cx.shared.local.channel(local).clone();
+        self.leave(cx, local);
+        self.tell_unsubscribed(cx, &channel, Unsubscribed::EXPIRED)
     }
 }
 
@@ -363,8 +499,8 @@ impl Cx<'_> {
         self.shared.unix_origin + self.now
     }
 
-    /// When what a token allows ends here.
-    pub(super) fn expiry(&self, lasts: Lasts) -> Result<Option<Expiry>, ClientError> {
+    /// When what a token or the backend allows ends here.
+    pub(super) fn expiry(&self, lasts: Lasts, renewer: Renewer) -> Result<Option<Expiry>, ClientError> {
         let Lasts::Until(at) = lasts else { return Ok(None) };
         let left = Duration::from_secs(at).checked_sub(self.unix()).filter(|left| !left.is_zero());
         let left = left.ok_or(ClientError::EXPIRED)?.min(LONGEST);
@@ -372,7 +508,10 @@ impl Cx<'_> {
         let ttl = left.as_secs().clamp(1, u64::from(u32::MAX)) as u32;
         // Who refreshes when it was told to is in time, also where that is later than what is left.
         let left = left.max(Duration::from_secs(ttl.into()));
-        let by = Moment::after(self.now, left + self.shared.settings.times.expired_close_delay);
-        Ok(Some(Expiry { ttl, by }))
+        let grace = match renewer {
+            Renewer::Client => self.shared.settings.times.expired_close_delay,
+            Renewer::Backend { .. } => Duration::ZERO,
+        };
+        Ok(Some(Expiry { ttl, by: Moment::after(self.now, left + grace), renewer }))
     }
 }

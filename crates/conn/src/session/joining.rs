@@ -4,7 +4,7 @@
 //! is told when something is missing between two publications. Whoever is recoverable is positioned as well.
 
 use super::Session;
-use super::identity::Grant;
+use super::identity::{Expiry, Grant};
 use crate::auth::token::Changed;
 use crate::command::Subscribe;
 use crate::dialect::SubscribeResult;
@@ -118,7 +118,7 @@ impl Wish {
             was_recovering: self.recovers.is_some(),
             recovered,
             delta: self.delta,
-            ttl: grant.expiry.map(|expiry| expiry.ttl),
+            ttl: grant.expiry.and_then(Expiry::told),
             data: grant.data.clone(),
         };
         Settled { result, top, missed, reject_unrecovered: self.reject_unrecovered, part: self.part, grant }
@@ -189,7 +189,7 @@ impl Session {
             settled.give_up();
         }
         if settled.is_rejected() {
-            self.refuse(cx, command, ClientError::UNRECOVERABLE_POSITION)?;
+            self.refuse(cx, command, &ClientError::UNRECOVERABLE_POSITION)?;
             return Ok(false);
         }
         let format = self.format();

@@ -18,7 +18,7 @@ impl Session {
             return Err(Disconnect::BAD_REQUEST);
         }
         if let Err(error) = self.may_read_presence(cx, channel) {
-            return self.refuse(cx, id, error);
+            return self.refuse(cx, id, &error);
         }
         let channel = cx.channel(channel);
         cx.shared.effects.push(Effect::Presence { command: id, channel, query });
@@ -47,16 +47,16 @@ impl Session {
     ) -> Result<(), Disconnect> {
         let presence = match answer {
             Ok(presence) => presence,
-            Err(error) => return self.refuse(cx, id, error),
+            Err(error) => return self.refuse(cx, id, &error),
         };
         let (format, mut text) = (self.format(), Vec::new());
         format.presence(&mut text, id, &presence);
         // Infos are the clients' own and may be long. Half a list would be taken for the whole.
         if text.len() > cx.shared.settings.limits.reply_bytes_max {
-            return self.refuse(cx, id, ClientError::LIMIT_EXCEEDED);
+            return self.refuse(cx, id, &ClientError::LIMIT_EXCEEDED);
         }
         if !cx.composed(format.opcode(), &text, &[]) {
-            return self.refuse(cx, id, ClientError::TOO_MANY_REQUESTS);
+            return self.refuse(cx, id, &ClientError::TOO_MANY_REQUESTS);
         }
         Ok(())
     }

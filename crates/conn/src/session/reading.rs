@@ -13,7 +13,7 @@ impl Session {
             return Err(Disconnect::BAD_REQUEST);
         }
         if let Err(error) = self.may_read_history(cx, &request.channel) {
-            return self.refuse(cx, id, error);
+            return self.refuse(cx, id, &error);
         }
         let limits = &cx.shared.settings.limits;
         // Below 0 is as many as there may be.
@@ -53,7 +53,7 @@ impl Session {
     ) -> Result<(), Disconnect> {
         let mut page = match answer {
             Ok(page) => page,
-            Err(error) => return self.refuse(cx, id, error),
+            Err(error) => return self.refuse(cx, id, &error),
         };
         let bytes_max = cx.shared.settings.limits.reply_bytes_max;
         let wanted = page.publications.len();
@@ -69,10 +69,10 @@ impl Session {
             page.publications.truncate((len * bytes_max / text.len()).min(len - 1));
         }
         if wanted > 0 && page.publications.is_empty() {
-            return self.refuse(cx, id, ClientError::LIMIT_EXCEEDED);
+            return self.refuse(cx, id, &ClientError::LIMIT_EXCEEDED);
         }
         if !cx.composed(format.opcode(), &text, &[]) {
-            return self.refuse(cx, id, ClientError::TOO_MANY_REQUESTS);
+            return self.refuse(cx, id, &ClientError::TOO_MANY_REQUESTS);
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! The subscribe and unsubscribe commands: from the checks to the home's answer.
 
-use super::identity::{Grant, Refusal};
+use super::identity::{Grant, Refusal, Renewer};
 use super::joining::{Settled, Wish};
 use super::{Asked, Dialect, Held, Pending, Session, Stage};
 use crate::auth::token::{Lasts, ServerSide};
@@ -11,22 +11,40 @@ use crate::disconnect::{ClientError, Disconnect, Unsubscribed};
 use crate::effect::Effect;
 use crate::liveness::Liveness;
 use crate::shared::Cx;
+use crate::webhook::Event;
 use hub::namespace::Lacks;
 use hub::{LocalId, Subscribed, SubscriberId};
 use std::borrow::Cow;
 
+/// What the checks of a subscription come to.
+#[derive(Debug)]
+pub(super) enum Permission {
+    Granted(Grant),
+    /// Its namespace leaves it to the backend.
+    AskBackend,
+}
+
 impl Session {
-    pub(super) fn subscribe(&mut self, cx: &mut Cx<'_>, id: u32, request: &Subscribe<'_>) -> Result<(), Disconnect> {
+    pub(super) fn subscribe(&mut self, cx: &mut Cx<'_>, id: u32, request: Subscribe<'_>) -> Result<(), Disconnect> {
         if request.channel.is_empty() || !matches!(&*request.delta, "" | "fossil") {
             return Err(Disconnect::BAD_REQUEST);
         }
-        let granted = self.may_subscribe(cx, request);
-        let done = granted.map(|grant| self.ask(cx, id, request, grant));
+        let done = match self.may_subscribe(cx, &request) {
+            Ok(Permission::Granted(grant)) => {
+                self.ask(cx, id, &request, grant);
+                Ok(())
+            }
+            Ok(Permission::AskBackend) => {
+                self.ask_whether_to_subscribe(cx, id, request);
+                Ok(())
+            }
+            Err(refusal) => Err(refusal),
+        };
         self.answer_refusal(cx, id, done)
     }
 
     /// The checks of a subscription, in the order in which Centrifugo makes them.
-    pub(super) fn may_subscribe(&mut self, cx: &mut Cx<'_>, request: &Subscribe<'_>) -> Result<Grant, Refusal> {
+    pub(super) fn may_subscribe(&mut self, cx: &mut Cx<'_>, request: &Subscribe<'_>) -> Result<Permission, Refusal> {
         let channel = &*request.channel;
         let limits = &cx.shared.settings.limits;
         if channel.len() > limits.channel_name_bytes_max || !channel.is_ascii() {
@@ -38,17 +56,12 @@ impl Session {
         if request.kind != 0 {
             return Err(ClientError::PERMISSION_DENIED.into());
         }
-        if self.pending(channel).is_some() || self.subscription(cx, channel).is_some() {
-            return Err(ClientError::ALREADY_SUBSCRIBED.into());
-        }
-        if self.is_full(cx) {
-            return Err(ClientError::LIMIT_EXCEEDED.into());
-        }
-        self.permit(cx, channel, |_| Ok(()))?;
+        self.may_have_one_more(cx, channel)?;
         if !request.token.is_empty() {
-            return self.grant_of_token(cx, request);
+            return self.grant_of_token(cx, request).map(Permission::Granted);
         }
-        let user = self.user();
+        let (user, asks) = (self.user(), cx.asks(Event::Subscribe, channel));
+        let mut permission = Permission::Granted(Grant::default());
         self.permit(cx, channel, |namespace| {
             if hub::namespace::is_private(channel) {
                 return Err(Lacks("a subscription token, which a private channel needs"));
@@ -57,10 +70,25 @@ impl Session {
                 Some(mut users) => (!user.is_empty() && users.any(|allowed| allowed == user))
                     .then_some(())
                     .ok_or(Lacks("the user in the name of a channel for some users only")),
+                None if asks => {
+                    permission = Permission::AskBackend;
+                    Ok(())
+                }
                 None => namespace.may_subscribe(user.is_empty()),
             }
         })?;
-        Ok(Grant::default())
+        Ok(permission)
+    }
+
+    /// Whether the client may get this channel beside those it has.
+    pub(super) fn may_have_one_more(&self, cx: &mut Cx<'_>, channel: &str) -> Result<(), Refusal> {
+        if self.pending(channel).is_some() || self.subscription(cx, channel).is_some() {
+            return Err(ClientError::ALREADY_SUBSCRIBED.into());
+        }
+        if self.is_full(cx) {
+            return Err(ClientError::LIMIT_EXCEEDED.into());
+        }
+        Ok(self.permit(cx, channel, |_| Ok(()))?)
     }
 
     pub(super) fn ask(&mut self, cx: &mut Cx<'_>, command: u32, request: &Subscribe<'_>, grant: Grant) {
@@ -84,7 +112,7 @@ impl Session {
         if self.pending(&to.channel).is_some() || self.subscription(cx, &to.channel).is_some() {
             return None;
         }
-        let expiry = cx.expiry(until.map_or(Lasts::ForEver, Lasts::Until)).ok()?;
+        let expiry = cx.expiry(until.map_or(Lasts::ForEver, Lasts::Until), Renewer::Client).ok()?;
         if self.is_full(cx) {
             return Some(Err(Disconnect::CHANNEL_LIMIT));
         }
@@ -153,7 +181,7 @@ impl Session {
         let replied = match settled {
             // The client knows of nothing that could be refused, and its backend takes it for subscribed.
             Err(_) if command == 0 => Err(Disconnect::INTERNAL),
-            Err(error) => self.refuse(cx, command, error).map(|()| false),
+            Err(error) => self.refuse(cx, command, &error).map(|()| false),
             Ok(mut settled) => {
                 let replied = match command {
                     0 => self.tell_subscribed(cx, local, &settled).map(|()| true),
@@ -209,6 +237,9 @@ impl Session {
         if let Some(sequence) = self.pending(channel) {
             return Some(self.refuse_pending(cx, sequence));
         }
+        if let Some(refused) = self.refuse_asked(cx, channel) {
+            return Some(refused);
+        }
         let local = self.subscription(cx, channel)?;
         self.leave(cx, local);
         Some(self.tell_unsubscribed(cx, channel, Unsubscribed::BY_SERVER))
@@ -222,7 +253,7 @@ impl Session {
         let unsubscribe = waiting.unsubscribe.take_if(|(_, waited_for)| *waited_for == sequence);
         self.drop_idle_waiting();
         if let Some(pending) = pending.filter(|pending| pending.command > 0) {
-            self.refuse(cx, pending.command, ClientError::PERMISSION_DENIED)?;
+            self.refuse(cx, pending.command, &ClientError::PERMISSION_DENIED)?;
         }
         unsubscribe.map_or(Ok(()), |(id, _)| self.done(cx, id, Done::Unsubscribe))
     }

@@ -201,17 +201,27 @@ impl Cx<'_> {
         let native_ping = http::query_param(query, "cf_ws_frame_ping_pong").as_deref() == Some("true");
         let mut open = match endpoint {
             Endpoint::Echo => Open::echo(self, deflate),
-            Endpoint::Centrifugo => {
-                let client = self.shared.ids.next_client();
-                Open::session(self, deflate, Session::new(Dialect::Centrifugo(format), client, native_ping))
-            }
-            Endpoint::Plain => {
-                let client = self.shared.ids.next_client();
-                Open::session(self, deflate, Session::new(Dialect::Plain, client, false))
-            }
+            Endpoint::Centrifugo => self.session(request, deflate, Dialect::Centrifugo(format), native_ping),
+            Endpoint::Plain => self.session(request, deflate, Dialect::Plain, false),
         };
-        let fate = wanted.map_or(Fate::Stays, |connect| open.connect_plain(self, &connect));
+        let fate = wanted.map_or(Fate::Stays, |connect| open.connect_plain(self, connect));
         Ok((open, fate))
+    }
+
+    /// A session, with what its questions pass on of the handshake.
+    fn session(&mut self, request: &Request<'_>, deflate: Option<Params>, dialect: Dialect, native_ping: bool) -> Open {
+        let mut session = Session::new(dialect, self.shared.ids.next_client(), native_ping);
+        let settings = self.shared.settings.clone();
+        if settings.webhooks.want_headers() {
+            let headers = settings.webhooks.headers.iter().filter_map(|name| {
+                let values: Vec<_> = request.headers(name).map(String::from_utf8_lossy).collect();
+                // RFC 9110, 5.3; but RFC 6265, 5.4 for cookies.
+                let between = if name == "cookie" { "; " } else { ", " };
+                (!values.is_empty()).then(|| (Box::from(&**name), values.join(between).into_boxed_str()))
+            });
+            session.pass_on(self.shared, headers.collect());
+        }
+        Open::session(self, deflate, session)
     }
 
     /// Accepts an offer of permessage-deflate, where there is one that can be, and room for what the client sends.
@@ -255,15 +265,15 @@ fn plain_connect(query: &str) -> Result<Option<Connect<'static>>, Refusal> {
     let Some(connect) = plain::connect(json.as_bytes()) else {
         return Err(Refusal::bad_request("the parameter cf_connect is not a JSON connect request"));
     };
+    let mut connect = connect.into_owned();
     let mut channels = listed.unwrap_or_default();
-    for wanted in connect.channels {
-        let wanted = wanted.into_owned();
+    for wanted in std::mem::take(&mut connect.channels) {
         match channels.iter_mut().find(|listed| listed.channel == wanted.channel) {
             Some(listed) => listed.recover = wanted.recover,
             None => channels.push(wanted),
         }
     }
-    Ok(Some(Connect { token: connect.token.into_owned().into(), channels }))
+    Ok(Some(Connect { channels, ..connect }))
 }
 
 fn json<'a>(request: &Request<'_>, body: &'a [u8]) -> Response<'a> {

@@ -10,6 +10,7 @@ use crate::moment::Moment;
 use crate::outbox::{Outbox, Outboxes};
 use crate::session::{Held, Progress, Session};
 use crate::shared::{Cx, End, Shared};
+use crate::webhook::Answer;
 use crate::{command::Connect, dialect::plain};
 use hub::{HistoryPage, LocalId, Presence, Subscribed, SubscriberId};
 use wire::ws::deflate::Inflater;
@@ -77,12 +78,12 @@ impl Open {
     }
 
     /// A plain connect that came in the URL.
-    pub(crate) fn connect_plain(&mut self, cx: &mut Cx<'_>, connect: &Connect<'_>) -> Fate {
+    pub(crate) fn connect_plain(&mut self, cx: &mut Cx<'_>, connect: Connect<'_>) -> Fate {
         let Speaker::Session(session) = &mut self.speaker else { return Fate::Stays };
+        // Where its token has to wait, what is run again later is the request as it would have come in a message.
+        let commands = if connect.token.is_empty() { Vec::new() } else { plain::connect_text(&connect) };
         let opened = session.open_plain(cx, &mut self.liveness, connect);
-        if session.holds_input() {
-            // Its token has to wait: what is run again later is the request as it would have come in a message.
-            let commands = plain::connect_text(connect);
+        if session.awaits_turn() {
             self.held = Some(Box::new(HeldInput { commands, bytes: Vec::new() }));
         }
         opened.into()
@@ -334,6 +335,13 @@ impl Open {
         let Speaker::Session(session) = &mut self.speaker else { return None };
         let (is_member, outcome) = session.answered(cx, &mut self.liveness, me, sequence, answer)?;
         Some((is_member, outcome.into()))
+    }
+
+    pub(crate) fn backend_answered(&mut self, cx: &mut Cx<'_>, number: u32, answer: Answer) -> Fate {
+        match &mut self.speaker {
+            Speaker::Echo => Fate::Stays,
+            Speaker::Session(session) => session.backend_answered(cx, &mut self.liveness, number, answer).into(),
+        }
     }
 
     pub(crate) fn missed_something(&mut self, cx: &mut Cx<'_>, local: LocalId) -> Fate {

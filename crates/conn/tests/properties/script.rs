@@ -79,6 +79,7 @@ fn request() -> impl Strategy<Value = Value> {
         1 => channel.clone().prop_map(|c| json!({"presence": {"channel": c}})),
         1 => channel.clone().prop_map(|c| json!({"presence_stats": {"channel": c}})),
         1 => Just(json!({"rpc": {}})),
+        1 => (0..2500usize).prop_map(|n| json!({"rpc": {"method": "say", "data": "r".repeat(n)}})),
         1 => Just(json!({"subscribe": {"channel": "an unknown namespace: refused"}})),
         1 => Just(json!({"publish": {"channel": "x".repeat(300), "data": 1}})),
     ]
@@ -151,7 +152,7 @@ pub(crate) fn with_deltas(channels: &[&str]) -> Script {
 pub(crate) fn leaver(channel: &str, other: &str) -> Script {
     let mut script = publisher(channel, 0);
     let about = |what: &str, channel: &str| json!({what: {"channel": channel}});
-    let asks = std::iter::repeat_n(json!({"rpc": {}}), 8);
+    let asks = std::iter::repeat_n(json!({"presence": {"channel": "an unknown namespace: refused"}}), 8);
     let leave = [about("subscribe", other), about("unsubscribe", other)].into_iter().chain(asks);
     let mut lines = Vec::new();
     for mut request in leave.chain([about("unsubscribe", channel)]) {

@@ -5,6 +5,7 @@ use conn::auth::host::HostPolicy;
 use conn::auth::origin::OriginPolicy;
 use conn::auth::token::Tokens;
 use conn::settings::{Endpoints, Limits, Settings, Times};
+use conn::webhook::{Event, Webhooks};
 use hub::{Namespace, Namespaces, Retention};
 use std::time::Duration;
 
@@ -31,6 +32,7 @@ pub(crate) fn settings() -> Settings {
     let kept = Namespace {
         history: Some(HISTORY),
         force_recovery: true,
+        publish_proxy_enabled: true,
         allow_history_for_client: true,
         allow_history_for_anonymous: true,
         ..open("ns")
@@ -41,6 +43,7 @@ pub(crate) fn settings() -> Settings {
         origins: OriginPolicy::default(),
         hosts: HostPolicy::Any,
         tokens: Tokens::default(),
+        webhooks: Webhooks::default().with(Event::Rpc).with(Event::Publish),
         personal: None,
         anonymous: true,
         insecure: false,

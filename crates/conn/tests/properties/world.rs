@@ -3,9 +3,11 @@
 use crate::script::CHANNELS;
 use crate::settings::{HISTORY, settings};
 use conn::outbox::Standing;
+use conn::webhook::{About, Answer, Question, Rewritten, Verdict};
 use conn::{ClientError, Connection, Delivered, Directions, Disconnect, Effect, Encoding, End, IdSource, Shared};
 use hub::{Channel, ChannelHash, Draft, Epoch, Home, HomeLimits, Local, LocalId, Publication};
-use hub::{HistoryQuery, MemberId, Offset, Position, PresenceQuery, Recover, Retention, Route, SubscriberId, WorkerId};
+use hub::{HistoryQuery, MemberId, Offset, Position, PresenceQuery, PublishOptions, Recover, Retention, Route};
+use hub::{SubscriberId, WorkerId};
 use proptest::prelude::*;
 use serde_json::json;
 use std::sync::Arc;
@@ -28,6 +30,8 @@ pub(crate) enum Op {
     Published { which: usize, ok: bool },
     /// The home answers one of the pending history commands.
     HistoryRead { which: usize, ok: bool },
+    /// The backend answers one of the questions.
+    BackendAnswered { which: usize, answer: u8 },
     /// A publication of so many bytes comes in a channel.
     Deliver { channel: usize, bytes: usize },
     /// From now on requests find a full mailbox, or not any more.
@@ -54,6 +58,7 @@ pub(crate) fn op() -> impl Strategy<Value = Op> {
         40 => (0..8usize, prop::bool::weighted(0.8)).prop_map(|(which, ok)| Op::Subscribed { which, ok }),
         20 => (0..8usize, prop::bool::weighted(0.8)).prop_map(|(which, ok)| Op::Published { which, ok }),
         20 => (0..8usize, prop::bool::weighted(0.8)).prop_map(|(which, ok)| Op::HistoryRead { which, ok }),
+        20 => (0..8usize, 0..60u8).prop_map(|(which, answer)| Op::BackendAnswered { which, answer }),
         60 => (0..CHANNELS.len(), prop_oneof![3 => 0..200usize, 1 => 0..2500usize])
             .prop_map(|(channel, bytes)| Op::Deliver { channel, bytes }),
         8 => any::<bool>().prop_map(Op::Busy),
@@ -127,6 +132,7 @@ pub(crate) struct World {
     histories: Vec<(u32, Channel, HistoryQuery)>,
     presences: Vec<(u32, PresenceQuery)>,
     publishing: Vec<u32>,
+    asking: Vec<(u32, Box<Question>)>,
     refused: Vec<(u32, LocalId, Option<Box<Recover>>)>,
     refused_publishes: Vec<u32>,
     admitted: usize,
@@ -167,6 +173,7 @@ impl World {
             histories: Vec::new(),
             presences: Vec::new(),
             publishing: Vec::new(),
+            asking: Vec::new(),
             refused: Vec::new(),
             refused_publishes: Vec::new(),
             admitted: 0,
@@ -199,7 +206,12 @@ impl World {
                 let which = which % self.histories.len();
                 self.read(which, ok);
             }
-            Op::Subscribed { .. } | Op::Published { .. } | Op::HistoryRead { .. } => {}
+            Op::BackendAnswered { which, answer } if !self.asking.is_empty() => {
+                let which = which % self.asking.len();
+                let (number, question) = self.asking.remove(which);
+                self.backend_answered(number, &question, answer);
+            }
+            Op::Subscribed { .. } | Op::Published { .. } | Op::HistoryRead { .. } | Op::BackendAnswered { .. } => {}
             Op::Deliver { channel, bytes } => self.deliver(CHANNELS[channel], bytes),
             Op::Busy(busy) => self.busy = busy,
             Op::Pass(time) => self.pass(time),
@@ -294,6 +306,11 @@ impl World {
                     let queue = if self.busy { &mut self.refused_publishes } else { &mut self.publishing };
                     queue.push(command);
                 }
+                Effect::AskBackend { number, question } => {
+                    serde_json::from_slice::<serde_json::Value>(&question.to_json()).expect("a question is JSON");
+                    assert!(self.asking.is_empty() || self.connection.is_none(), "one command asks at a time");
+                    self.asking.push((number, question));
+                }
                 Effect::History { command, channel, query } => self.histories.push((command, channel, query)),
                 Effect::Presence { command, query, .. } => self.presences.push((command, query)),
                 Effect::Note(note) => assert!(!note.to_string().is_empty()),
@@ -336,6 +353,27 @@ impl World {
     fn published(&mut self, command: u32, ok: bool) {
         let answer = if ok { Ok(()) } else { Err(ClientError::INTERNAL) };
         self.call(|connection, now, shared| connection.published(now, command, answer, shared));
+    }
+
+    /// Mostly well; what it says repeats the question.
+    fn backend_answered(&mut self, number: u32, question: &Question, answer: u8) {
+        let verdict = match &question.about {
+            About::Rpc { data, .. } => Verdict::Rpc(data.clone()),
+            About::Publish { .. } if answer.is_multiple_of(2) => Verdict::Publish(Rewritten::default()),
+            About::Publish { data, .. } => {
+                let options = Some(Box::new(PublishOptions { skip_history: true, ..PublishOptions::default() }));
+                Verdict::Publish(Rewritten { data: Some(data.clone()), tags: None, options })
+            }
+            other => panic!("nothing else is asked: {other:?}"),
+        };
+        let answer = match answer {
+            0 => Answer::Disconnect(Disconnect { code: 4001, reason: "because".into() }),
+            1..5 => Answer::Error(ClientError { code: 400, message: "a \"no\"".into(), temporary: false }),
+            5..10 => Answer::None,
+            10 => Answer::Result(Verdict::Connect(None)),
+            _ => Answer::Result(verdict),
+        };
+        self.call(|connection, now, shared| connection.backend_answered(now, number, answer, shared));
     }
 
     fn deliver(&mut self, channel: &str, bytes: usize) {
@@ -492,8 +530,8 @@ impl World {
     pub(crate) fn settle(&mut self) {
         self.busy = false;
         for _ in 0..10_000 {
-            let answered = self.subscribing.is_empty() && self.publishing.is_empty() && self.histories.is_empty();
-            let quiet = answered && self.in_flight.is_none() && !self.dirty;
+            let at_home = self.subscribing.is_empty() && self.publishing.is_empty() && self.histories.is_empty();
+            let quiet = at_home && self.asking.is_empty() && self.in_flight.is_none() && !self.dirty;
             if self.is_closed || (quiet && self.end.is_none() && (self.fed == self.input.len() || !self.reading)) {
                 break;
             }
@@ -501,6 +539,7 @@ impl World {
             self.apply(&Op::Subscribed { which: 0, ok: true });
             self.apply(&Op::Published { which: 0, ok: true });
             self.apply(&Op::HistoryRead { which: 0, ok: true });
+            self.apply(&Op::BackendAnswered { which: 0, answer: 20 });
             self.apply(&Op::Gather(60_000));
             self.apply(&Op::Feed(500));
         }

@@ -55,7 +55,7 @@ messages! {
         #[prost(message, optional, tag = "10")] history: Option<HistoryRequest>,
         #[prost(message, optional, tag = "11")] ping: Option<Empty>,
         #[prost(message, optional, tag = "12")] send: Option<Data>,
-        #[prost(message, optional, tag = "13")] rpc: Option<Data>,
+        #[prost(message, optional, tag = "13")] rpc: Option<RpcRequest>,
         #[prost(message, optional, tag = "14")] refresh: Option<ConnectRequest>,
         #[prost(message, optional, tag = "15")] sub_refresh: Option<SubRefreshRequest>,
     }
@@ -70,6 +70,7 @@ messages! {
         #[prost(message, optional, tag = "9")] presence: Option<PresenceResult>,
         #[prost(message, optional, tag = "10")] presence_stats: Option<PresenceStatsResult>,
         #[prost(message, optional, tag = "11")] history: Option<HistoryResult>,
+        #[prost(message, optional, tag = "13")] rpc: Option<Data>,
         #[prost(message, optional, tag = "14")] refresh: Option<ConnectResult>,
         #[prost(message, optional, tag = "15")] sub_refresh: Option<SubRefreshResult>,
     }
@@ -116,12 +117,14 @@ messages! {
         #[prost(btree_map = "string, message", tag = "3")] subs: BTreeMap<String, SubscribeRequest>,
         #[prost(string, tag = "4")] name: String,
         #[prost(string, tag = "5")] version: String,
+        #[prost(btree_map = "string, string", tag = "6")] headers: BTreeMap<String, String>,
     }
     ConnectResult {
         #[prost(string, tag = "1")] client: String,
         #[prost(string, tag = "2")] version: String,
         #[prost(bool, tag = "3")] expires: bool,
         #[prost(uint32, tag = "4")] ttl: u32,
+        #[prost(bytes = "vec", tag = "5")] #[serde(with = "json_text")] data: Vec<u8>,
         #[prost(btree_map = "string, message", tag = "6")] subs: BTreeMap<String, SubscribeResult>,
         #[prost(uint32, tag = "7")] ping: u32,
         #[prost(bool, tag = "8")] pong: bool,
@@ -193,6 +196,10 @@ messages! {
     }
     Data {
         #[prost(bytes = "vec", tag = "1")] #[serde(with = "json_text")] data: Vec<u8>,
+    }
+    RpcRequest {
+        #[prost(bytes = "vec", tag = "1")] #[serde(with = "json_text")] data: Vec<u8>,
+        #[prost(string, tag = "2")] method: String,
     }
     Empty {}
 }

@@ -38,8 +38,21 @@ pub struct NodeSample {
     pub log_lines_dropped: u64,
     /// What is shown on TLS listeners.
     pub certificates: Vec<CertificateInUse>,
+    /// What became of calls to backends, by what they were about.
+    pub webhooks: Vec<WebhookSample>,
     /// One entry per worker, in their order.
     pub workers: Vec<WorkerSample>,
+}
+
+/// Calls to a backend about one event.
+#[derive(Clone, Debug, Default)]
+pub struct WebhookSample {
+    /// What they are about.
+    pub event: &'static str,
+    /// How many ended how.
+    pub ended: Vec<(&'static str, u64)>,
+    /// The time of all of them together.
+    pub time: Duration,
 }
 
 /// A certificate that is shown.

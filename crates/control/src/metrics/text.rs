@@ -11,7 +11,9 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
-use super::{CLOSE_CODES_MAX, CertificateInUse, NodeSample, Side, SlowDisconnects, TickLengths, WorkerSample};
+use super::{
+    CLOSE_CODES_MAX, CertificateInUse, NodeSample, Side, SlowDisconnects, TickLengths, WebhookSample, WorkerSample,
+};
 use crate::backend::Backend;
 
 /// Samples the workers at every scrape.
@@ -34,6 +36,7 @@ impl<B: Backend> Collector for NodeCollector<B> {
         out.ticks(&sample.workers)?;
         out.slow_disconnects(&sample.workers)?;
         out.compression(&sample.workers)?;
+        out.webhooks(&sample.webhooks)?;
         out.closes(&sample.workers)
     }
 }
@@ -135,6 +138,27 @@ impl Writer<'_, '_> {
         let mut family = self.encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
         for CertificateInUse { file, not_after } in certificates {
             ConstGauge::new(not_after.as_secs()).encode(family.encode_family(&[("file", file.as_str())])?)?;
+        }
+        Ok(())
+    }
+
+    fn webhooks(&mut self, webhooks: &[WebhookSample]) -> fmt::Result {
+        if webhooks.is_empty() {
+            return Ok(());
+        }
+        let help = "Calls to a backend, by what they were about and how they ended";
+        let mut family = self.encoder.encode_descriptor("webhook_calls", help, None, MetricType::Counter)?;
+        for webhook in webhooks {
+            for (outcome, count) in &webhook.ended {
+                let labels = [("event", webhook.event), ("outcome", outcome)];
+                ConstCounter::new(*count).encode(family.encode_family(&labels)?)?;
+            }
+        }
+        let (name, help) = ("webhook_call", "Time of all calls to a backend together, by what they were about");
+        let mut family = self.encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Counter)?;
+        for webhook in webhooks {
+            let seconds = ConstCounter::new(webhook.time.as_secs_f64());
+            seconds.encode(family.encode_family(&[("event", webhook.event)])?)?;
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, Response, StatusCode};
 use control::metrics::{
     CertificateInUse, Close, CompressionSample, DriverInUse, Messages, NodeSample, Side, SlowDisconnects, TickLengths,
-    WorkerSample,
+    WebhookSample, WorkerSample,
 };
 use control::{ApiKey, ApiSettings, Backend, BackendError, ClientAction, Clients, ConnectionInfo, Glob, NodeInfo};
 use http_body_util::BodyExt;
@@ -194,6 +194,11 @@ impl Backend for Fake {
             certificates: vec![CertificateInUse {
                 file: "/etc/a \"quoted\"\nname.pem".into(),
                 not_after: Duration::from_secs(1_900_000_000),
+            }],
+            webhooks: vec![WebhookSample {
+                event: "connect",
+                ended: vec![("ok", 7), ("timeout", 2)],
+                time: Duration::from_millis(2500),
             }],
             workers: vec![worker(1), worker(2)],
         }

@@ -1,6 +1,8 @@
-//! The control thread's mailbox: carries the calls of the API to the workers and their answers back.
+//! The control thread's mailbox: carries the calls of the API to the workers and their answers back, and the questions of
+//! connections the other way.
 
 use super::Reach;
+use super::questions::Questions;
 use crate::letter::{
     Act, Action, Described, HistoryRead, Letter, List, Listed, Matching, Order, PresenceRead, Publish, ReadHistory,
     ReadPresence, Refused, RemoveHistory, Ticket,
@@ -83,6 +85,7 @@ struct Desk {
     removing: Callers<()>,
     listing: Callers<Listed>,
     acting: Callers<Acted>,
+    questions: Questions,
 }
 
 impl Bridge {
@@ -93,6 +96,7 @@ impl Bridge {
         asked: mpsc::Receiver<Ask>,
         workers: u16,
         reach: &Reach,
+        questions: Questions,
     ) -> Self {
         let desk = Desk {
             mailbox,
@@ -108,6 +112,7 @@ impl Bridge {
             removing: Callers::default(),
             listing: Callers::default(),
             acting: Callers::default(),
+            questions,
         };
         Self { wake, desk }
     }
@@ -142,6 +147,7 @@ impl Bridge {
                     Some(ask) => desk.post(ask),
                     None => return Ok(()),
                 },
+                answered = desk.questions.answered() => desk.answer(answered),
             }
             wake.get_ref().end_sleep();
             desk.post_all();
@@ -154,6 +160,13 @@ impl Desk {
         while let Ok(ask) = self.asked.try_recv() {
             self.post(ask);
         }
+        while let Some(answered) = self.questions.next_answered() {
+            self.answer(answered);
+        }
+    }
+
+    fn answer(&mut self, (worker, letter): (Party, Letter)) {
+        self.mailbox.answer(worker, letter);
     }
 
     fn post(&mut self, ask: Ask) {
@@ -202,8 +215,9 @@ impl Desk {
 
     fn read_answers(&mut self) -> usize {
         for read in 0..LETTERS_PER_TURN {
-            let Some((_, letter)) = self.mailbox.next() else { return read };
+            let Some((from, letter)) = self.mailbox.next() else { return read };
             match letter {
+                Letter::AskBackend(ask) => self.questions.carry(from, *ask),
                 Letter::Published { ticket: Ticket::Control(ticket), answer } => {
                     self.publishing.tell(ticket, answer.map_err(to_backend));
                 }
@@ -226,7 +240,7 @@ impl Desk {
                 Letter::Acted { ticket, count, described } => {
                     self.acting.tell(ticket, Ok(Acted { count, described }));
                 }
-                _ => debug_assert!(false, "the control thread gets answers only"),
+                _ => debug_assert!(false, "the control thread gets answers and questions only"),
             }
         }
         LETTERS_PER_TURN

@@ -37,7 +37,7 @@ const SEPARATOR: &str = "__";
 const FILE_SUFFIX: &str = "_FILE";
 
 /// Keys whose values never appear in a message, and which the environment may also give as the name of a file.
-const SECRETS: [&str; 2] = ["api.keys", "token.hmac_secret_keys"];
+const SECRETS: [&str; 3] = ["api.keys", "token.hmac_secret_keys", "webhooks.signing_keys"];
 
 /// The list of tables; every other top-level name is a table.
 const NAMESPACES: &str = "namespaces";

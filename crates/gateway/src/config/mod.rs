@@ -28,6 +28,7 @@ mod sections;
 mod tls;
 mod token;
 mod values;
+mod webhooks;
 
 pub use address::Address;
 pub use compression::Compression;
@@ -43,6 +44,7 @@ pub use sections::{
 pub use tls::{CertificateFiles, ClientAuth, Tls};
 pub use token::{Ecdsa, Ed25519, PublicKey, Rsa, Token, Until};
 pub use values::{Bytes, Count, REDACTED, Secret, Time};
+pub use webhooks::{HeaderName, Url, Webhooks};
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -157,6 +159,11 @@ impl Config {
     /// Where clients are listened for: in the clear, then with TLS. Listeners are numbered in this order.
     pub fn client_addresses(&self) -> impl Iterator<Item = &Address> {
         self.public.listen.iter().chain(&self.tls.listen)
+    }
+
+    /// Whether there is anybody who says who a client is.
+    fn tells_clients_apart(&self) -> bool {
+        self.token.has_keys() || self.webhooks.target(conn::webhook::Event::Connect).is_some()
     }
 
     /// The config as a TOML file, secrets replaced by [`REDACTED`].

@@ -1,6 +1,7 @@
 //! What must hold between the values of a config, once each of them is readable.
 
 mod tls;
+mod webhooks;
 
 use super::Config;
 use super::address::Address;
@@ -51,6 +52,7 @@ pub(super) fn check(
     rules.within("drain.notice", config.drain.notice, &(Time::ZERO..=*range.end()));
     rules.count("log.queue_lines", config.log.queue_lines.into(), 1, 1 << 20);
     tls::check(&mut rules, config);
+    webhooks::check(&mut rules, config);
     let name = &config.server.name;
     rules.holds(
         &["server.name"],
@@ -157,15 +159,15 @@ fn listeners(rules: &mut Rules, config: &Config, dev: bool) {
     if let Some((key, address)) = remote_client {
         rules.holds(
             &[key, "token.hmac_secret_keys", "client.anonymous"],
-            config.client.anonymous || config.token.has_keys(),
+            config.client.anonymous || config.tells_clients_apart(),
             || format!("{address} can be reached from other machines, and there is no key to tell clients apart by tokens"),
-            "set token.hmac_secret_keys (or TIDEGATE_TOKEN__HMAC_SECRET_KEYS_FILE), listen on 127.0.0.1, or set client.anonymous = true to let everybody in on purpose",
+            "set token.hmac_secret_keys (or TIDEGATE_TOKEN__HMAC_SECRET_KEYS_FILE) or webhooks.connect, listen on 127.0.0.1, or set client.anonymous = true to let everybody in on purpose",
         );
     }
     if remote_client.is_none() {
         rules.holds(
             &["public.hosts", "token.hmac_secret_keys", "client.anonymous"],
-            public.hosts.is_empty() || config.client.anonymous || config.token.has_keys(),
+            public.hosts.is_empty() || config.client.anonymous || config.tells_clients_apart(),
             || "a name is for clients of other machines, and there is no key to tell clients apart by tokens".into(),
             "set token.hmac_secret_keys, leave out the names, or set client.anonymous = true to let everybody in on purpose",
         );
@@ -510,9 +512,10 @@ fn history_options(rules: &mut Rules, section: &str, name: &str, options: &Chann
 /// What is allowed and most likely not meant.
 fn warnings(rules: &mut Rules, config: &Config) {
     tls::warnings(rules, config);
+    webhooks::warnings(rules, config);
     rules.holds(
         &["client.anonymous", "token.hmac_secret_keys"],
-        config.client.anonymous || config.client.insecure || config.token.has_keys(),
+        config.client.anonymous || config.client.insecure || config.tells_clients_apart(),
         || "there is no key for tokens either, so no client can connect".into(),
         "set token.hmac_secret_keys, or client.anonymous = true",
     );

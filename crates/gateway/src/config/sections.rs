@@ -8,6 +8,7 @@ use super::origins::OriginPattern;
 use super::tls::Tls;
 use super::token::Token;
 use super::values::{Bytes, Count, Secret, Time, choice, whole};
+use super::webhooks::Webhooks;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
@@ -27,6 +28,8 @@ pub struct Config {
     pub api: Api,
     /// `[token]`
     pub token: Token,
+    /// `[webhooks]`
+    pub webhooks: Webhooks,
     /// `[client]`
     pub client: Client,
     /// `[http]`
@@ -525,6 +528,12 @@ pub struct ChannelOptions {
     pub delta_publish: bool,
     /// Publications are compressed for those who agreed to that.
     pub compress: bool,
+    /// The backend is asked whether a client without a token may subscribe.
+    pub subscribe_proxy_enabled: bool,
+    /// The backend is asked whether a client may publish, and what.
+    pub publish_proxy_enabled: bool,
+    /// The backend is asked whether a client may stay subscribed.
+    pub sub_refresh_proxy_enabled: bool,
 }
 
 impl Default for ChannelOptions {
@@ -559,6 +568,9 @@ impl Default for ChannelOptions {
             allowed_delta_types: Vec::new(),
             delta_publish: false,
             compress: true,
+            subscribe_proxy_enabled: false,
+            publish_proxy_enabled: false,
+            sub_refresh_proxy_enabled: false,
         }
     }
 }

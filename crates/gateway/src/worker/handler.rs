@@ -92,7 +92,7 @@ impl<P: Post> Handler for Worker<P> {
 
 impl<P: Post> Worker<P> {
     /// Calls into a connection with its peer's input. A panic there costs that connection, and no other.
-    fn guarded(
+    pub(super) fn guarded(
         &mut self,
         io: &mut Io,
         id: ConnId,

@@ -2,8 +2,11 @@
 
 use super::Worker;
 use super::presence::is_entered;
-use crate::letter::{HistoryRead, Letter, Order, PresenceRead, Publish, ReadHistory, Refused, Subscriber, Ticket};
+use crate::letter::{
+    AskBackend, HistoryRead, Letter, Order, PresenceRead, Publish, ReadHistory, Refused, Subscriber, Ticket,
+};
 use crate::mailbox::{Party, Post};
+use conn::webhook::Answer;
 use conn::{COMMANDS_PER_TICK, ClientError, Effect};
 use hub::{
     Channel, Entrance, HistoryPage, HistoryRefusal, MemberId, PRESENCE_CLIENTS_MAX, Publication, PublishRefusal,
@@ -107,6 +110,10 @@ impl<P: Post> Worker<P> {
             Letter::List(list) => self.list(from, &list),
             Letter::Act(act) => self.begin_act(io, from, *act),
             Letter::Order(order) => self.obey(io, order),
+            Letter::BackendAnswered { conn, number, answer } => self.tell_backend_answered(io, conn, number, *answer),
+            Letter::AskBackend(_) => {
+                debug_assert!(false, "a worker was asked what only the control thread can find out")
+            }
             // Answers to the control thread's requests come to its mailbox only.
             Letter::Published { ticket: Ticket::Control(_), .. }
             | Letter::HistoryRemoved { .. }
@@ -194,6 +201,13 @@ impl<P: Post> Worker<P> {
                     }
                 }
                 Effect::Presence { command, channel, query } => self.ask_for_presence(io, id, command, channel, query),
+                Effect::AskBackend { number, question } => {
+                    let ask = AskBackend { conn: id, number, question: *question };
+                    // The control thread is the party behind the last worker.
+                    if self.post.request(self.workers.into(), Letter::AskBackend(Box::new(ask))).is_err() {
+                        self.refused.push((id, number, Refusable::Question));
+                    }
+                }
                 Effect::AwaitVerification { cost } => {
                     self.shared.verifications.queue();
                     self.verifying.push_back((id, cost));
@@ -214,6 +228,7 @@ impl<P: Post> Worker<P> {
                 Refusable::Publish => self.tell_published(io, conn, command, Err(ClientError::INTERNAL)),
                 Refusable::History => self.tell_history(io, conn, command, Err(Refused::Busy)),
                 Refusable::Presence => self.tell_presence(io, conn, command, Err(Refused::Busy)),
+                Refusable::Question => self.tell_backend_answered(io, conn, command, Answer::None),
             }
             return true;
         }
@@ -259,6 +274,10 @@ impl<P: Post> Worker<P> {
         let Some(connection) = self.table.find(id) else { return };
         let directions = connection.published(now, command, answer, &mut self.shared);
         self.carry_out(io, id, directions);
+    }
+
+    fn tell_backend_answered(&mut self, io: &mut Io, id: ConnId, number: u32, answer: Answer) {
+        self.guarded(io, id, |connection, now, shared| connection.backend_answered(now, number, answer, shared));
     }
 
     fn tell_history(&mut self, io: &mut Io, id: ConnId, command: u32, answer: Result<HistoryPage, Refused>) {
@@ -307,6 +326,7 @@ pub(super) enum Refusable {
     Publish,
     History,
     Presence,
+    Question,
 }
 
 impl From<PublishRefusal> for Refused {

@@ -24,3 +24,4 @@ mod slow_clients;
 mod slow_policies;
 mod tls;
 mod tokens;
+mod webhooks;

@@ -5,8 +5,9 @@ use super::machine::Machine;
 use super::setup::Setup;
 use super::token::token;
 use conn::Disconnect;
+use conn::webhook::{Answer, Event};
 use gateway::letter::{
-    Act, Action, Described, Letter, Matching, Order, Publish, ReadPresence, Refused, RemoveHistory, Ticket,
+    Act, Action, AskBackend, Described, Letter, Matching, Order, Publish, ReadPresence, Refused, RemoveHistory, Ticket,
 };
 use gateway::mailbox::Post as _;
 use gateway::stats::Number;
@@ -22,6 +23,14 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How often what nobody announces is looked at.
 const LOOK: Duration = Duration::from_millis(5);
+
+/// A question of a connection.
+pub(crate) struct Asked {
+    worker: usize,
+    pub(crate) ask: Box<AskBackend>,
+    /// As a backend gets it.
+    pub(crate) body: Value,
+}
 
 /// The gateway under test.
 pub(crate) struct Gateway {
@@ -218,6 +227,63 @@ impl Gateway {
         let answer = self.answer(|letter| matches!(letter, Letter::Acted { ticket: t, .. } if *t == ticket));
         let Letter::Acted { count, described, .. } = answer else { unreachable!("{answer:?}") };
         (count, described)
+    }
+
+    /// What a connection asks its backend next, whose part the test plays.
+    pub(crate) fn question(&self) -> Asked {
+        let give_up = self.now() + PATIENCE;
+        loop {
+            let next = self.machine.borrow_mut().mailbox().next();
+            match next {
+                Some((worker, Letter::AskBackend(ask))) => {
+                    let body = serde_json::from_slice(&ask.question.to_json()).expect("a question is JSON");
+                    return Asked { worker, ask, body };
+                }
+                Some(_) => {}
+                None => {
+                    assert!(self.now() < give_up, "the backend was not asked");
+                    self.machine.borrow_mut().step(give_up);
+                }
+            }
+        }
+    }
+
+    /// The same where it is known what about; the body without what every question has.
+    pub(crate) fn asked(&self, event: Event) -> (Asked, Value) {
+        let asked = self.question();
+        assert_eq!(asked.ask.question.about.event(), event);
+        let mut about = asked.body.clone();
+        let fields = about.as_object_mut().expect("an object");
+        for key in ["client", "transport", "protocol", "encoding"] {
+            fields.remove(key).expect("every question has it");
+        }
+        (asked, about)
+    }
+
+    /// The backend answers with this body.
+    pub(crate) fn backend_says(&self, asked: &Asked, body: &Value) {
+        let event = asked.ask.question.about.event();
+        let answer = Answer::read(event, body.to_string().as_bytes()).unwrap_or_else(|ill| panic!("{ill}: {body}"));
+        self.backend_answers(asked, answer);
+    }
+
+    /// The backend is not there.
+    pub(crate) fn backend_says_nothing(&self, asked: &Asked) {
+        self.backend_answers(asked, Answer::None);
+    }
+
+    fn backend_answers(&self, asked: &Asked, answer: Answer) {
+        let (conn, number) = (asked.ask.conn, asked.ask.number);
+        let mut machine = self.machine.borrow_mut();
+        let letter = Letter::BackendAnswered { conn, number, answer: Box::new(answer) };
+        machine.mailbox().answer(asked.worker, letter);
+        machine.mailbox().flush();
+    }
+
+    /// Whether a question waits.
+    pub(crate) fn expect_no_question(&self) {
+        let next = self.machine.borrow_mut().mailbox().next();
+        assert!(next.is_none(), "{next:?}");
     }
 
     /// Gives every worker an order of the control thread.

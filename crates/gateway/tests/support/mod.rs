@@ -18,7 +18,7 @@ pub(crate) mod tls;
 pub(crate) mod token;
 
 pub(crate) use client::{Client, Response, Seen};
-pub(crate) use gateway::Gateway;
+pub(crate) use gateway::{Asked, Gateway};
 pub(crate) use machine::Ended;
 pub(crate) use setup::Setup;
 

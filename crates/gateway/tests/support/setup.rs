@@ -213,6 +213,43 @@ allow_history_for_anonymous = {reads}
         Self::of(topology::settings(&config, false).expect("good settings"))
     }
 
+    /// The same that asks its backend about everything, and knows nobody else.
+    ///
+    /// Of the namespaces `asked` leaves its channels to the backend, and `open` is for every user.
+    pub(crate) fn with_webhooks() -> Self {
+        let url = |event: &str| format!("{event} = 'http://backend/{event}'\n");
+        let urls: String = ["connect", "refresh", "subscribe", "publish", "sub_refresh", "rpc"].map(url).concat();
+        let text = format!(
+            r#"
+            [public]
+            uni_websocket = true
+            [token]
+            hmac_secret_keys = ["{SECRET}"]
+            [webhooks]
+            {urls}
+            headers = ["cookie", "x-tenant"]
+            emulated_headers = ["x-tenant", "x-page"]
+            [client]
+            expired_close_delay = "2s"
+            [channels]
+            [[namespaces]]
+            name = "asked"
+            allow_user_limited_channels = true
+            subscribe_proxy_enabled = true
+            publish_proxy_enabled = true
+            sub_refresh_proxy_enabled = true
+            [[namespaces]]
+            name = "open"
+            allow_subscribe_for_client = true
+            allow_publish_for_subscriber = true
+            presence = true
+            allow_presence_for_subscriber = true
+        "#
+        );
+        let config: gateway::config::Config = toml::from_str(&text).expect("a config");
+        Self::of(topology::settings(&config, false).expect("good settings"))
+    }
+
     fn of(settings: Settings) -> Self {
         Self {
             workers: 1,

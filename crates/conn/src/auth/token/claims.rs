@@ -136,8 +136,9 @@ pub(super) struct RawConnection {
     subs: Option<BTreeMap<String, Option<RawServerSide>>>,
 }
 
+/// What goes with a channel that somebody is subscribed to.
 #[derive(Deserialize, Default)]
-struct RawServerSide {
+pub(crate) struct RawServerSide {
     info: Option<Box<RawValue>>,
     b64info: Option<String>,
     data: Option<Box<RawValue>>,
@@ -159,8 +160,9 @@ pub(super) struct RawSubscription {
     changed: Option<RawChanged>,
 }
 
+/// The JSON of [`Changed`].
 #[derive(Deserialize, Default, Clone, Copy)]
-struct RawChanged {
+pub(crate) struct RawChanged {
     force_recovery: Option<RawSwitch>,
     force_positioning: Option<RawSwitch>,
     force_push_join_leave: Option<RawSwitch>,
@@ -187,18 +189,7 @@ impl ConnectionClaims {
         if raw.channel.is_some() {
             return Err(TokenError::Invalid("it is a subscription token"));
         }
-        let channels = match (raw.subs, raw.channels) {
-            (Some(subs), _) => subs
-                .into_iter()
-                .map(|(channel, sub)| ServerSide::read(channel, sub.unwrap_or_default()))
-                .collect::<Result<Vec<_>, _>>()?,
-            (None, names) => {
-                let mut names = names.unwrap_or_default();
-                names.sort();
-                names.dedup();
-                names.into_iter().map(ServerSide::plain).collect()
-            }
-        };
+        let channels = server_side(raw.subs, raw.channels)?;
         let (user, lasts) = (raw.sub.unwrap_or_default(), registered.lasts());
         Ok(Self { user, lasts, info: json(raw.info, raw.b64info)?, channels })
     }
@@ -210,7 +201,7 @@ impl ServerSide {
         Self { channel, info: None, data: None, changed: Changed::default() }
     }
 
-    fn read(channel: String, raw: RawServerSide) -> Result<Self, TokenError> {
+    fn read(channel: String, raw: RawServerSide) -> Result<Self, NotJson> {
         let (info, data) = (json(raw.info, raw.b64info)?, json(raw.data, raw.b64data)?);
         Ok(Self { channel, info, data, changed: raw.changed.into() })
     }
@@ -230,19 +221,47 @@ impl SubscriptionClaims {
     }
 }
 
+/// The channels of `subs`, or where there is none those of `channels`.
+pub(crate) fn server_side(
+    subs: Option<BTreeMap<String, Option<RawServerSide>>>,
+    channels: Option<Vec<String>>,
+) -> Result<Vec<ServerSide>, NotJson> {
+    if let Some(subs) = subs {
+        return subs.into_iter().map(|(channel, sub)| ServerSide::read(channel, sub.unwrap_or_default())).collect();
+    }
+    let mut names = channels.unwrap_or_default();
+    names.sort();
+    names.dedup();
+    Ok(names.into_iter().map(ServerSide::plain).collect())
+}
+
+/// Why a value in base64 does not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NotJson(pub(crate) &'static str);
+
+impl From<NotJson> for TokenError {
+    fn from(NotJson(why): NotJson) -> Self {
+        Self::Invalid(why)
+    }
+}
+
 /// A value as it stands, or in base64, which has to be JSON as well: it goes into other clients' JSON.
-fn json(raw: Option<Box<RawValue>>, base64: Option<String>) -> Result<Option<Json>, TokenError> {
+pub(crate) fn json(raw: Option<Box<RawValue>>, base64: Option<String>) -> Result<Option<Json>, NotJson> {
     let decoded;
     let text = match (&raw, base64) {
         (Some(raw), _) => raw.get(),
         (None, None) => return Ok(None),
         (None, Some(base64)) => {
-            let bytes = STANDARD.decode(base64).map_err(|_| TokenError::Invalid("it has bad base64"))?;
+            let bytes = STANDARD.decode(base64).map_err(|_| NotJson("it has bad base64"))?;
             decoded = serde_json::from_slice::<Box<RawValue>>(&bytes);
-            decoded.as_ref().map_err(|_| TokenError::Invalid("its base64 is not JSON"))?.get()
+            decoded.as_ref().map_err(|_| NotJson("its base64 is not JSON"))?.get()
         }
     };
-    // Inside of strings JSON has line breaks escaped, so these stand between tokens.
-    let line: String = text.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
-    Ok(Some(line.into_bytes().into()))
+    Ok(Some(one_line(text)))
+}
+
+/// JSON text without the line breaks between its tokens: inside of strings JSON has them escaped.
+pub(crate) fn one_line(json: &str) -> Json {
+    let line: String = json.chars().filter(|c| !matches!(c, '\n' | '\r')).collect();
+    line.into_bytes().into()
 }

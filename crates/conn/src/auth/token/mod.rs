@@ -17,6 +17,7 @@ mod tests;
 pub use signature::sign_hs256;
 
 pub use claims::{Changed, ConnectionClaims, Json, Lasts, ServerSide, SubscriptionClaims};
+pub(crate) use claims::{NotJson, RawChanged, RawServerSide, json, one_line, server_side};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -4,16 +4,17 @@
 //! end to end: they are borrowed from the message as they stand and never become a tree.
 
 use super::super::{
-    ConnectResult, REJECT_UNRECOVERED, SubResult, Subs, SubscribeResult, json_about_publication, json_announcement,
-    json_info, json_publication, json_publications, json_string, json_subs, json_subscribe_push, json_subscribe_result,
-    put,
+    ConnectResult, REJECT_UNRECOVERED, RawConnect, SubResult, SubscribeResult, json_about_publication,
+    json_announcement, json_data, json_info, json_publication, json_publications, json_string, json_subs,
+    json_subscribe_push, json_subscribe_result, put,
 };
+use super::super::{raw, text};
 use super::{Done, Malformed, Payload};
-use crate::command::{Command, Connect, History, Position, Refresh, Request, SubRefresh, Subscribe};
+use crate::command::{Command, History, Position, Refresh, Request, Rpc, SubRefresh, Subscribe};
 use crate::disconnect::{ClientError, Unsubscribed};
 use crate::ids::ClientId;
 use hub::PresenceStats;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -52,7 +53,8 @@ struct RawCommand<'a> {
     presence_stats: Option<RawChannel<'a>>,
     #[serde(borrow)]
     history: Option<RawHistory<'a>>,
-    rpc: Option<Present>,
+    #[serde(borrow)]
+    rpc: Option<RawRpc<'a>>,
     send: Option<Present>,
     #[serde(borrow)]
     refresh: Option<RawToken<'a>>,
@@ -66,11 +68,11 @@ struct RawCommand<'a> {
 struct Present {}
 
 #[derive(Deserialize)]
-struct RawConnect<'a> {
+struct RawRpc<'a> {
     #[serde(borrow, default)]
-    token: Cow<'a, str>,
-    #[serde(default, deserialize_with = "Subs::null_as_empty")]
-    subs: Subs,
+    method: Cow<'a, str>,
+    #[serde(borrow, default, deserialize_with = "raw")]
+    data: Option<&'a RawValue>,
 }
 
 /// What refresh and sub_refresh bring.
@@ -121,6 +123,8 @@ struct RawSubscribe<'a> {
     join_leave: bool,
     #[serde(default)]
     flag: i64,
+    #[serde(borrow, default, deserialize_with = "raw")]
+    data: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -162,34 +166,30 @@ impl<'a> From<RawSubscribe<'a>> for Subscribe<'a> {
             positioned: s.positioned,
             join_leave: s.join_leave,
             reject_unrecovered: s.flag as u64 & REJECT_UNRECOVERED != 0,
+            data: text(s.data),
         }
     }
-}
-
-/// Keeps `null` as the payload that it is; only an absent field is `None`.
-fn raw<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
 }
 
 impl<'a> RawCommand<'a> {
     /// Where several requests are set, the first in this order wins.
     fn into_command(self) -> Command<'a> {
         let request = if let Some(connect) = self.connect {
-            Request::Connect(Connect { token: connect.token, channels: connect.subs.into_wanted() })
+            Request::Connect(connect.into())
         } else if let Some(subscribe) = self.subscribe {
             Request::Subscribe(subscribe.into())
         } else if let Some(unsubscribe) = self.unsubscribe {
             Request::Unsubscribe { channel: unsubscribe.channel }
         } else if let Some(publish) = self.publish {
-            Request::Publish { channel: publish.channel, data: Cow::Borrowed(publish.data.map_or("", RawValue::get)) }
+            Request::Publish { channel: publish.channel, data: text(publish.data) }
         } else if let Some(RawChannel { channel }) = self.presence {
             Request::Presence { channel }
         } else if let Some(RawChannel { channel }) = self.presence_stats {
             Request::PresenceStats { channel }
         } else if let Some(RawHistory { channel, limit, since, reverse }) = self.history {
             Request::History(History { channel, limit, since: since.map(Position::from), reverse })
-        } else if self.rpc.is_some() {
-            Request::Unavailable("rpc")
+        } else if let Some(RawRpc { method, data }) = self.rpc {
+            Request::Rpc(Rpc { method, data: text(data) })
         } else if self.send.is_some() {
             Request::Send
         } else if let Some(RawToken { token, .. }) = self.refresh {
@@ -219,6 +219,7 @@ pub(super) fn connected(out: &mut Vec<u8>, id: u32, result: &ConnectResult<'_>, 
     if let Some(seconds) = result.ping_seconds {
         put(out, format_args!(",\"ping\":{seconds},\"pong\":true"));
     }
+    json_data(out, result.data);
     out.extend_from_slice(b"}}");
     places
 }
@@ -249,6 +250,16 @@ pub(super) fn done(out: &mut Vec<u8>, id: u32, done: Done) {
         Done::Publish => "publish",
     };
     put(out, format_args!("{{\"id\":{id},\"{field}\":{{}}}}"));
+}
+
+/// `{"id":9,"rpc":{"data":…}}`
+pub(super) fn called(out: &mut Vec<u8>, id: u32, data: Option<&[u8]>) {
+    put(out, format_args!("{{\"id\":{id},\"rpc\":{{"));
+    if let Some(data) = data {
+        out.extend_from_slice(b"\"data\":");
+        out.extend_from_slice(data);
+    }
+    out.extend_from_slice(b"}}");
 }
 
 /// `{"id":2,"subscribe":{…}}`
@@ -338,8 +349,9 @@ pub(super) fn refresh_push(out: &mut Vec<u8>, ttl: Option<u32>) {
 }
 
 /// `{"id":2,"error":{"code":103,"message":"permission denied"}}`
-pub(super) fn error(out: &mut Vec<u8>, id: u32, error: ClientError) {
-    put(out, format_args!("{{\"id\":{id},\"error\":{{\"code\":{},\"message\":\"{}\"", error.code, error.message));
+pub(super) fn error(out: &mut Vec<u8>, id: u32, error: &ClientError) {
+    put(out, format_args!("{{\"id\":{id},\"error\":{{\"code\":{},\"message\":", error.code));
+    json_string(out, &error.message);
     if error.temporary {
         out.extend_from_slice(b",\"temporary\":true");
     }
@@ -411,7 +423,7 @@ mod tests {
     fn the_first_request_in_protocol_order_wins() {
         let text = "{\"id\":3,\"rpc\":{},\"unsubscribe\":{\"channel\":\"u\"},\"publish\":{\"channel\":\"p\"}}";
         assert!(matches!(one(text).unwrap().request, Request::Unsubscribe { channel } if channel == "u"));
-        assert!(matches!(one("{\"id\":3,\"send\":{},\"rpc\":{}}").unwrap().request, Request::Unavailable("rpc")));
+        assert!(matches!(one("{\"id\":3,\"send\":{},\"rpc\":{}}").unwrap().request, Request::Rpc(_)));
         assert!(matches!(one("{\"id\":3,\"ping\":{}}").unwrap().request, Request::Unknown));
         assert!(matches!(one("{\"send\":{}}").unwrap().request, Request::Send));
         assert!(matches!(one("{}").unwrap().request, Request::Pong));
@@ -445,7 +457,7 @@ mod tests {
     #[test]
     fn replies_are_valid_json_without_zero_values() {
         let mut out = Vec::new();
-        error(&mut out, 7, ClientError::INTERNAL);
+        error(&mut out, 7, &ClientError::INTERNAL);
         assert_eq!(out, br#"{"id":7,"error":{"code":100,"message":"internal server error","temporary":true}}"#);
         out.clear();
         subscribed(&mut out, 2, &SubscribeResult::default());

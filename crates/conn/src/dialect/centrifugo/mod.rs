@@ -97,6 +97,14 @@ impl Format {
         }
     }
 
+    /// The reply to rpc.
+    pub(crate) fn called(self, out: &mut Vec<u8>, id: u32, data: Option<&[u8]>) {
+        match self {
+            Self::Json => json::called(out, id, data),
+            Self::Protobuf => protobuf::called(out, id, data),
+        }
+    }
+
     /// A reply whose result is empty.
     pub(crate) fn done(self, out: &mut Vec<u8>, id: u32, done: Done) {
         match self {
@@ -180,7 +188,7 @@ impl Format {
     }
 
     /// A reply that is an error.
-    pub(crate) fn error(self, out: &mut Vec<u8>, id: u32, error: ClientError) {
+    pub(crate) fn error(self, out: &mut Vec<u8>, id: u32, error: &ClientError) {
         match self {
             Self::Json => json::error(out, id, error),
             Self::Protobuf => protobuf::error(out, id, error),

@@ -21,7 +21,7 @@ fields! {
     }
     reply {
         ID = 1, ERROR = 2, PUSH = 4, CONNECT = 5, SUBSCRIBE = 6, UNSUBSCRIBE = 7, PUBLISH = 8, PRESENCE = 9,
-        PRESENCE_STATS = 10, HISTORY = 11, REFRESH = 14, SUB_REFRESH = 15,
+        PRESENCE_STATS = 10, HISTORY = 11, RPC = 13, REFRESH = 14, SUB_REFRESH = 15,
     }
     push { CHANNEL = 2, PUB = 4, JOIN = 5, LEAVE = 6, UNSUBSCRIBE = 7, SUBSCRIBE = 9, REFRESH = 12 }
     refresh { EXPIRES = 1, TTL = 2 }
@@ -31,14 +31,14 @@ fields! {
     unsubscribe { CODE = 2, REASON = 3 }
     client_info { USER = 1, CLIENT = 2, CONN_INFO = 3, CHAN_INFO = 4 }
     publication { DATA = 4, INFO = 5, OFFSET = 6, TAGS = 7, DELTA = 8, TIME = 9 }
-    connect_request { TOKEN = 1, SUBS = 3 }
-    connect_result { CLIENT = 1, VERSION = 2, EXPIRES = 3, TTL = 4, SUBS = 6, PING = 7, PONG = 8 }
+    connect_request { TOKEN = 1, DATA = 2, SUBS = 3, NAME = 4, VERSION = 5, HEADERS = 6 }
+    connect_result { CLIENT = 1, VERSION = 2, EXPIRES = 3, TTL = 4, DATA = 5, SUBS = 6, PING = 7, PONG = 8 }
     refresh_request { TOKEN = 1 }
     refresh_result { CLIENT = 1, VERSION = 2, EXPIRES = 3, TTL = 4 }
     sub_refresh_request { CHANNEL = 1, TOKEN = 2 }
     sub_refresh_result { EXPIRES = 1, TTL = 2 }
     subscribe_request {
-        CHANNEL = 1, TOKEN = 2, RECOVER = 3, EPOCH = 6, OFFSET = 7, POSITIONED = 9, RECOVERABLE = 10, JOIN_LEAVE = 11,
+        CHANNEL = 1, TOKEN = 2, RECOVER = 3, EPOCH = 6, OFFSET = 7, DATA = 8, POSITIONED = 9, RECOVERABLE = 10, JOIN_LEAVE = 11,
         DELTA = 12, TF = 13, FLAG = 14, TYPE = 15,
     }
     subscribe_result {
@@ -52,6 +52,8 @@ fields! {
     presence_stats_result { NUM_CLIENTS = 1, NUM_USERS = 2 }
     unsubscribe_request { CHANNEL = 1 }
     publish_request { CHANNEL = 1, DATA = 2 }
+    rpc_request { DATA = 1, METHOD = 2 }
+    rpc_result { DATA = 1 }
 }
 
 /// Key and value of a map's entries, in every map.

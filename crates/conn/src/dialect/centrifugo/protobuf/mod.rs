@@ -21,7 +21,7 @@ mod wire;
 
 use super::super::{ConnectResult, REJECT_UNRECOVERED, SubResult, SubscribeResult};
 use super::{Done, Malformed, Payload};
-use crate::command::{Command, Connect, History, Position, Refresh, Request, SubRefresh, Subscribe, Wanted};
+use crate::command::{Command, Connect, History, Position, Refresh, Request, Rpc, SubRefresh, Subscribe, Wanted};
 use crate::disconnect::{ClientError, Unsubscribed};
 use crate::ids::ClientId;
 use hub::{Announcement, Change, ClientInfo, HistoryPage, Presence, Publication};
@@ -45,14 +45,11 @@ pub(super) fn next_command<'a>(message: &mut &'a [u8]) -> Option<Result<Command<
 }
 
 /// Requests that have nobody here, in the order in which the first one wins.
-const OTHERS: [(u32, Request<'static>); 3] = [
-    (field::command::RPC, Request::Unavailable("rpc")),
-    (field::command::SEND, Request::Send),
-    (field::command::PING, Request::Unknown),
-];
+const OTHERS: [(u32, Request<'static>); 2] =
+    [(field::command::SEND, Request::Send), (field::command::PING, Request::Unknown)];
 
 /// How many of them win over a refresh.
-const BEFORE_REFRESH: usize = 2;
+const BEFORE_REFRESH: usize = 1;
 
 #[derive(Default)]
 struct Publish<'a> {
@@ -64,7 +61,7 @@ struct Publish<'a> {
 fn command(bytes: &[u8]) -> Result<Command<'_>, Malformed> {
     let mut id = 0;
     let (mut connect, mut subscribe, mut unsubscribe, mut publish, mut history) = (None, None, None, None, None);
-    let (mut presence, mut presence_stats, mut refresh, mut sub_refresh) = (None, None, None, None);
+    let (mut presence, mut presence_stats, mut rpc, mut refresh, mut sub_refresh) = (None, None, None, None, None);
     let mut other = OTHERS.len();
     for field in Fields(bytes) {
         let (number, value) = field?;
@@ -77,6 +74,7 @@ fn command(bytes: &[u8]) -> Result<Command<'_>, Malformed> {
             field::command::PRESENCE => merge_channel(presence.get_or_insert_default(), value.bytes()?)?,
             field::command::PRESENCE_STATS => merge_channel(presence_stats.get_or_insert_default(), value.bytes()?)?,
             field::command::HISTORY => merge_history(history.get_or_insert_default(), value.bytes()?)?,
+            field::command::RPC => merge_rpc(rpc.get_or_insert_default(), value.bytes()?)?,
             field::command::REFRESH => merge_refresh(refresh.get_or_insert_default(), value.bytes()?)?,
             field::command::SUB_REFRESH => merge_sub_refresh(sub_refresh.get_or_insert_default(), value.bytes()?)?,
             number => {
@@ -101,6 +99,8 @@ fn command(bytes: &[u8]) -> Result<Command<'_>, Malformed> {
         Request::PresenceStats { channel: Cow::Borrowed(channel) }
     } else if let Some(history) = history {
         Request::History(history)
+    } else if let Some(rpc) = rpc {
+        Request::Rpc(rpc)
     } else if let Some(refresh) = refresh.filter(|_| other >= BEFORE_REFRESH) {
         Request::Refresh(refresh)
     } else if let Some(refresh) = sub_refresh.filter(|_| other >= BEFORE_REFRESH) {
@@ -121,6 +121,10 @@ fn merge_connect<'a>(into: &mut Connect<'a>, bytes: &'a [u8]) -> Result<(), Malf
         match number {
             field::connect_request::TOKEN => into.token = Cow::Borrowed(value.text()?),
             field::connect_request::SUBS => into.channels.push(wanted(value.bytes()?)?),
+            field::connect_request::DATA => into.data = one_line(value.bytes()?),
+            field::connect_request::NAME => into.name = Cow::Borrowed(value.text()?),
+            field::connect_request::VERSION => into.version = Cow::Borrowed(value.text()?),
+            field::connect_request::HEADERS => into.headers.push(header(value.bytes()?)?),
             _ => {}
         }
     }
@@ -139,6 +143,32 @@ fn wanted(bytes: &[u8]) -> Result<Wanted<'_>, Malformed> {
         }
     }
     Ok(Wanted { channel, recover: sub.recover })
+}
+
+/// An entry of the map of headers in a connect request.
+fn header(bytes: &[u8]) -> Result<(Cow<'_, str>, Cow<'_, str>), Malformed> {
+    let mut header = <(Cow<'_, str>, Cow<'_, str>)>::default();
+    for field in Fields(bytes) {
+        let (number, value) = field?;
+        match number {
+            field::MAP_KEY => header.0 = Cow::Borrowed(value.text()?),
+            field::MAP_VALUE => header.1 = Cow::Borrowed(value.text()?),
+            _ => {}
+        }
+    }
+    Ok(header)
+}
+
+fn merge_rpc<'a>(into: &mut Rpc<'a>, bytes: &'a [u8]) -> Result<(), Malformed> {
+    for field in Fields(bytes) {
+        let (number, value) = field?;
+        match number {
+            field::rpc_request::METHOD => into.method = Cow::Borrowed(value.text()?),
+            field::rpc_request::DATA => into.data = one_line(value.bytes()?),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn merge_refresh<'a>(into: &mut Refresh<'a>, bytes: &'a [u8]) -> Result<(), Malformed> {
@@ -179,6 +209,7 @@ fn merge_subscribe<'a>(into: &mut Subscribe<'a>, bytes: &'a [u8]) -> Result<(), 
             field::subscribe_request::POSITIONED => into.positioned = value.number()? != 0,
             field::subscribe_request::RECOVERABLE => into.recoverable = value.number()? != 0,
             field::subscribe_request::JOIN_LEAVE => into.join_leave = value.number()? != 0,
+            field::subscribe_request::DATA => into.data = one_line(value.bytes()?),
             field::subscribe_request::FLAG => into.reject_unrecovered = value.number()? & REJECT_UNRECOVERED != 0,
             _ => {}
         }
@@ -257,12 +288,13 @@ fn reply(out: &mut Vec<u8>, id: u32, body: impl FnOnce(&mut Vec<u8>)) {
 
 /// What was missed is counted in every length around it without being there, as in [`recovered`].
 pub(super) fn connected(out: &mut Vec<u8>, id: u32, result: &ConnectResult<'_>, subs: &[SubResult<'_>]) -> Vec<usize> {
-    use field::connect_result::{CLIENT, EXPIRES, PING, PONG, SUBS, TTL, VERSION};
+    use field::connect_result::{CLIENT, DATA, EXPIRES, PING, PONG, SUBS, TTL, VERSION};
     let (mut body, mut places, mut missed_bytes) = (Vec::new(), Vec::new(), 0);
     put_bytes(&mut body, CLIENT, result.client.to_string().as_bytes());
     put_bytes(&mut body, VERSION, result.version.as_bytes());
     put_number(&mut body, EXPIRES, u64::from(result.ttl.is_some()));
     put_number(&mut body, TTL, u64::from(result.ttl.unwrap_or_default()));
+    put_bytes(&mut body, DATA, result.data.unwrap_or_default());
     put_number(&mut body, PING, result.ping_seconds.unwrap_or_default());
     put_number(&mut body, PONG, u64::from(result.ping_seconds.is_some()));
     for sub in subs {
@@ -305,6 +337,14 @@ pub(super) fn sub_refreshed(out: &mut Vec<u8>, id: u32, ttl: Option<u32>) {
         put_message(out, field::reply::SUB_REFRESH, 0, |out| {
             put_number(out, EXPIRES, u64::from(ttl.is_some()));
             put_number(out, TTL, u64::from(ttl.unwrap_or_default()));
+        });
+    });
+}
+
+pub(super) fn called(out: &mut Vec<u8>, id: u32, data: Option<&[u8]>) {
+    reply(out, id, |out| {
+        put_message(out, field::reply::RPC, 0, |out| {
+            put_bytes(out, field::rpc_result::DATA, data.unwrap_or_default());
         });
     });
 }
@@ -461,7 +501,7 @@ pub(super) fn refresh_push(out: &mut Vec<u8>, ttl: Option<u32>) {
     });
 }
 
-pub(super) fn error(out: &mut Vec<u8>, id: u32, error: ClientError) {
+pub(super) fn error(out: &mut Vec<u8>, id: u32, error: &ClientError) {
     reply(out, id, |out| {
         put_message(out, field::reply::ERROR, 0, |out| {
             put_number(out, field::error::CODE, u64::from(error.code));

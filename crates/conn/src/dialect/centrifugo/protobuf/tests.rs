@@ -30,7 +30,15 @@ fn expected(read: &schema::Command) -> String {
             let position = Position { offset: s.offset, epoch: borrowed(&s.epoch) };
             Wanted { channel: borrowed(channel), recover: s.recover.then_some(position) }
         });
-        Request::Connect(Connect { token: borrowed(&connect.token), channels: channels.collect() })
+        let headers = connect.headers.iter().map(|(name, value)| (borrowed(name), borrowed(value)));
+        Request::Connect(Connect {
+            token: borrowed(&connect.token),
+            channels: channels.collect(),
+            data: one_line(&connect.data),
+            name: borrowed(&connect.name),
+            version: borrowed(&connect.version),
+            headers: headers.collect(),
+        })
     } else if let Some(s) = &read.subscribe {
         let (channel, token, delta) = (borrowed(&s.channel), borrowed(&s.token), borrowed(&s.delta));
         let position = Position { offset: s.offset, epoch: borrowed(&s.epoch) };
@@ -45,6 +53,7 @@ fn expected(read: &schema::Command) -> String {
             positioned: s.positioned,
             join_leave: s.join_leave,
             reject_unrecovered: s.flag & 2 != 0,
+            data: one_line(&s.data),
         })
     } else if let Some(unsubscribe) = &read.unsubscribe {
         Request::Unsubscribe { channel: borrowed(&unsubscribe.channel) }
@@ -57,8 +66,8 @@ fn expected(read: &schema::Command) -> String {
     } else if let Some(h) = &read.history {
         let since = h.since.as_ref().map(|s| Position { offset: s.offset, epoch: borrowed(&s.epoch) });
         Request::History(History { channel: borrowed(&h.channel), limit: h.limit, since, reverse: h.reverse })
-    } else if read.rpc.is_some() {
-        Request::Unavailable("rpc")
+    } else if let Some(rpc) = &read.rpc {
+        Request::Rpc(Rpc { method: borrowed(&rpc.method), data: one_line(&rpc.data) })
     } else if read.send.is_some() {
         Request::Send
     } else if let Some(refresh) = &read.refresh {
@@ -88,8 +97,8 @@ fn history_request() -> impl Strategy<Value = Option<schema::HistoryRequest>> {
 
 fn subscribe() -> impl Strategy<Value = schema::SubscribeRequest> {
     let words = (".{0,9}", ".{0,9}", ".{0,9}", prop_oneof![Just(""), Just("fossil"), Just("other")]);
-    (words, any::<[bool; 4]>(), any::<u64>(), any::<i64>(), any::<i32>(), any::<bool>()).prop_map(
-        |((channel, token, epoch, delta), switches, offset, flag, kind, filtered)| schema::SubscribeRequest {
+    (words, any::<[bool; 4]>(), any::<u64>(), any::<i64>(), any::<i32>(), any::<bool>(), payload()).prop_map(
+        |((channel, token, epoch, delta), switches, offset, flag, kind, filtered, data)| schema::SubscribeRequest {
             channel,
             token,
             epoch,
@@ -102,7 +111,7 @@ fn subscribe() -> impl Strategy<Value = schema::SubscribeRequest> {
             flag,
             kind,
             tf: filtered.then(schema::Empty::default),
-            ..Default::default()
+            data,
         },
     )
 }
@@ -115,16 +124,26 @@ fn connect() -> impl Strategy<Value = schema::ConnectRequest> {
         offset,
         ..Default::default()
     });
-    (".{0,200}", btree_map(".{0,9}", sub, 0..3)).prop_map(|(token, subs)| schema::ConnectRequest {
-        token,
-        subs,
-        ..Default::default()
-    })
+    let texts = (".{0,200}", payload(), ".{0,9}", ".{0,9}");
+    (texts, btree_map(".{0,9}", sub, 0..3), btree_map(".{0,9}", ".{0,9}", 0..3)).prop_map(
+        |((token, data, name, version), subs, headers)| schema::ConnectRequest {
+            token,
+            data,
+            subs,
+            name,
+            version,
+            headers,
+        },
+    )
+}
+
+/// JSON where luck wants it.
+fn payload() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![vec(any::<u8>(), 0..20), "[\\[\\]{}\",: \n\r1a]{0,12}".prop_map(String::into_bytes)]
 }
 
 fn publish() -> impl Strategy<Value = schema::PublishRequest> {
-    let data = prop_oneof![vec(any::<u8>(), 0..20), "[\\[\\]{}\",: \n\r1a]{0,12}".prop_map(String::into_bytes)];
-    (".{0,9}", data).prop_map(|(channel, data)| schema::PublishRequest { channel, data })
+    (".{0,9}", payload()).prop_map(|(channel, data)| schema::PublishRequest { channel, data })
 }
 
 prop_compose! {
@@ -138,10 +157,10 @@ prop_compose! {
         publish in prop::option::weighted(0.4, publish()),
         channels in [channel(), channel(), channel()],
         history in history_request(),
-        rest in any::<[bool; 3]>(),
+        rpc in prop::option::weighted(0.4, (payload(), ".{0,9}")),
+        rest in any::<[bool; 2]>(),
     ) -> schema::Command {
         let [unsubscribe, presence, presence_stats] = channels;
-        let data = |on: bool| on.then(schema::Data::default);
         schema::Command {
             id,
             connect,
@@ -152,8 +171,8 @@ prop_compose! {
             presence_stats,
             history,
             ping: rest[0].then(schema::Empty::default),
-            send: data(rest[1]),
-            rpc: data(rest[2]),
+            send: rest[1].then(schema::Data::default),
+            rpc: rpc.map(|(data, method)| schema::RpcRequest { data, method }),
             refresh: refresh.map(|token| schema::ConnectRequest { token, ..Default::default() }),
             sub_refresh: sub_refresh.map(|(channel, token)| schema::SubRefreshRequest { channel, token }),
         }
@@ -364,12 +383,22 @@ fn who_is_present_and_who_comes_and_goes_is_written_as_prost_reads_it() {
 fn replies_are_written_as_prost_reads_them() {
     let client = crate::ids::IdSource::new([1; 16], 0).next_client();
     let mut out = Vec::new();
-    connected(&mut out, 1, &ConnectResult { client, version: "tidegate 1", ttl: None, ping_seconds: Some(25) }, &[]);
-    connected(&mut out, u32::MAX, &ConnectResult { client, version: "v", ttl: None, ping_seconds: None }, &[]);
+    connected(
+        &mut out,
+        1,
+        &ConnectResult { client, version: "tidegate 1", ttl: None, ping_seconds: Some(25), data: Some(b"[1]") },
+        &[],
+    );
+    connected(
+        &mut out,
+        u32::MAX,
+        &ConnectResult { client, version: "v", ttl: None, ping_seconds: None, data: None },
+        &[],
+    );
     done(&mut out, 3, Done::Unsubscribe);
     done(&mut out, 4, Done::Publish);
-    error(&mut out, 5, ClientError::INTERNAL);
-    error(&mut out, 6, ClientError::PERMISSION_DENIED);
+    error(&mut out, 5, &ClientError::INTERNAL);
+    error(&mut out, 6, &ClientError::PERMISSION_DENIED);
     out.extend_from_slice(PING);
     let client = client.to_string();
     let expected = [

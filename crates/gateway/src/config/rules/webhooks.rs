@@ -1,0 +1,80 @@
+//! `[webhooks]`, and the options of namespaces that go with it.
+
+use super::super::{ChannelOptions, Config};
+use super::Rules;
+use crate::config::{Bytes, Secret, Time};
+use conn::webhook::Event;
+
+/// Names of headers in one of the lists: each of them is looked for in every handshake.
+const HEADERS_MAX: u64 = 32;
+
+pub(super) fn check(rules: &mut Rules<'_>, config: &Config) {
+    let webhooks = &config.webhooks;
+    rules.within("webhooks.timeout", webhooks.timeout, &(Time::millis(10)..=Time::secs(60)));
+    rules.count("webhooks.calls_max", webhooks.calls_max.into(), 1, 65_536);
+    rules.within("webhooks.answer_bytes_max", webhooks.answer_bytes_max, &(Bytes::kib(1)..=Bytes::mib(16)));
+    rules.count("webhooks.headers", webhooks.headers.len() as u64, 0, HEADERS_MAX);
+    rules.count("webhooks.emulated_headers", webhooks.emulated_headers.len() as u64, 0, HEADERS_MAX);
+    rules.count("webhooks.signing_keys", webhooks.signing_keys.len() as u64, 0, 4);
+    rules.holds(
+        &["webhooks.refresh", "webhooks.connect"],
+        webhooks.target(Event::Refresh).is_none() || webhooks.target(Event::Connect).is_some(),
+        || "it does nothing without webhooks.connect: clients with tokens bring new ones by themselves".into(),
+        "set both, or leave out webhooks.refresh",
+    );
+    let is_used = webhooks.targets().next().is_some();
+    for (key, is_set) in [
+        ("webhooks.headers", !webhooks.headers.is_empty()),
+        ("webhooks.emulated_headers", !webhooks.emulated_headers.is_empty()),
+        ("webhooks.signing_keys", !webhooks.signing_keys.is_empty()),
+    ] {
+        rules.holds(
+            &[key, "webhooks"],
+            !is_set || is_used,
+            || "it does nothing without the URL of a webhook".into(),
+            "set for example webhooks.connect",
+        );
+    }
+    for (event, word, is_on) in OPTIONS {
+        let key = format!("webhooks.{}", event.word());
+        let all = std::iter::once(("channels", &config.channels));
+        let all = all.chain(config.namespaces.iter().map(|namespace| (&*namespace.name, &namespace.options)));
+        let users: Vec<&str> = all.filter(|(_, options)| is_on(options)).map(|(name, _)| name).collect();
+        let has_url = webhooks.target(event).is_some();
+        let first = users.first().copied().unwrap_or_default();
+        let section = if first == "channels" { format!("channels.{word}") } else { format!("namespaces.{first}") };
+        rules.holds(
+            &[&section, &key],
+            users.is_empty() || has_url,
+            || format!("{word} does nothing without {key}"),
+            "set the URL of the webhook, or leave out the option",
+        );
+        rules.holds(
+            &[&key, "namespaces", &format!("channels.{word}")],
+            !has_url || !users.is_empty(),
+            || format!("it does nothing as long as no namespace has {word}"),
+            "set it for those namespaces about whose channels the backend is to be asked",
+        );
+    }
+}
+
+type IsOn = fn(&ChannelOptions) -> bool;
+
+/// The events that namespaces leave to the backend, and the options that say so.
+const OPTIONS: [(Event, &str, IsOn); 3] = [
+    (Event::Subscribe, "subscribe_proxy_enabled", |options| options.subscribe_proxy_enabled),
+    (Event::Publish, "publish_proxy_enabled", |options| options.publish_proxy_enabled),
+    (Event::SubRefresh, "sub_refresh_proxy_enabled", |options| options.sub_refresh_proxy_enabled),
+];
+
+/// What is allowed and most likely not meant.
+pub(super) fn warnings(rules: &mut Rules<'_>, config: &Config) {
+    let webhooks = &config.webhooks;
+    let is_short = |secret: &Secret| secret.expose().len() < super::SECRET_BYTES_MIN;
+    rules.holds(
+        &["webhooks.signing_keys"],
+        !webhooks.signing_keys.iter().any(is_short),
+        || format!("who sees one request can guess a key of less than {} bytes", super::SECRET_BYTES_MIN),
+        "`openssl rand -hex 32` prints a better one",
+    );
+}
