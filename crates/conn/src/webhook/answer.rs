@@ -194,7 +194,8 @@ impl Answer {
     /// # Errors
     /// When it is none; says why.
     pub fn read(event: Event, body: &[u8]) -> Result<Answer, Ill> {
-        let body: Body = serde_json::from_slice(body).map_err(|_| Ill("it is not JSON with the right fields"))?;
+        let body = str::from_utf8(body).map_err(|_| Ill("it is not UTF-8"))?;
+        let body: Body = object(body).ok_or(Ill("it is not JSON with the right fields"))?;
         if let Some(RawDisconnect { code, reason }) = body.disconnect {
             let code = u16::try_from(code).ok().filter(|code| Disconnect::BACKEND_CODES.contains(code));
             let code = code.ok_or(Ill("the code of its disconnect is not one of 4000 to 4999"))?;
@@ -240,7 +241,12 @@ impl Verdict {
 }
 
 fn parsed<'a, T: Deserialize<'a>>(result: &'a str) -> Result<T, Ill> {
-    serde_json::from_str(result).map_err(|_| Ill("its result does not have the right fields"))
+    object(result).ok_or(Ill("its result does not have the right fields"))
+}
+
+/// What has fields would be read from a list as well.
+fn object<'a, T: Deserialize<'a>>(json: &'a str) -> Option<T> {
+    serde_json::from_str(json).ok().filter(|_| json.trim_start().starts_with('{'))
 }
 
 /// 0 is never.
@@ -349,6 +355,7 @@ mod tests {
         for (bad, good) in [
             ("{}".to_owned(), r#"{"result":{}}"#.to_owned()),
             (r#"{"result":[]}"#.into(), r#"{"result":{}}"#.into()),
+            (r#"[{},null,null]"#.into(), r#"{"result":{},"error":null}"#.into()),
             (r#"{"result":null}"#.into(), r#"{"result":{"data":null}}"#.into()),
             (r#"{"result":{}"#.into(), r#"{"result":{}}"#.into()),
             (r#"{"error":{"code":399}}"#.into(), r#"{"error":{"code":400}}"#.into()),

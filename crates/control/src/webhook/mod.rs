@@ -160,6 +160,9 @@ impl Endpoint {
         let Ok(Ok(_slot)) = tokio::time::timeout_at(by, self.caller.slots.acquire()).await else {
             return Err(Fault::Busy);
         };
+        if tokio::time::Instant::now() >= by {
+            return Err(Fault::Busy);
+        }
         let answer = tokio::time::timeout_at(by, self.send(headers, body)).await.unwrap_or(Err(Fault::Timeout));
         pass.used(!answer.as_ref().is_err_and(Fault::is_down));
         answer

@@ -33,6 +33,14 @@ const OPTIONS: &[(&str, &str, As)] = &[
     ("client.token.issuer", "token.issuer", As::Same),
     ("client.allow_anonymous_connect_without_token", "client.anonymous", As::Same),
     ("client.insecure", "client.insecure", As::Same),
+    ("client.proxy.connect.endpoint", "webhooks.connect", As::Same),
+    ("client.proxy.connect.timeout", "webhooks.timeout", As::Time),
+    ("client.proxy.connect.http_headers", "webhooks.headers", As::Same),
+    ("client.proxy.refresh.endpoint", "webhooks.refresh", As::Same),
+    ("channel.proxy.subscribe.endpoint", "webhooks.subscribe", As::Same),
+    ("channel.proxy.publish.endpoint", "webhooks.publish", As::Same),
+    ("channel.proxy.sub_refresh.endpoint", "webhooks.sub_refresh", As::Same),
+    ("rpc.proxy.endpoint", "webhooks.rpc", As::Same),
     ("client.ping_interval", "client.ping_interval", As::Time),
     ("client.pong_timeout", "client.pong_timeout", As::Time),
     ("client.stale_close_delay", "client.stale_close_delay", As::Time),
@@ -87,10 +95,19 @@ const CHANNEL_OPTIONS: &[(&str, As)] = &[
     ("allow_history_for_client", As::Same),
     ("allow_history_for_subscriber", As::Same),
     ("allow_history_for_anonymous", As::Same),
+    ("subscribe_proxy_enabled", As::Same),
+    ("publish_proxy_enabled", As::Same),
+    ("sub_refresh_proxy_enabled", As::Same),
 ];
 
-/// What is always on here.
-const ALWAYS: &[&str] = &["prometheus.enabled", "health.enabled"];
+/// What is always on here, or follows from another option.
+const ALWAYS: &[&str] = &[
+    "prometheus.enabled",
+    "health.enabled",
+    "client.proxy.connect.enabled",
+    "client.proxy.refresh.enabled",
+    "rpc.without_namespace.proxy_enabled",
+];
 
 /// Prints our config to `out`, and to `err` what of theirs is not in it.
 ///
@@ -288,15 +305,18 @@ mod tests {
             "http_api": {"key": "k"},
             "client": {
                 "token": {"hmac_secret_key": "s", "jwks_public_endpoint": "https://a", "audience": ""},
+                "proxy": {"connect": {"enabled": true, "endpoint": "http://b/c", "http_headers": ["Cookie"], "timeout": "3s"}},
                 "ping_interval": "1m30s", "queue_max_size": 1_048_576, "connection_rate_limit": 10, "insecure": false,
             },
             "prometheus": {"enabled": true},
             "sse": {"enabled": false},
+            "rpc": {"proxy": {"endpoint": "http://b/r"}, "without_namespace": {"proxy_enabled": true}},
             "channel": {
+                "proxy": {"subscribe": {"endpoint": "http://b/s", "timeout": "5s"}},
                 "history_meta_ttl": "720h",
                 "without_namespace": {"presence": true},
                 "namespaces": [{"name": "chat", "history_size": 10, "history_ttl": "300s", "history_meta_ttl": "1h",
-                    "channel_regex": "^a", "allowed_delta_types": ["fossil"]}],
+                    "channel_regex": "^a", "subscribe_proxy_enabled": true, "allowed_delta_types": ["fossil"]}],
             },
         }));
         let ours: toml::Table = ours.parse().expect("TOML");
@@ -305,6 +325,7 @@ mod tests {
             public.listen = ["0.0.0.0:8000"]
             token.hmac_secret_keys = ["s"]
             client.ping_interval = "90s"
+            webhooks = { connect = "http://b/c", timeout = "3s", headers = ["Cookie"], subscribe = "http://b/s", rpc = "http://b/r" }
             outbox.bytes_max = "1MiB"
             channels = { presence = true, history_meta_ttl = "720h" }
             [[namespaces]]
@@ -313,6 +334,7 @@ mod tests {
             history_ttl = "5m"
             history_meta_ttl = "1h"
             allowed_delta_types = ["fossil"]
+            subscribe_proxy_enabled = true
         "#
         .parse()
         .expect("TOML");
@@ -321,6 +343,7 @@ mod tests {
             left,
             [
                 r#"channel.namespaces.chat.channel_regex = "^a""#,
+                r#"channel.proxy.subscribe.timeout = "5s""#,
                 "client.connection_rate_limit = 10",
                 r#"client.token.jwks_public_endpoint = "https://a""#,
                 "http_server.tls.enabled = true",

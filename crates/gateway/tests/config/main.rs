@@ -7,6 +7,7 @@ mod safety;
 mod secrets;
 mod sources;
 mod tls;
+mod webhooks;
 
 use gateway::config::{Config, Flags, Inputs, Loaded, Problem, Source, has_ours, load};
 use std::collections::BTreeSet;

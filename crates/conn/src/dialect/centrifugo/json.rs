@@ -465,5 +465,13 @@ mod tests {
         out.clear();
         subscribed(&mut out, 2, &SubscribeResult { delta: true, ..SubscribeResult::default() });
         assert_eq!(out, br#"{"id":2,"subscribe":{"delta":true}}"#);
+        out.clear();
+        let theirs = ClientError { code: 400, message: "not \"you\"".into(), temporary: false };
+        error(&mut out, 7, &theirs);
+        called(&mut out, 8, Some(b"[1]"));
+        called(&mut out, 9, None);
+        let expected =
+            br#"{"id":7,"error":{"code":400,"message":"not \"you\""}}{"id":8,"rpc":{"data":[1]}}{"id":9,"rpc":{}}"#;
+        assert_eq!(out, expected);
     }
 }

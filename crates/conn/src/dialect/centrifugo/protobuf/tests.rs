@@ -399,15 +399,19 @@ fn replies_are_written_as_prost_reads_them() {
     done(&mut out, 4, Done::Publish);
     error(&mut out, 5, &ClientError::INTERNAL);
     error(&mut out, 6, &ClientError::PERMISSION_DENIED);
+    called(&mut out, 7, Some(b"{\"a\":1}"));
+    called(&mut out, 8, None);
     out.extend_from_slice(PING);
     let client = client.to_string();
     let expected = [
-        json!({"id": 1, "connect": {"client": client, "version": "tidegate 1", "ping": 25, "pong": true}}),
+        json!({"id": 1, "connect": {"client": client, "version": "tidegate 1", "ping": 25, "pong": true, "data": [1]}}),
         json!({"id": u32::MAX, "connect": {"client": client, "version": "v"}}),
         json!({"id": 3, "unsubscribe": {}}),
         json!({"id": 4, "publish": {}}),
         json!({"id": 5, "error": {"code": 100, "message": "internal server error", "temporary": true}}),
         json!({"id": 6, "error": {"code": 103, "message": "permission denied"}}),
+        json!({"id": 7, "rpc": {"data": {"a": 1}}}),
+        json!({"id": 8, "rpc": {}}),
         json!({}),
     ];
     assert_eq!(schema::replies(&out).expect("Protobuf"), expected);
