@@ -234,12 +234,11 @@ impl Connection {
             Fate::PeerClosed { code, reason } => {
                 self.cut_behind_gaps(now, shared);
                 let Phase::Open(open) = &mut self.phase else { return None };
-                open.leave(shared);
+                let user = open.leave(shared);
                 open.answer_close(code, &mut shared.outboxes, &mut self.outbox);
-                let client = open.client();
-                let code = code.map_or(1005, |c| c.get());
-                self.phase =
-                    Phase::Ended(Box::new(CloseReport { side: Side::Peer, code, reason: reason.into(), client }));
+                let (client, code) = (open.client(), code.map_or(1005, |c| c.get()));
+                let report = CloseReport { side: Side::Peer, code, reason: reason.into(), client, user };
+                self.phase = Phase::Ended(Box::new(report));
                 Some(End::Finish)
             }
         }
@@ -311,11 +310,11 @@ impl Connection {
     ) -> Option<End> {
         self.cut_behind_gaps(now, shared);
         let Phase::Open(open) = &mut self.phase else { return None };
-        open.leave(shared);
+        let user = open.leave(shared);
         let client = open.client();
         let code_on_wire = CloseCode::new(code);
         shared.outboxes.write(&mut self.outbox, |out| wire::ws::write_close(out, code_on_wire, &reason, None));
-        let report = CloseReport { side: Side::Ours, code, reason, client };
+        let report = CloseReport { side: Side::Ours, code, reason, client, user };
         if fatal {
             self.phase = Phase::Ended(Box::new(report));
             return Some(End::Flush);
@@ -330,10 +329,10 @@ impl Connection {
     /// The socket goes; the report keeps what is known about why.
     pub(crate) fn end(&mut self, end: End, shared: &mut Shared) -> End {
         let report = match &mut self.phase {
-            Phase::Http(_) => CloseReport { side: Side::Ours, code: 0, reason: "".into(), client: None },
+            Phase::Http(_) => CloseReport { side: Side::Ours, code: 0, reason: "".into(), client: None, user: None },
             Phase::Open(open) => {
-                open.leave(shared);
-                CloseReport { side: Side::Peer, code: 1006, reason: "".into(), client: open.client() }
+                let user = open.leave(shared);
+                CloseReport { side: Side::Peer, code: 1006, reason: "".into(), client: open.client(), user }
             }
             Phase::Closing(closing) => closing.report.clone(),
             Phase::Ended(_) => return end,

@@ -1,9 +1,12 @@
 //! What a connection asks of the rest of its worker. Values, applied by the worker after the call that made them, so
 //! that a panic inside a connection cannot leave the hub half changed.
 
+use crate::encoded::Encoding;
+use crate::ids::ClientId;
 use crate::webhook::Question;
 use hub::{Channel, Draft, Entrance, HistoryQuery, MemberId, PresenceQuery, Recover};
 use std::fmt;
+use std::sync::Arc;
 
 /// One request to the worker.
 #[derive(Debug)]
@@ -48,6 +51,15 @@ pub enum Effect {
         channel: Channel,
         /// Who, or how many.
         query: PresenceQuery,
+    },
+    /// The session has connected, and the backend wants to be told. By now it may have ended again.
+    Connected {
+        /// Who.
+        client: ClientId,
+        /// The user, "" for none.
+        user: Arc<str>,
+        /// What it reads.
+        encoding: Encoding,
     },
     /// Have the backend asked, and answer with `backend_answered`.
     AskBackend {

@@ -452,11 +452,13 @@ impl Session {
     }
 
     /// Leaves every channel. Pending subscriptions are forgotten: their answers will find nobody and be withdrawn.
-    pub(crate) fn leave_all(&mut self, shared: &mut Shared) {
-        self.forget_identity(shared);
+    /// Returns the user.
+    pub(crate) fn leave_all(&mut self, shared: &mut Shared) -> Arc<str> {
+        let user = self.forget_identity(shared);
         let left = std::mem::take(&mut self.subscriptions);
         shared.effects.extend(left.iter().map(|s| Effect::Withdraw { member: s.member }));
         self.waiting = None;
+        user
     }
 
     fn pending(&self, channel: &str) -> Option<u32> {

@@ -27,6 +27,8 @@ pub struct Settings {
     pub tokens: Tokens,
     /// About what the backend is asked.
     pub webhooks: Webhooks,
+    /// The backend is told who comes and goes.
+    pub client_notices: bool,
     /// In which namespace each user is subscribed to a channel of its own, if in any: "" for none, `#42`.
     pub personal: Option<String>,
     /// Clients without a token are let in, as user "".

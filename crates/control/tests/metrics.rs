@@ -229,6 +229,11 @@ async fn the_workers_figures_arrive_under_their_worker() {
         let labels = [("event", "connect"), ("outcome", outcome)];
         assert_eq!(calls.value("tidegate_webhook_calls_total", &labels), expected);
     }
+    for (name, expected) in [("delivered", 8.0), ("dropped", 3.0)] {
+        let family = &families[&format!("tidegate_notices_{name}")];
+        assert_eq!(family.value(&format!("tidegate_notices_{name}_total"), &[]), expected);
+    }
+    assert_eq!(families["tidegate_notices_waiting"].value("tidegate_notices_waiting", &[]), 1.0);
     let time = &families["tidegate_webhook_call_seconds"];
     assert_eq!(time.value("tidegate_webhook_call_seconds_total", &[("event", "connect")]), 2.5);
     assert_eq!(families["tidegate_uptime_seconds"].value("tidegate_uptime_seconds", &[]), 1.5);

@@ -6,7 +6,9 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
-use control::webhook::{Caller, Endpoint, Fault, Options, SIGNATURE_HEADER, SigningKey};
+use control::webhook::{
+    BATCH_MAX, Caller, Endpoint, Fault, Notice, Notices, Options, SIGNATURE_HEADER, SigningKey, What,
+};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -201,4 +203,90 @@ async fn a_call_that_nobody_waits_for_gives_its_turn_back() {
     let (listener, _stream) = silent.await.unwrap();
     let _backend = Backend::on(listener, ok("1"));
     assert_eq!(endpoint.call(&[], b"{}".to_vec()).await.unwrap(), "1");
+}
+
+fn notices(range: std::ops::Range<u64>) -> Vec<Notice> {
+    range.map(|i| Notice { time: i, what: What::Occupied { channel: format!("c{i}") } }).collect()
+}
+
+/// Numbers and times of the notices of a request.
+fn told(seen: &Seen) -> Vec<(u64, u64)> {
+    let body: serde_json::Value = serde_json::from_slice(&seen.body).unwrap();
+    assert_eq!(body["node"], "n1");
+    let all = body["notices"].as_array().unwrap().iter();
+    all.map(|notice| (notice["number"].as_u64().unwrap(), notice["time"].as_u64().unwrap())).collect()
+}
+
+#[tokio::test]
+async fn notices_are_told_in_order_until_they_are_taken() {
+    // The first of three requests is refused, as if its answer had been lost.
+    let asked = AtomicUsize::new(0);
+    let mut backend = Backend::start(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+        0 => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        _ => StatusCode::OK.into_response(),
+    })
+    .await;
+    let waiting = Notices::new("n1".into(), 10_000);
+    let (to, told_to) = tokio::sync::watch::channel(Some(Arc::new(backend.endpoint(OPTIONS))));
+    waiting.push(notices(0..700));
+    let teller = waiting.clone();
+    let telling = tokio::spawn(async move { teller.deliver(told_to).await });
+    let first = told(&backend.seen.recv().await.unwrap());
+    assert_eq!(first.len(), BATCH_MAX);
+    let again = told(&backend.seen.recv().await.unwrap());
+    assert_eq!(first, again[..BATCH_MAX], "the same again");
+    let rest = told(&backend.seen.recv().await.unwrap());
+    let all: Vec<_> = again.into_iter().chain(rest).collect();
+    assert_eq!(all, (0..700).map(|i| (i + 1, i)).collect::<Vec<_>>(), "each in its place");
+    tokio::time::timeout(Duration::from_secs(10), waiting.emptied()).await.expect("all are taken");
+    assert_eq!(waiting.counts(), (700, 0, 0));
+    // A reload takes the endpoint away: nothing is kept for nobody.
+    to.send_replace(None);
+    waiting.push(notices(0..10));
+    tokio::time::timeout(Duration::from_secs(10), waiting.emptied()).await.expect("nobody is told");
+    assert_eq!(waiting.counts(), (700, 0, 0));
+    drop(to);
+    telling.await.expect("it ends with who decides where to");
+}
+
+#[tokio::test]
+async fn of_too_many_notices_the_oldest_go_and_are_counted() {
+    let mut backend = Backend::start(|_| StatusCode::OK.into_response()).await;
+    let waiting = Notices::new("n1".into(), 10);
+    waiting.push(notices(0..4));
+    waiting.push(notices(4..13));
+    assert_eq!(waiting.counts(), (0, 3, 10));
+    waiting.set_max(5);
+    assert_eq!(waiting.counts(), (0, 8, 5));
+    waiting.count_dropped(2);
+    let (_to, told_to) = tokio::sync::watch::channel(Some(Arc::new(backend.endpoint(OPTIONS))));
+    let teller = waiting.clone();
+    let telling = tokio::spawn(async move { teller.deliver(told_to).await });
+    let seen = told(&backend.seen.recv().await.unwrap());
+    assert_eq!(
+        seen,
+        (8..13).map(|i| (i + 1, i)).collect::<Vec<_>>(),
+        "a backend sees that the first eight are missing"
+    );
+    tokio::time::timeout(Duration::from_secs(10), waiting.emptied()).await.expect("all are taken");
+    assert_eq!(waiting.counts(), (5, 10, 0));
+    telling.abort();
+}
+
+#[test]
+fn a_notice_says_what_has_happened() {
+    let told = |what| serde_json::to_value(Notice { time: 5, what }).unwrap();
+    let (client, user) = ("c".to_owned(), "42".to_owned());
+    assert_eq!(
+        told(What::Vacated { channel: "a".into() }),
+        serde_json::json!({"time": 5, "type": "vacated", "channel": "a"})
+    );
+    assert_eq!(
+        told(What::Connected { client: client.clone(), user: user.clone(), transport: "websocket", protocol: "json" }),
+        serde_json::json!({"time": 5, "type": "connected", "client": "c", "user": "42", "transport": "websocket", "protocol": "json"})
+    );
+    assert_eq!(
+        told(What::Disconnected { client, user, code: 1000, reason: "bye".into() }),
+        serde_json::json!({"time": 5, "type": "disconnected", "client": "c", "user": "42", "code": 1000, "reason": "bye"})
+    );
 }

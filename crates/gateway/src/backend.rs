@@ -16,7 +16,7 @@ use crate::tls::Expiry;
 use bridge::Ask;
 use conn::Disconnect;
 use conn::auth::token::{Changed, ServerSide};
-use control::metrics::{DriverInUse, NodeSample};
+use control::metrics::{DriverInUse, NodeSample, NoticeSample};
 use control::{Backend, BackendError, ClientAction, Clients, ConnectionInfo, Glob, NodeInfo};
 use hub::{Channel, ChannelHash, Draft, HistoryPage, HistoryQuery, Namespaces, Presence, PresenceQuery, Published};
 use questions::{Questions, Switchboard};
@@ -74,6 +74,7 @@ impl Gateway {
         log_lines_dropped: crate::logging::Dropped,
     ) -> (Arc<Self>, Bridge) {
         let (ask, asked) = mpsc::channel(ASKED_MAX);
+        let switchboard = Arc::new(Switchboard::new(identity.uid.clone()));
         let gateway = Arc::new(Self {
             ask,
             stats,
@@ -82,7 +83,7 @@ impl Gateway {
             namespaces: RwLock::new(Arc::new(settings.namespaces.clone())),
             certificates: RwLock::default(),
             ready: AtomicBool::new(true),
-            switchboard: Arc::default(),
+            switchboard,
             log_lines_dropped,
         });
         let workers = gateway.stats.len() as u16;
@@ -139,6 +140,20 @@ impl Gateway {
         self.switchboard.set(backends);
     }
 
+    /// Tells the backend what it wants to be told, for as long as it is run.
+    pub async fn tell_backend(&self) {
+        self.switchboard.tell().await;
+    }
+
+    /// Waits until the backend has been told everything. Returns how much is left after that time.
+    pub async fn finish_telling(&self, within: Duration) -> u64 {
+        let notices = &self.switchboard.notices;
+        // What the workers said last may still lie in the mailbox.
+        let _ = self.ask(|answer| Ask::ReadAll { answer }).await;
+        let _ = tokio::time::timeout(within, notices.emptied()).await;
+        notices.counts().2
+    }
+
     /// Number of workers.
     pub fn workers(&self) -> usize {
         self.stats.len()
@@ -156,6 +171,11 @@ impl Gateway {
 
     fn sum(&self, number: Number) -> u64 {
         self.stats.iter().map(|stats| stats.number(number)).sum()
+    }
+
+    fn notices(&self) -> NoticeSample {
+        let (delivered, dropped, waiting) = self.switchboard.notices.counts();
+        NoticeSample { delivered, dropped: dropped + self.sum(Number::NoticesDropped), waiting }
     }
 
     async fn ask<T>(
@@ -285,6 +305,7 @@ impl Backend for Gateway {
             connections_max: self.identity.connections_max,
             log_lines_dropped: self.log_lines_dropped.lines(),
             webhooks: self.switchboard.sample(),
+            notices: self.notices(),
             certificates: self
                 .certificates
                 .read()

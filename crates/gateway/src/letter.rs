@@ -4,11 +4,13 @@
 //! *requests* may be refused, carry a moment after which they are not worth doing, and always get exactly one answer;
 //! *answers* have room reserved from the moment the request was admitted;
 //! *withdrawals* are state: they wait with the sender until there is room.
-//! Publications under way ([`Letter::Deliver`]) and orders of the control thread ([`Letter::Order`]) have room checked first.
+//! Publications under way ([`Letter::Deliver`]), orders of the control thread ([`Letter::Order`]) and notices for the backend
+//! ([`Letter::Notices`]) have room checked first.
 
 use conn::auth::token::ServerSide;
 use conn::webhook::{Answer, Question};
 use conn::{Disconnect, Encoding, Settings};
+use control::webhook::Notice;
 use hub::{
     Announcement, Channel, Entrance, HistoryPage, HistoryQuery, LocalId, Presence, PresenceQuery, Publication, Recover,
     Subscribed, SubscriberId, Unnumbered,
@@ -112,6 +114,8 @@ pub enum Letter {
         /// What it says, or that it says nothing.
         answer: Box<Answer>,
     },
+    /// To the control thread: what the backend wants to be told.
+    Notices(Vec<Notice>),
     /// From the control thread: something about the process has changed.
     Order(Order),
 }

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::letter::Order;
 use crate::logging;
 use crate::notify::Manager;
-use crate::serve::{Reload, api_settings};
+use crate::serve::{LAST_NOTICES, Reload, api_settings};
 use crate::tls::{self, Identities};
 use crate::topology;
 use conn::Settings;
@@ -256,7 +256,7 @@ impl Lifecycle {
 /// Longest time from SIGTERM to the end of the process: what a service manager has to wait before it kills.
 pub fn stop_bound(config: &Config) -> Duration {
     let ServeLimits { grace, linger, .. } = ServeLimits::default();
-    config.drain.notice.get() + topology::drain_bound(config) + grace + linger
+    config.drain.notice.get() + topology::drain_bound(config) + LAST_NOTICES + grace + linger
 }
 
 async fn drain(config: &Config, gateway: &Gateway, ended: &mut UnboundedReceiver<Result<usize, String>>) -> Outcome {

@@ -236,8 +236,8 @@ impl Mailbox {
 impl Post for Mailbox {
     fn request(&mut self, to: Party, letter: Letter) -> Result<(), Letter> {
         let room = self.send_waiting(to) && self.fits(to);
-        // Orders are not answered; only the control thread sends them.
-        let answered = !matches!(letter, Letter::Order(_));
+        // What only goes from or to the control thread.
+        let answered = !matches!(letter, Letter::Order(_) | Letter::Notices(_));
         if !room || (answered && self.out[to].unanswered >= self.sizes.answers) {
             self.counts.refused += 1;
             return Err(letter);

@@ -16,6 +16,7 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::watch;
 
 /// Runs whatever the command line asks for.
@@ -150,6 +151,9 @@ fn start_and_run(config: &Config, reload: Reload, logs: &Logs) -> Result<Outcome
     })
 }
 
+/// How long the end of the process waits for a backend to take the last notices.
+pub(crate) const LAST_NOTICES: Duration = Duration::from_secs(2);
+
 /// What the server API is started with.
 struct Api {
     listeners: Vec<control::Listener>,
@@ -160,7 +164,7 @@ struct Api {
 async fn run(api: Api, bridge: Bridge, lifecycle: Lifecycle, announcement: Announcement) -> Outcome {
     let gateway = lifecycle.gateway.clone();
     let config = lifecycle.config.clone();
-    let bridge = tokio::spawn(bridge.run());
+    let mut bridge = tokio::spawn(bridge.run());
     let (settings, current_settings) = watch::channel(Arc::new(api.settings));
     let router = control::router(current_settings, gateway.clone());
     let demo_options =
@@ -173,6 +177,10 @@ async fn run(api: Api, bridge: Bridge, lifecycle: Lifecycle, announcement: Annou
         let gateway = gateway.clone();
         tokio::spawn(control::demo::run_with(gateway, demo_options, std::future::pending()))
     });
+    let telling = tokio::spawn({
+        let gateway = gateway.clone();
+        async move { gateway.tell_backend().await }
+    });
     gateway.set_ready(true).await;
     let announced = async {
         // Each worker answers behind the order: whoever reads the announcement finds all of us ready.
@@ -183,7 +191,7 @@ async fn run(api: Api, bridge: Bridge, lifecycle: Lifecycle, announcement: Annou
     let outcome = tokio::select! {
         never = announced => match never {},
         outcome = lifecycle.run(settings) => outcome,
-        ended = bridge => {
+        ended = &mut bridge => {
             tracing::error!("the bridge between the API and the workers has ended: {ended:?}");
             Outcome::Failed
         }
@@ -191,6 +199,11 @@ async fn run(api: Api, bridge: Bridge, lifecycle: Lifecycle, announcement: Annou
     if let Some(demo) = demo {
         demo.abort();
     }
+    let left = gateway.finish_telling(LAST_NOTICES).await;
+    if left > 0 {
+        tracing::warn!(left, "webhook notices: the backend has not taken the last of them");
+    }
+    telling.abort();
     // Answers under way are given their time; `serve` bounds it.
     let _ = stop_api.send(());
     let _ = serving.await;

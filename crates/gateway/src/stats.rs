@@ -74,6 +74,8 @@ numbers! {
     Publications,
     /// Panics caught inside connections.
     Panics,
+    /// Notices for the backend dropped for want of room.
+    NoticesDropped,
     /// Whole client messages.
     MessagesIn,
     /// HTTP requests without an upgrade.
@@ -183,6 +185,8 @@ pub struct Totals {
     pub publications: u64,
     /// Panics caught.
     pub panics: u64,
+    /// Notices for the backend dropped here.
+    pub notices_dropped: u64,
     /// Outbox entries dropped unsent.
     pub outbox_dropped: u64,
     /// Of these, left out for slow clients.
@@ -265,6 +269,7 @@ impl WorkerStats {
         set(Number::JoinLeaveSkipped, counters.join_leave_skipped);
         set(Number::Publications, totals.publications);
         set(Number::Panics, totals.panics);
+        set(Number::NoticesDropped, totals.notices_dropped);
         set(Number::MessagesIn, counters.messages_in);
         set(Number::HttpRequests, counters.http_requests);
         set(Number::MessagesOut, counters.messages_out);
@@ -362,7 +367,7 @@ mod tests {
         let stats = WorkerStats::new(Arc::default());
         let mut closes = Closes::default();
         for (side, code) in [(Side::Ours, 3008), (Side::Peer, 3008), (Side::Peer, 4321), (Side::Peer, 4999)] {
-            closes.count(&CloseReport { side, code, reason: "".into(), client: None });
+            closes.count(&CloseReport { side, code, reason: "".into(), client: None, user: None });
         }
         closes.publish(&stats);
         let seen: Vec<_> = stats.closes().filter(|(_, _, count)| *count > 0).collect();

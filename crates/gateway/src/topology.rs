@@ -14,7 +14,7 @@ use conn::auth::host::HostPolicy;
 use conn::auth::origin::OriginPolicy;
 use conn::auth::token::{Key, Tokens};
 use conn::settings::{CommandRate, Endpoints, Limits, Listener, StaticPage, Times};
-use control::webhook::{Caller, SigningKey};
+use control::webhook::{Caller, Endpoint, SigningKey, Target};
 use hub::{Namespace, Namespaces};
 use std::fmt;
 use std::num::NonZeroU32;
@@ -148,6 +148,7 @@ pub fn settings(config: &Config, dev: bool) -> Result<Settings, String> {
         subscribe_proxy_enabled: o.subscribe_proxy_enabled,
         publish_proxy_enabled: o.publish_proxy_enabled,
         sub_refresh_proxy_enabled: o.sub_refresh_proxy_enabled,
+        channel_notices: o.channel_notices,
     };
     let named = config.namespaces.iter().map(|n| options(&n.name, &n.options)).collect();
     let namespaces = Namespaces::new(options("", &config.channels), named).map_err(|error| error.to_string())?;
@@ -166,6 +167,7 @@ pub fn settings(config: &Config, dev: bool) -> Result<Settings, String> {
         hosts: if only_this_machine || !names.is_empty() { HostPolicy::OwnAnd(names) } else { HostPolicy::Any },
         tokens: tokens(&config.token),
         webhooks: webhooks(&config.webhooks),
+        client_notices: config.webhooks.client_notices,
         personal: config.client.personal_channel.then(|| config.client.personal_channel_namespace.clone()),
         anonymous: config.client.anonymous,
         insecure: config.client.insecure,
@@ -247,8 +249,11 @@ pub fn backends(section: &config::Webhooks) -> Result<Backends, String> {
         answer_bytes_max: section.answer_bytes_max.get(),
         keys: section.signing_keys.iter().map(|key| SigningKey::new(key.expose().as_bytes())).collect(),
     };
-    let caller = Caller::new(options, section.targets().any(|(_, target)| target.is_tls()))?;
-    Ok(Backends::new(&caller, section.targets().map(|(event, target)| (event, target.clone()))))
+    let notices = section.notices.target();
+    let is_tls = section.targets().any(|(_, target)| target.is_tls()) || notices.is_some_and(Target::is_tls);
+    let caller = Caller::new(options, is_tls)?;
+    let backends = Backends::new(&caller, section.targets().map(|(event, target)| (event, target.clone())));
+    Ok(backends.telling(notices.map(|target| Endpoint::new(caller, target.clone())), section.notices_max as usize))
 }
 
 fn limits(config: &Config) -> Limits {

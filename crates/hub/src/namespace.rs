@@ -108,6 +108,8 @@ pub struct Namespace {
     pub publish_proxy_enabled: bool,
     /// The backend is asked when the time of a subscription is over.
     pub sub_refresh_proxy_enabled: bool,
+    /// The backend is told when the first subscriber has come and when the last one has gone.
+    pub channel_notices: bool,
 }
 
 /// The option that a client's wish lacks, by the name it has in the configuration.

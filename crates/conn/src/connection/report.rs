@@ -2,6 +2,7 @@
 
 use crate::ids::ClientId;
 use std::borrow::Cow;
+use std::sync::Arc;
 
 /// How a connection ended, for the log and the metrics.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub struct CloseReport {
     pub reason: Cow<'static, str>,
     /// The protocol's id of the client, once it had one.
     pub client: Option<ClientId>,
+    /// The user, "" for none, of a client that had connected.
+    pub user: Option<Arc<str>>,
 }
 
 /// One of the two ends.

@@ -9,7 +9,7 @@ use crate::command::{Connect, Subscribe};
 use crate::dialect::centrifugo::Payload;
 use crate::dialect::{ConnectResult, SubResult, plain};
 use crate::disconnect::{ClientError, Disconnect};
-use crate::effect::Note;
+use crate::effect::{Effect, Note};
 use crate::liveness::Liveness;
 use crate::settings::Settings;
 use crate::shared::Cx;
@@ -126,6 +126,10 @@ impl Session {
     fn become_connected(&mut self, cx: &mut Cx<'_>, liveness: &mut Liveness) {
         self.stage = Stage::Connected;
         cx.shared.counters.sessions += 1;
+        if cx.shared.settings.client_notices {
+            let (client, user, encoding) = (self.client, self.user().into(), self.encoding());
+            cx.shared.effects.push(Effect::Connected { client, user, encoding });
+        }
         *liveness = cx.first_ping();
     }
 

@@ -210,11 +210,11 @@ impl Session {
         }
     }
 
-    /// The session ends.
-    pub(super) fn forget_identity(&mut self, shared: &mut Shared) {
-        if let Some(identity) = self.identity.take() {
-            shared.users.leave(&identity.user);
-        }
+    /// The session ends. Returns the user that it was of.
+    pub(super) fn forget_identity(&mut self, shared: &mut Shared) -> Arc<str> {
+        let Some(identity) = self.identity.take() else { return Arc::default() };
+        shared.users.leave(&identity.user);
+        identity.user
     }
 
     /// Whether a token may be checked now. If not, the command has to be run again when `verification_granted` was called.

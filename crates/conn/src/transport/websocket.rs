@@ -13,6 +13,7 @@ use crate::shared::{Cx, End, Shared};
 use crate::webhook::Answer;
 use crate::{command::Connect, dialect::plain};
 use hub::{HistoryPage, LocalId, Presence, Subscribed, SubscriberId};
+use std::sync::Arc;
 use wire::ws::deflate::Inflater;
 use wire::ws::extension::Params;
 use wire::ws::{CloseCode, Event, FrameError, Limits, MessageKind, OpCode, Reader, Role};
@@ -382,12 +383,12 @@ impl Open {
         }
     }
 
-    /// Leaves every channel. The last thing an open connection does.
-    pub(crate) fn leave(&mut self, shared: &mut Shared) {
-        if let Speaker::Session(session) = &mut self.speaker {
-            shared.counters.sessions -= u64::from(session.is_connected());
-            session.leave_all(shared);
-        }
+    /// Leaves every channel. The last thing an open connection does. Returns the user of a session that had connected.
+    pub(crate) fn leave(&mut self, shared: &mut Shared) -> Option<Arc<str>> {
+        let Speaker::Session(session) = &mut self.speaker else { return None };
+        shared.counters.sessions -= u64::from(session.is_connected());
+        let user = session.leave_all(shared);
+        session.is_connected().then_some(user)
     }
 
     /// Tells a client that cannot see close codes why it goes: the `disconnect` push of the plain dialect.

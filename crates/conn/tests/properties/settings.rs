@@ -44,6 +44,7 @@ pub(crate) fn settings() -> Settings {
         hosts: HostPolicy::Any,
         tokens: Tokens::default(),
         webhooks: Webhooks::default().with(Event::Rpc).with(Event::Publish),
+        client_notices: true,
         personal: None,
         anonymous: true,
         insecure: false,

@@ -135,6 +135,7 @@ pub(crate) struct World {
     asking: Vec<(u32, Box<Question>)>,
     refused: Vec<(u32, LocalId, Option<Box<Recover>>)>,
     refused_publishes: Vec<u32>,
+    connected: usize,
     admitted: usize,
     withdrawn: usize,
     publications: u64,
@@ -176,6 +177,7 @@ impl World {
             asking: Vec::new(),
             refused: Vec::new(),
             refused_publishes: Vec::new(),
+            connected: 0,
             admitted: 0,
             withdrawn: 0,
             publications: 0,
@@ -306,6 +308,7 @@ impl World {
                     let queue = if self.busy { &mut self.refused_publishes } else { &mut self.publishing };
                     queue.push(command);
                 }
+                Effect::Connected { .. } => self.connected += 1,
                 Effect::AskBackend { number, question } => {
                     serde_json::from_slice::<serde_json::Value>(&question.to_json()).expect("a question is JSON");
                     assert!(self.asking.is_empty() || self.connection.is_none(), "one command asks at a time");
@@ -496,7 +499,8 @@ impl World {
         self.is_closed = true;
         self.in_flight = None;
         if let Some(connection) = self.connection.take() {
-            connection.closed(&mut self.shared);
+            let report = connection.closed(&mut self.shared);
+            assert_eq!(usize::from(report.user.is_some()), self.connected, "who has come goes, once each");
             self.apply_effects();
         }
     }

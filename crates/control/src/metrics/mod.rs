@@ -40,8 +40,21 @@ pub struct NodeSample {
     pub certificates: Vec<CertificateInUse>,
     /// What became of calls to backends, by what they were about.
     pub webhooks: Vec<WebhookSample>,
+    /// What a backend is told without being asked.
+    pub notices: NoticeSample,
     /// One entry per worker, in their order.
     pub workers: Vec<WorkerSample>,
+}
+
+/// Notices for a backend.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoticeSample {
+    /// The backend has taken them.
+    pub delivered: u64,
+    /// There was no room for them.
+    pub dropped: u64,
+    /// They wait now.
+    pub waiting: u64,
 }
 
 /// Calls to a backend about one event.

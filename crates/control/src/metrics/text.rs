@@ -12,7 +12,8 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Unit;
 
 use super::{
-    CLOSE_CODES_MAX, CertificateInUse, NodeSample, Side, SlowDisconnects, TickLengths, WebhookSample, WorkerSample,
+    CLOSE_CODES_MAX, CertificateInUse, NodeSample, NoticeSample, Side, SlowDisconnects, TickLengths, WebhookSample,
+    WorkerSample,
 };
 use crate::backend::Backend;
 
@@ -127,6 +128,11 @@ impl Writer<'_, '_> {
         self.one("connections_max", None, "Client connections that all workers take", &connections)?;
         let dropped = ConstCounter::new(sample.log_lines_dropped);
         self.one("log_lines_dropped", None, "Log lines dropped because the log's queue was full", &dropped)?;
+        let NoticeSample { delivered, dropped, waiting } = sample.notices;
+        let (delivered, dropped) = (ConstCounter::new(delivered), ConstCounter::new(dropped));
+        self.one("notices_delivered", None, "Notices that the backend has taken", &delivered)?;
+        self.one("notices_dropped", None, "Notices dropped for want of room", &dropped)?;
+        self.one("notices_waiting", None, "Notices that wait for the backend", &ConstGauge::new(waiting))?;
         self.certificates(&sample.certificates)
     }
 

@@ -1,4 +1,5 @@
-//! Questions to a backend over HTTP: one POST with JSON each, and JSON back.
+//! Questions to a backend over HTTP: one POST with JSON each, and JSON back; and what it is told without being asked
+//! ([`Notices`]).
 //!
 //! Nothing here knows what is asked. What it sees to: connections are kept and used again; a call takes no longer than it may,
 //! the wait for its turn included; no more than so many run at once; an answer has a size; and a backend that is down is not
@@ -6,10 +7,12 @@
 
 mod breaker;
 mod counts;
+mod notices;
 mod signature;
 mod target;
 
 pub use counts::{Counts, Outcome};
+pub use notices::{BATCH_MAX, Notice, Notices, What};
 pub use signature::{SIGNATURE_HEADER, SigningKey};
 pub use target::{Target, TargetError};
 

@@ -10,8 +10,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderMap, Request, Response, StatusCode};
 use control::metrics::{
-    CertificateInUse, Close, CompressionSample, DriverInUse, Messages, NodeSample, Side, SlowDisconnects, TickLengths,
-    WebhookSample, WorkerSample,
+    CertificateInUse, Close, CompressionSample, DriverInUse, Messages, NodeSample, NoticeSample, Side, SlowDisconnects,
+    TickLengths, WebhookSample, WorkerSample,
 };
 use control::{ApiKey, ApiSettings, Backend, BackendError, ClientAction, Clients, ConnectionInfo, Glob, NodeInfo};
 use http_body_util::BodyExt;
@@ -200,6 +200,7 @@ impl Backend for Fake {
                 ended: vec![("ok", 7), ("timeout", 2)],
                 time: Duration::from_millis(2500),
             }],
+            notices: NoticeSample { delivered: 8, dropped: 3, waiting: 1 },
             workers: vec![worker(1), worker(2)],
         }
     }

@@ -55,13 +55,43 @@ impl<T> Callers<T> {
 
 /// One call.
 pub(super) enum Ask {
-    Publish { draft: Draft, answer: Caller<Published> },
-    History { channel: Channel, query: HistoryQuery, answer: Caller<HistoryPage> },
-    Presence { channel: Channel, query: PresenceQuery, answer: Caller<Presence> },
-    RemoveHistory { channel: Channel, answer: Caller<()> },
-    List { worker: Party, cursor: u32, answer: Caller<Listed> },
-    Act { worker: Party, matching: Matching, action: Action, answer: Caller<Acted> },
-    Order { worker: Party, order: Order },
+    Publish {
+        draft: Draft,
+        answer: Caller<Published>,
+    },
+    History {
+        channel: Channel,
+        query: HistoryQuery,
+        answer: Caller<HistoryPage>,
+    },
+    Presence {
+        channel: Channel,
+        query: PresenceQuery,
+        answer: Caller<Presence>,
+    },
+    RemoveHistory {
+        channel: Channel,
+        answer: Caller<()>,
+    },
+    List {
+        worker: Party,
+        cursor: u32,
+        answer: Caller<Listed>,
+    },
+    Act {
+        worker: Party,
+        matching: Matching,
+        action: Action,
+        answer: Caller<Acted>,
+    },
+    Order {
+        worker: Party,
+        order: Order,
+    },
+    /// Have everything read that the workers have sent.
+    ReadAll {
+        answer: Caller<()>,
+    },
 }
 
 /// Carries calls of the API to the workers and their answers back.
@@ -201,6 +231,10 @@ impl Desk {
                 let letter = Letter::Act(Box::new(Act { ticket, matching, action }));
                 self.acting.ask(&mut self.mailbox, worker, letter, ticket, answer);
             }
+            Ask::ReadAll { answer } => {
+                while self.read_answers() > 0 {}
+                let _ = answer.send(Ok(()));
+            }
             Ask::Order { worker, order } => {
                 if self.mailbox.request(worker, Letter::Order(order)).is_err() {
                     tracing::error!(worker, "an order found a full mailbox: the worker has stopped reading its mail");
@@ -217,6 +251,7 @@ impl Desk {
         for read in 0..LETTERS_PER_TURN {
             let Some((from, letter)) = self.mailbox.next() else { return read };
             match letter {
+                Letter::Notices(notices) => self.questions.tell(notices),
                 Letter::AskBackend(ask) => self.questions.carry(from, *ask),
                 Letter::Published { ticket: Ticket::Control(ticket), answer } => {
                     self.publishing.tell(ticket, answer.map_err(to_backend));

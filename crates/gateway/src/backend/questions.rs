@@ -7,10 +7,10 @@ use crate::letter::{AskBackend, Letter};
 use crate::mailbox::Party;
 use conn::webhook::{Answer, Event, Question};
 use control::metrics::WebhookSample;
-use control::webhook::{Caller, Counts, Endpoint, Outcome, Target};
+use control::webhook::{Caller, Counts, Endpoint, Notice, Notices, Outcome, Target};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 /// Between two lines in the log about calls of the same kind that went wrong.
@@ -18,30 +18,61 @@ const LOG_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// Who answers what.
 #[derive(Debug, Default)]
-pub struct Backends([Option<Endpoint>; Event::ALL.len()]);
+pub struct Backends {
+    asked: [Option<Endpoint>; Event::ALL.len()],
+    told: Option<Arc<Endpoint>>,
+    notices_max: usize,
+}
 
 impl Backends {
     /// The targets of those events about which there is somebody to be asked.
     pub fn new(caller: &Arc<Caller>, targets: impl IntoIterator<Item = (Event, Target)>) -> Self {
         let mut backends = Self::default();
         for (event, target) in targets {
-            backends.0[event as usize] = Some(Endpoint::new(caller.clone(), target));
+            backends.asked[event as usize] = Some(Endpoint::new(caller.clone(), target));
         }
         backends
+    }
+
+    /// The same, and who is told what it has not asked for; so many notices may wait.
+    #[must_use]
+    pub fn telling(self, told: Option<Endpoint>, notices_max: usize) -> Self {
+        Self { told: told.map(Arc::new), notices_max, ..self }
     }
 }
 
 /// What of the questions outlives a reload, shared between those who ask and those who look.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Switchboard {
     /// Read and written by the control thread's tasks only, so nobody ever waits for it.
     backends: RwLock<Arc<Backends>>,
     counts: [Counts; Event::ALL.len()],
     logged: RwLock<[Option<Instant>; Event::ALL.len()]>,
+    /// What the backend is told, and where.
+    pub(super) notices: Arc<Notices>,
+    told: watch::Sender<Option<Arc<Endpoint>>>,
 }
 
 impl Switchboard {
+    /// Of the process with this uid. Nobody is asked yet, and nobody told.
+    pub(super) fn new(node: String) -> Self {
+        Self {
+            backends: RwLock::default(),
+            counts: Default::default(),
+            logged: RwLock::default(),
+            notices: Notices::new(node, 0),
+            told: watch::channel(None).0,
+        }
+    }
+
+    /// Tells the backend what there is to be told, for as long as it is run.
+    pub(super) async fn tell(&self) {
+        self.notices.deliver(self.told.subscribe()).await;
+    }
+
     pub(super) fn set(&self, backends: Backends) {
+        self.notices.set_max(backends.notices_max);
+        self.told.send_replace(backends.told.clone());
         *self.backends.write().expect("nobody panics while holding it") = Arc::new(backends);
     }
 
@@ -52,7 +83,7 @@ impl Switchboard {
     /// What became of the calls about those events about which there is somebody to be asked.
     pub(super) fn sample(&self) -> Vec<WebhookSample> {
         let backends = self.backends();
-        let known = Event::ALL.into_iter().filter(|&event| backends.0[event as usize].is_some());
+        let known = Event::ALL.into_iter().filter(|&event| backends.asked[event as usize].is_some());
         let sample = known.map(|event| {
             let counts = &self.counts[event as usize];
             let ended = Outcome::ALL.map(|outcome| (outcome.word(), counts.ended(outcome)));
@@ -64,7 +95,7 @@ impl Switchboard {
     async fn ask(&self, question: &Question) -> Answer {
         let (event, backends) = (question.about.event(), self.backends());
         // A reload may have taken it away since the question was asked.
-        let Some(endpoint) = &backends.0[event as usize] else { return Answer::None };
+        let Some(endpoint) = &backends.asked[event as usize] else { return Answer::None };
         let begun = Instant::now();
         let body = endpoint.call(question.headers.as_deref().unwrap_or_default(), question.to_json()).await;
         let (outcome, answer) = match &body {
@@ -118,6 +149,11 @@ impl Questions {
             // Nobody listens any more when the process ends.
             let _ = tell.send((worker, Letter::BackendAnswered { conn, number, answer }));
         });
+    }
+
+    /// What a worker has for the backend.
+    pub(super) fn tell(&self, notices: Vec<Notice>) {
+        self.switchboard.notices.push(notices);
     }
 
     /// The next answer, when there is one.

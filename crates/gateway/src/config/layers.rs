@@ -4,8 +4,8 @@
 //! serialised defaults; there is no second list of keys that could differ from the types.
 
 use super::Config;
+use super::channels::ChannelOptions;
 use super::problem::{Problem, Source, nearest};
-use super::sections::ChannelOptions;
 use serde::Deserialize;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};

@@ -17,6 +17,7 @@
 //! ```
 
 mod address;
+mod channels;
 mod compression;
 mod hosts;
 mod layers;
@@ -31,6 +32,7 @@ mod values;
 mod webhooks;
 
 pub use address::Address;
+pub use channels::{ChannelOptions, DeltaType, Namespace, RecoveryMode, SlowClient};
 pub use compression::Compression;
 pub use hosts::HostPattern;
 pub use levels::Levels;
@@ -38,8 +40,8 @@ pub use origins::OriginPattern;
 pub use problem::{Problem, Source};
 pub use rules::{ENVELOPE_BYTES_MAX, WORKERS_MAX};
 pub use sections::{
-    Api, ChannelOptions, Client, Config, DeltaType, Demo, Drain, DriverChoice, Http, Hub, Log, LogFormat, Namespace,
-    Outbox, Pin, PrivateTables, Public, RecoveryMode, Server, SlowClient, Workers,
+    Api, Client, Config, Demo, Drain, DriverChoice, Http, Hub, Log, LogFormat, Outbox, Pin, PrivateTables, Public,
+    Server, Workers,
 };
 pub use tls::{CertificateFiles, ClientAuth, Tls};
 pub use token::{Ecdsa, Ed25519, PublicKey, Rsa, Token, Until};

@@ -5,8 +5,9 @@ mod webhooks;
 
 use super::Config;
 use super::address::Address;
+use super::channels::{ChannelOptions, RecoveryMode, SlowClient};
 use super::problem::{Problem, Source};
-use super::sections::{ChannelOptions, Pin, RecoveryMode, SlowClient};
+use super::sections::Pin;
 use super::values::{Bytes, Count, Secret, Time};
 use conn::auth::token::KEYS_MAX;
 use std::collections::{BTreeMap, BTreeSet};

@@ -22,6 +22,13 @@ pub struct Webhooks {
     pub sub_refresh: Url,
     /// What clients call.
     pub rpc: Url,
+    /// Who is told what it has not asked for.
+    pub notices: Url,
+    /// It is told who comes and goes.
+    pub client_notices: bool,
+    /// Notices that may wait.
+    #[serde(deserialize_with = "whole")]
+    pub notices_max: u32,
     /// Longest time of a call.
     pub timeout: Time,
     /// Calls at the same time.
@@ -46,6 +53,9 @@ impl Default for Webhooks {
             publish: Url::default(),
             sub_refresh: Url::default(),
             rpc: Url::default(),
+            notices: Url::default(),
+            client_notices: false,
+            notices_max: 100_000,
             timeout: Time::secs(1),
             calls_max: 256,
             answer_bytes_max: Bytes::kib(64),
@@ -59,7 +69,7 @@ impl Default for Webhooks {
 impl Webhooks {
     /// Where a backend is asked about that.
     pub fn target(&self, event: Event) -> Option<&Target> {
-        let Url(target) = match event {
+        let url = match event {
             Event::Connect => &self.connect,
             Event::Refresh => &self.refresh,
             Event::Subscribe => &self.subscribe,
@@ -67,7 +77,7 @@ impl Webhooks {
             Event::SubRefresh => &self.sub_refresh,
             Event::Rpc => &self.rpc,
         };
-        target.as_ref()
+        url.target()
     }
 
     /// What a backend is asked about, and where.
@@ -79,6 +89,13 @@ impl Webhooks {
 /// Where a backend is asked; written `""` where nobody is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Url(Option<Target>);
+
+impl Url {
+    /// Where that is, if anywhere.
+    pub fn target(&self) -> Option<&Target> {
+        self.0.as_ref()
+    }
+}
 
 impl FromStr for Url {
     type Err = String;

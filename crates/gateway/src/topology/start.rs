@@ -314,6 +314,7 @@ fn drive<D: Driver>(driver: &mut D, worker: &mut Worker<Mailbox>) -> std::io::Re
         let now = driver.io().now();
         if worker.is_stopped() || worker.is_drained(now) {
             driver.shutdown(worker);
+            worker.take_leave();
             return Ok(());
         }
     }

@@ -51,6 +51,7 @@ impl<P: Post> Handler for Worker<P> {
         let report = connection.closed(&mut self.shared);
         self.apply_effects(io, id);
         self.closes.count(&report);
+        self.client_left(io, &report);
         tracing::debug!(
             side = ?report.side,
             code = report.code,
@@ -80,8 +81,9 @@ impl<P: Post> Handler for Worker<P> {
     fn ticked(&mut self, io: &mut Io) {
         self.shake_hands(io);
         self.verify_some(io);
+        let notices_wait = self.hand_over_notices();
         self.post.flush();
-        if self.post.counts().waiting > 0 || self.home.announcements_wait() {
+        if notices_wait || self.post.counts().waiting > 0 || self.home.announcements_wait() {
             // Nobody tells when a full mailbox has room again; look again soon.
             io.alarm(io.now() + super::RETRY_AFTER);
         }

@@ -74,6 +74,9 @@ impl<P: Post> Worker<P> {
                     let subscribed = self.home.subscribe(io.now(), &channel, worker, retention, recover.as_deref());
                     subscribed.map_err(|_| Refused::ChannelsMax)
                 };
+                if answer.is_ok() {
+                    self.subscriber_came(io, &channel);
+                }
                 let entrance = entrance.filter(|entrance| is_entered(entrance, &answer));
                 self.post.answer(from, Letter::Subscribed { by, entered: entrance.is_some(), answer });
                 // Behind the answer, so that a client gets its own join after the reply.
@@ -105,14 +108,18 @@ impl<P: Post> Worker<P> {
             }
             Letter::Unsubscribe { channel, count } => {
                 self.home.unsubscribe(io.now(), &channel, WorkerId(from as u16), count);
+                self.subscribers_left(io, &channel);
             }
-            Letter::Leave { channel, subscriber } => self.guest_leaves(io, from, &channel, subscriber),
+            Letter::Leave { channel, subscriber } => {
+                self.guest_leaves(io, from, &channel, subscriber);
+                self.subscribers_left(io, &channel);
+            }
             Letter::List(list) => self.list(from, &list),
             Letter::Act(act) => self.begin_act(io, from, *act),
             Letter::Order(order) => self.obey(io, order),
             Letter::BackendAnswered { conn, number, answer } => self.tell_backend_answered(io, conn, number, *answer),
-            Letter::AskBackend(_) => {
-                debug_assert!(false, "a worker was asked what only the control thread can find out")
+            Letter::AskBackend(_) | Letter::Notices(_) => {
+                debug_assert!(false, "a worker got what is for the control thread");
             }
             // Answers to the control thread's requests come to its mailbox only.
             Letter::Published { ticket: Ticket::Control(_), .. }
@@ -201,6 +208,7 @@ impl<P: Post> Worker<P> {
                     }
                 }
                 Effect::Presence { command, channel, query } => self.ask_for_presence(io, id, command, channel, query),
+                Effect::Connected { client, user, encoding } => self.client_came(io, client, &user, encoding),
                 Effect::AskBackend { number, question } => {
                     let ask = AskBackend { conn: id, number, question: *question };
                     // The control thread is the party behind the last worker.

@@ -4,6 +4,7 @@ mod fanout;
 mod handler;
 mod jobs;
 mod letters;
+mod notices;
 mod presence;
 mod table;
 
@@ -88,6 +89,7 @@ pub struct Worker<P> {
     presence_visits: u64,
     panics: u64,
     closes: Closes,
+    notices: notices::Notices,
     stats: Arc<WorkerStats>,
     stopped: bool,
 }
@@ -122,6 +124,7 @@ impl<P: Post> Worker<P> {
             presence_visits: 0,
             panics: 0,
             closes: Closes::default(),
+            notices: notices::Notices::default(),
             stats,
             stopped: false,
         }
@@ -152,6 +155,13 @@ impl<P: Post> Worker<P> {
         &mut self.post
     }
 
+    /// The worker has ended: what is left to be said is said.
+    pub fn take_leave(&mut self) {
+        self.hand_over_notices();
+        self.post.flush();
+        self.publish_stats();
+    }
+
     /// Open connections.
     pub fn connections(&self) -> usize {
         self.table.len()
@@ -169,6 +179,7 @@ impl<P: Post> Worker<P> {
             presence: self.home.presence_counts(),
             publications: self.publications,
             panics: self.panics,
+            notices_dropped: self.notices_dropped(),
             outbox_dropped: self.shared.outboxes.dropped(),
             skipped: self.shared.outboxes.skipped(),
             conflated: self.shared.outboxes.conflated(),

@@ -42,6 +42,21 @@ fn what_does_nothing_or_cannot_be_is_refused() {
             format!("[webhooks]\nsub_refresh = {url}\n[[namespaces]]\nname = 'aa'\nsub_refresh_proxy_enabled = true"),
             "without webhooks.sub_refresh",
         ),
+        (
+            "[channels]\nchannel_notices = true".into(),
+            format!("[webhooks]\nnotices = {url}\n[channels]\nchannel_notices = true"),
+            "without webhooks.notices",
+        ),
+        (
+            format!("[webhooks]\nnotices = {url}"),
+            format!("[webhooks]\nclient_notices = true\nnotices = {url}"),
+            "no namespace has channel_notices",
+        ),
+        (
+            "[webhooks]\nclient_notices = true".into(),
+            format!("[webhooks]\nnotices = {url}\nclient_notices = true"),
+            "without webhooks.notices",
+        ),
         ("[webhooks]\nrpc = 'b/x'".into(), format!("[webhooks]\nrpc = {url}"), "not a URL of a backend"),
         ("[webhooks]\nrpc = 'grpc://b/x'".into(), "[webhooks]\nrpc = 'https://b/x'".into(), "http:// or https://"),
         (

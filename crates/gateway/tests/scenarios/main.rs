@@ -18,6 +18,7 @@ mod heartbeat;
 mod history;
 mod http;
 mod neighbours;
+mod notices;
 mod plain;
 mod presence;
 mod slow_clients;

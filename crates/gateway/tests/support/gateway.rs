@@ -280,6 +280,31 @@ impl Gateway {
         machine.mailbox().flush();
     }
 
+    /// What the backend is told until it has been told so much, without the time of it.
+    pub(crate) fn notices(&self, count: usize) -> Vec<Value> {
+        let give_up = self.now() + PATIENCE;
+        let mut told = Vec::new();
+        while told.len() < count {
+            let next = self.machine.borrow_mut().mailbox().next();
+            match next {
+                Some((_, Letter::Notices(notices))) => told.extend(notices.iter().map(|notice| {
+                    let mut json = serde_json::to_value(notice).expect("a notice is JSON");
+                    let time = json["time"].take().as_u64().expect("a time");
+                    assert!(time / 1000 <= self.unix() && time / 1000 + 60 > self.unix(), "{time}");
+                    json.as_object_mut().expect("an object").remove("time");
+                    json
+                })),
+                Some((_, other)) => panic!("{other:?} instead of a notice"),
+                None => {
+                    assert!(self.now() < give_up, "{} of {count} notices: {told:?}", told.len());
+                    self.machine.borrow_mut().step(give_up);
+                }
+            }
+        }
+        assert_eq!(told.len(), count, "{told:?}");
+        told
+    }
+
     /// Whether a question waits.
     pub(crate) fn expect_no_question(&self) {
         let next = self.machine.borrow_mut().mailbox().next();

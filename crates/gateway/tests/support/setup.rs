@@ -250,6 +250,21 @@ allow_history_for_anonymous = {reads}
         Self::of(topology::settings(&config, false).expect("good settings"))
     }
 
+    /// A gateway that tells its backend of clients, and of the channels in `told`; those in `quiet` are as open.
+    pub(crate) fn with_notices() -> Self {
+        let open = "allow_subscribe_for_client = true\nallow_subscribe_for_anonymous = true\n";
+        let text = format!(
+            "[public]\nuni_websocket = true\n[client]\nanonymous = true\n[token]\nhmac_secret_keys = ['{SECRET}']\n\
+             [webhooks]\nnotices = 'http://backend/'\nclient_notices = true\n[channels]\n\
+             [[namespaces]]\nname = 'told'\nchannel_notices = true\n{open}\
+             [[namespaces]]\nname = 'named'\nchannel_notices = true\npresence = true\n{open}\
+             [[namespaces]]\nname = 'kept'\nchannel_notices = true\nhistory_size = 5\nhistory_ttl = '1m'\n{open}\
+             [[namespaces]]\nname = 'quiet'\n{open}"
+        );
+        let config: gateway::config::Config = toml::from_str(&text).expect("a config");
+        Self::of(topology::settings(&config, false).expect("good settings"))
+    }
+
     fn of(settings: Settings) -> Self {
         Self {
             workers: 1,

@@ -9,6 +9,8 @@ import { fileURLToPath } from 'node:url';
 import { Inbox, within } from './support.mjs';
 
 export const EVENTS = ['connect', 'refresh', 'subscribe', 'publish', 'sub_refresh', 'rpc'];
+// Where it is told of who comes and goes, beside what it is asked.
+const NOTICES = 'notices';
 const KEY = 'the key that these tests check with it';
 
 // Answers of an event, by what its request says; a test replaces them. `undefined` is no answer at all.
@@ -17,6 +19,9 @@ export class Backend {
     this.answers = {};
     this.requests = new Inbox();
     this.forged = [];
+    this.notices = new Inbox();
+    this.told = 0;
+    this.loses = false;
     this.port = 0;
   }
 
@@ -44,6 +49,18 @@ export class Backend {
     if (mac !== expected || Math.abs(Date.now() / 1000 - time) > 60) this.forged.push(request.headers);
     const event = request.url.slice(1);
     const body = JSON.parse(text);
+    if (event === NOTICES) {
+      // The first time that something is told its answer is lost: it has to come again.
+      const isNew = body.notices.at(-1).number > this.told;
+      this.told = Math.max(this.told, body.notices.at(-1).number);
+      if (isNew && this.loses) {
+        request.socket.destroy();
+        return;
+      }
+      for (const notice of body.notices) if (notice.number > this.notices.all.length) this.notices.push(notice);
+      response.end();
+      return;
+    }
     this.requests.push({ event, body, headers: request.headers });
     const answer = this.answers[event]?.(body);
     if (answer === undefined) return;
@@ -59,8 +76,8 @@ export class Backend {
 }
 
 // A gateway that asks this backend about everything, on free ports. `end` has to be called.
-export async function hooked(backend) {
-  const variables = EVENTS.map((event) => [
+export async function hooked(backend, more = {}) {
+  const variables = [...EVENTS, NOTICES].map((event) => [
     `TIDEGATE_WEBHOOKS__${event.toUpperCase()}`,
     `http://127.0.0.1:${backend.port}/${event}`,
   ]);
@@ -69,7 +86,7 @@ export async function hooked(backend) {
   const config = fileURLToPath(new URL('../hooked.toml', import.meta.url));
   const addresses = ['--listen', '127.0.0.1:0', '--api-listen', '127.0.0.1:0'];
   const child = spawn(binary, ['serve', '--io', driver, '--config', config, ...addresses], {
-    env: { PATH: process.env.PATH, ...Object.fromEntries(variables) },
+    env: { PATH: process.env.PATH, ...Object.fromEntries(variables), ...more },
     stdio: ['ignore', 'ignore', 'pipe'],
   });
   const lines = new Inbox();
@@ -87,11 +104,11 @@ export async function hooked(backend) {
       const line = text.split('\n').find((it) => it.startsWith(name));
       return line === undefined ? undefined : Number(line.split(' ').at(-1));
     },
-    async end() {
+    async end(signal = 'SIGKILL') {
       assert.equal(child.exitCode, null, `the gateway has ended: ${lines.all.slice(-20).join('\n')}`);
       const ended = new Promise((resolve) => child.on('exit', resolve));
-      child.kill('SIGKILL');
-      await within(ended, 'end of the gateway');
+      child.kill(signal);
+      return within(ended, 'end of the gateway');
     },
   };
 }

@@ -209,3 +209,39 @@ for (const format of FORMATS) {
     for (let code = 100; code !== 0; code = await codeOf(client.rpc('', pack(at, null))));
   });
 }
+
+// The last test of this file: by now clients of all others have come and gone.
+test('the backend is told who comes and goes, each once and in order although answers are lost', async (t) => {
+  backend.loses = true;
+  const at = gateway.at('json');
+  answers(t, {});
+  const channel = fresh('open:');
+  const client = await connect(t, at, { data: { user: 'told' } });
+  const id = idOf(client);
+  const subscription = await subscribe(client, channel);
+  await backend.notices.find((notice) => notice.type === 'occupied' && notice.channel === channel, 'first subscriber');
+  subscription.unsubscribe();
+  await backend.notices.find((notice) => notice.type === 'vacated' && notice.channel === channel, 'end of the last subscriber');
+  client.disconnect();
+  const gone = await backend.notices.find((notice) => notice.type === 'disconnected' && notice.client === id, 'end of the client');
+  assert.equal(gone.user, 'told');
+  const numbers = backend.notices.all.map(({ number }) => number);
+  assert.deepEqual(numbers, Array.from(numbers, (_, i) => i + 1), 'none is missing');
+  const mine = backend.notices.all.filter((it) => it.client === id || it.channel === channel);
+  assert.deepEqual(mine.map(({ type }) => type), ['connected', 'occupied', 'vacated', 'disconnected']);
+  assert.equal(await gateway.metric('tidegate_notices_dropped_total'), 0);
+});
+
+test('a gateway that ends tells the backend of its last clients first', async (t) => {
+  const other = new Backend();
+  other.answers = { connect: userOf };
+  await other.start();
+  t.after(() => other.stop());
+  const ending = await hooked(other, { TIDEGATE_DRAIN__NOTICE: '0s', TIDEGATE_DRAIN__TIME: '100ms' });
+  const clients = [];
+  for (let i = 0; i < 20; i += 1) clients.push(idOf(await connect(t, ending.at('json'), { minReconnectDelay: 60_000 })));
+  assert.equal(await ending.end('SIGTERM'), 0, 'it ends well');
+  const gone = other.notices.all.filter(({ type }) => type === 'disconnected');
+  assert.deepEqual(gone.map(({ client }) => client).sort(), clients.sort());
+  assert.deepEqual(new Set(gone.map(({ code }) => code)), new Set([3001]));
+});

@@ -22,7 +22,15 @@ pub(super) fn check(rules: &mut Rules<'_>, config: &Config) {
         || "it does nothing without webhooks.connect: clients with tokens bring new ones by themselves".into(),
         "set both, or leave out webhooks.refresh",
     );
-    let is_used = webhooks.targets().next().is_some();
+    rules.count("webhooks.notices_max", webhooks.notices_max.into(), 1, 10_000_000);
+    let is_told = webhooks.notices.target().is_some();
+    rules.holds(
+        &["webhooks.client_notices", "webhooks.notices"],
+        !webhooks.client_notices || is_told,
+        || "it does nothing without webhooks.notices".into(),
+        "set the URL, or leave out client_notices",
+    );
+    let is_used = is_told || webhooks.targets().next().is_some();
     for (key, is_set) in [
         ("webhooks.headers", !webhooks.headers.is_empty()),
         ("webhooks.emulated_headers", !webhooks.emulated_headers.is_empty()),
@@ -36,26 +44,39 @@ pub(super) fn check(rules: &mut Rules<'_>, config: &Config) {
         );
     }
     for (event, word, is_on) in OPTIONS {
-        let key = format!("webhooks.{}", event.word());
-        let all = std::iter::once(("channels", &config.channels));
-        let all = all.chain(config.namespaces.iter().map(|namespace| (&*namespace.name, &namespace.options)));
-        let users: Vec<&str> = all.filter(|(_, options)| is_on(options)).map(|(name, _)| name).collect();
-        let has_url = webhooks.target(event).is_some();
-        let first = users.first().copied().unwrap_or_default();
-        let section = if first == "channels" { format!("channels.{word}") } else { format!("namespaces.{first}") };
-        rules.holds(
-            &[&section, &key],
-            users.is_empty() || has_url,
-            || format!("{word} does nothing without {key}"),
-            "set the URL of the webhook, or leave out the option",
-        );
-        rules.holds(
-            &[&key, "namespaces", &format!("channels.{word}")],
-            !has_url || !users.is_empty(),
-            || format!("it does nothing as long as no namespace has {word}"),
-            "set it for those namespaces about whose channels the backend is to be asked",
-        );
+        leaves_it_to_the_backend(rules, config, (event.word(), webhooks.target(event).is_some()), (word, is_on), false);
     }
+    let told = ("notices", is_told);
+    let option: (_, IsOn) = ("channel_notices", |options| options.channel_notices);
+    leaves_it_to_the_backend(rules, config, told, option, webhooks.client_notices);
+}
+
+/// An option of namespaces needs its URL, and the URL a namespace that has the option, or another use.
+fn leaves_it_to_the_backend(
+    rules: &mut Rules<'_>,
+    config: &Config,
+    (key, has_url): (&str, bool),
+    (word, is_on): (&str, IsOn),
+    is_used_otherwise: bool,
+) {
+    let key = format!("webhooks.{key}");
+    let all = std::iter::once(("channels", &config.channels));
+    let all = all.chain(config.namespaces.iter().map(|namespace| (&*namespace.name, &namespace.options)));
+    let users: Vec<&str> = all.filter(|(_, options)| is_on(options)).map(|(name, _)| name).collect();
+    let first = users.first().copied().unwrap_or_default();
+    let section = if first == "channels" { format!("channels.{word}") } else { format!("namespaces.{first}") };
+    rules.holds(
+        &[&section, &key],
+        users.is_empty() || has_url,
+        || format!("{word} does nothing without {key}"),
+        "set the URL of the webhook, or leave out the option",
+    );
+    rules.holds(
+        &[&key, "namespaces", &format!("channels.{word}")],
+        !has_url || !users.is_empty() || is_used_otherwise,
+        || format!("it does nothing as long as no namespace has {word}"),
+        "set it for those namespaces about whose channels the backend is to hear",
+    );
 }
 
 type IsOn = fn(&ChannelOptions) -> bool;
