@@ -61,6 +61,8 @@ pub enum Effect {
         /// What it reads.
         encoding: Encoding,
     },
+    /// A token names a published key that is not known: have them fetched.
+    FetchKeys,
     /// Have the backend asked, and answer with `backend_answered`.
     AskBackend {
         /// Repeated by the answer.

@@ -9,6 +9,7 @@ mod sample;
 pub use bridge::Bridge;
 pub use questions::Backends;
 
+use crate::keys::Keys;
 use crate::letter::{Action, Described, Matching, Order};
 use crate::mailbox::{Mailbox, Party};
 use crate::stats::{Number, WorkerStats};
@@ -16,7 +17,7 @@ use crate::tls::Expiry;
 use bridge::Ask;
 use conn::Disconnect;
 use conn::auth::token::{Changed, ServerSide};
-use control::metrics::{DriverInUse, NodeSample, NoticeSample};
+use control::metrics::{DriverInUse, NodeSample, NoticeSample, WebhookSample};
 use control::{Backend, BackendError, ClientAction, Clients, ConnectionInfo, Glob, NodeInfo};
 use hub::{Channel, ChannelHash, Draft, HistoryPage, HistoryQuery, Namespaces, Presence, PresenceQuery, Published};
 use questions::{Questions, Switchboard};
@@ -60,6 +61,7 @@ pub struct Gateway {
     certificates: RwLock<Vec<Expiry>>,
     ready: AtomicBool,
     switchboard: Arc<Switchboard>,
+    keys: Arc<Keys>,
     log_lines_dropped: crate::logging::Dropped,
 }
 
@@ -84,10 +86,11 @@ impl Gateway {
             certificates: RwLock::default(),
             ready: AtomicBool::new(true),
             switchboard,
+            keys: Arc::default(),
             log_lines_dropped,
         });
         let workers = gateway.stats.len() as u16;
-        let questions = Questions::new(gateway.switchboard.clone());
+        let questions = Questions::new(gateway.switchboard.clone(), gateway.keys.clone());
         (gateway, Bridge::new(mailbox, wake, asked, workers, settings, questions))
     }
 
@@ -140,6 +143,11 @@ impl Gateway {
         self.switchboard.set(backends);
     }
 
+    /// The public keys that an identity provider publishes.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
     /// Tells the backend what it wants to be told, for as long as it is run.
     pub async fn tell_backend(&self) {
         self.switchboard.tell().await;
@@ -171,6 +179,10 @@ impl Gateway {
 
     fn sum(&self, number: Number) -> u64 {
         self.stats.iter().map(|stats| stats.number(number)).sum()
+    }
+
+    fn fetches(&self) -> Option<WebhookSample> {
+        self.keys.has_source().then(|| self.keys.sample())
     }
 
     fn notices(&self) -> NoticeSample {
@@ -304,7 +316,7 @@ impl Backend for Gateway {
             files_max: self.identity.files_max,
             connections_max: self.identity.connections_max,
             log_lines_dropped: self.log_lines_dropped.lines(),
-            webhooks: self.switchboard.sample(),
+            webhooks: self.switchboard.sample().into_iter().chain(self.fetches()).collect(),
             notices: self.notices(),
             certificates: self
                 .certificates

@@ -116,6 +116,8 @@ pub enum Letter {
     },
     /// To the control thread: what the backend wants to be told.
     Notices(Vec<Notice>),
+    /// To the control thread: a token names a published key that is not known.
+    FetchKeys,
     /// From the control thread: something about the process has changed.
     Order(Order),
 }

@@ -13,6 +13,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod demo;
+pub mod keys;
 pub mod letter;
 pub mod lifecycle;
 pub mod logging;

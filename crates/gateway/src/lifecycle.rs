@@ -15,7 +15,7 @@ use crate::logging;
 use crate::notify::Manager;
 use crate::serve::{LAST_NOTICES, Reload, api_settings};
 use crate::tls::{self, Identities};
-use crate::topology;
+use crate::topology::{self, Outside};
 use conn::Settings;
 use control::{ApiSettings, ServeLimits};
 use std::pin::pin;
@@ -137,6 +137,7 @@ impl Lifecycle {
         looks.reset(); // The start has looked already.
         let mut clock_looks = tokio::time::interval(LOOK_AT_CLOCK);
         let mut origin = topology::unix_origin(self.clock);
+        let mut keys = self.gateway.keys().known();
         loop {
             let asked = tokio::select! {
                 asked = self.signals.next(self.reload.is_dev()) => asked,
@@ -152,6 +153,10 @@ impl Lifecycle {
                         gateway.order_all(|| Order::UnixOrigin(set)).await;
                         origin = set;
                     }
+                    continue;
+                }
+                Ok(()) = keys.changed() => {
+                    self.keys_have_changed().await;
                     continue;
                 }
                 never = &mut attending => match never {},
@@ -209,8 +214,8 @@ impl Lifecycle {
                 return Err(fault.to_string());
             }
         };
-        let backends = match topology::backends(&config.webhooks) {
-            Ok(backends) => backends,
+        let Outside { backends, keys } = match topology::outside(&config) {
+            Ok(outside) => outside,
             Err(what) => {
                 tracing::error!("reload: {what}; the old configuration stays in force");
                 return Err(what);
@@ -223,18 +228,36 @@ impl Lifecycle {
         if let (Some(old), Some(new)) = (&mut self.certificates.identities, identities) {
             *old = new;
         }
-        let listeners = topology::listeners(&self.started, self.certificates.identities.as_ref());
-        let settings = Arc::new(Settings { listeners, ..settings });
+        self.gateway.keys().set_source(keys);
+        let settings = self.put_in_force(settings).await;
         self.certificates.api.send_replace(self.certificates.identities.as_ref().map(|all| all.api.clone()));
         self.certificates.report(&self.gateway);
         self.levels.set(&config.log.level);
         api.send_replace(Arc::new(api_settings(&config)));
         self.gateway.set_namespaces(settings.namespaces.clone());
         self.gateway.set_backends(backends);
-        self.gateway.order_all(|| Order::Settings(settings.clone())).await;
         self.config = config;
         tracing::info!("reload: the new configuration is in force");
         Ok(())
+    }
+
+    /// Gives all workers these settings, with the listeners of the start and the published keys that are known.
+    async fn put_in_force(&self, mut settings: Settings) -> Arc<Settings> {
+        settings.listeners = topology::listeners(&self.started, self.certificates.identities.as_ref());
+        if let Some(published) = &mut settings.tokens.published {
+            published.clone_from(&self.gateway.keys().known().borrow());
+        }
+        let settings = Arc::new(settings);
+        self.gateway.order_all(|| Order::Settings(settings.clone())).await;
+        settings
+    }
+
+    /// New keys were published.
+    async fn keys_have_changed(&self) {
+        match topology::settings(&self.config, self.reload.is_dev()) {
+            Ok(settings) => drop(self.put_in_force(settings).await),
+            Err(what) => tracing::error!("new published keys cannot be used: {what}"),
+        }
     }
 
     fn needs_restart(&self, new: &Config) -> Vec<&'static str> {

@@ -237,7 +237,7 @@ impl Post for Mailbox {
     fn request(&mut self, to: Party, letter: Letter) -> Result<(), Letter> {
         let room = self.send_waiting(to) && self.fits(to);
         // What only goes from or to the control thread.
-        let answered = !matches!(letter, Letter::Order(_) | Letter::Notices(_));
+        let answered = !matches!(letter, Letter::Order(_) | Letter::Notices(_) | Letter::FetchKeys);
         if !room || (answered && self.out[to].unanswered >= self.sizes.answers) {
             self.counts.refused += 1;
             return Err(letter);

@@ -5,7 +5,7 @@ use crate::cli::{Cli, Command, Dev, EXIT_RUNTIME, EXIT_USAGE, ServeArgs};
 use crate::config::{Config, LogFormat};
 use crate::lifecycle::{Certificates, Lifecycle, Outcome, Signals};
 use crate::logging::Logs;
-use crate::topology::{self, Layout, Machine, Secrets, Start, StartError, Why, Workers};
+use crate::topology::{self, Layout, Machine, Outside, Secrets, Start, StartError, Why, Workers};
 use crate::{commands, config, tls};
 use conn::Settings;
 use control::metrics::DriverInUse;
@@ -128,10 +128,13 @@ fn start_and_run(config: &Config, reload: Reload, logs: &Logs) -> Result<Outcome
             api: api.iter().map(api_url).collect(),
             layout,
         };
-        let backends = topology::backends(&config.webhooks)
-            .map_err(|what| StartError::Kernel { what: "[webhooks]", error: std::io::Error::other(what) })?;
+        let Outside { backends, keys } = topology::outside(config).map_err(|what| StartError::Kernel {
+            what: "[webhooks] or token.jwks_url",
+            error: std::io::Error::other(what),
+        })?;
         let (gateway, bridge) = Gateway::new(mailbox, wake, stats, identity, &reach, logs.dropped());
         gateway.set_backends(backends);
+        gateway.keys().set_source(keys);
         let api = Api { listeners: api, settings: api_settings(config), limits: api_limits(config) };
         let levels = logs.reload();
         let certificates = Certificates { identities, api: api_tls };
@@ -179,7 +182,7 @@ async fn run(api: Api, bridge: Bridge, lifecycle: Lifecycle, announcement: Annou
     });
     let telling = tokio::spawn({
         let gateway = gateway.clone();
-        async move { gateway.tell_backend().await }
+        async move { tokio::join!(gateway.tell_backend(), gateway.keys().follow()) }
     });
     gateway.set_ready(true).await;
     let announced = async {

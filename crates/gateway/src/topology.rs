@@ -8,6 +8,7 @@ pub use start::{InUse, Start, Why, Workers, unix_origin};
 
 use crate::backend::Backends;
 use crate::config::{self, Config};
+use crate::keys;
 use crate::tls::Identities;
 use conn::Settings;
 use conn::auth::host::HostPolicy;
@@ -223,6 +224,7 @@ pub(crate) fn tokens(token: &config::Token) -> Tokens {
     let some = |text: &String| (!text.is_empty()).then(|| text.clone());
     Tokens {
         keys: secrets.chain(rsa).chain(ecdsa).chain(ed25519).collect(),
+        published: token.jwks_url.target().map(|_| Vec::new()),
         key_ids: token.key_ids.clone(),
         audience: some(&token.audience),
         issuer: some(&token.issuer),
@@ -238,22 +240,36 @@ fn webhooks(section: &config::Webhooks) -> conn::webhook::Webhooks {
     webhooks.passing_on(names(&section.headers), names(&section.emulated_headers))
 }
 
-/// Who is asked.
+/// Who is asked and told, and where keys come from.
+#[derive(Debug)]
+pub struct Outside {
+    /// Who is asked and told.
+    pub backends: Backends,
+    /// Where keys come from.
+    pub keys: Option<keys::Source>,
+}
+
+/// Whatever a config names outside of this process.
 ///
 /// # Errors
 /// When an `https` URL is among them, and nothing to compare certificates with is found.
-pub fn backends(section: &config::Webhooks) -> Result<Backends, String> {
+pub fn outside(config: &Config) -> Result<Outside, String> {
+    let (section, token) = (&config.webhooks, &config.token);
     let options = control::webhook::Options {
         timeout: section.timeout.get(),
         calls_max: section.calls_max as usize,
         answer_bytes_max: section.answer_bytes_max.get(),
         keys: section.signing_keys.iter().map(|key| SigningKey::new(key.expose().as_bytes())).collect(),
     };
-    let notices = section.notices.target();
-    let is_tls = section.targets().any(|(_, target)| target.is_tls()) || notices.is_some_and(Target::is_tls);
-    let caller = Caller::new(options, is_tls)?;
+    let (notices, jwks) = (section.notices.target(), token.jwks_url.target());
+    let mut all = section.targets().map(|(_, target)| target).chain(notices).chain(jwks);
+    let caller = Caller::new(options, all.any(Target::is_tls))?;
+    let endpoint = |target: &Target| Endpoint::new(caller.clone(), target.clone());
     let backends = Backends::new(&caller, section.targets().map(|(event, target)| (event, target.clone())));
-    Ok(backends.telling(notices.map(|target| Endpoint::new(caller, target.clone())), section.notices_max as usize))
+    Ok(Outside {
+        backends: backends.telling(notices.map(endpoint), section.notices_max as usize),
+        keys: jwks.map(|target| keys::Source { endpoint: endpoint(target), refresh: token.jwks_refresh.get() }),
+    })
 }
 
 fn limits(config: &Config) -> Limits {

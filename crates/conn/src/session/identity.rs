@@ -245,6 +245,7 @@ impl Session {
         self.may_verify(cx, token)?;
         cx.shared.settings.tokens.connection(token, cx.unix()).map_err(|error| match error {
             TokenError::Expired => Refusal::Error(ClientError::TOKEN_EXPIRED),
+            TokenError::KeyUnknown => cx.lacks_a_key(),
             TokenError::Invalid(why) => {
                 cx.note(Note::TokenInvalid { code: Disconnect::INVALID_TOKEN.code, why });
                 Refusal::Disconnect(Disconnect::INVALID_TOKEN)
@@ -317,7 +318,7 @@ impl Session {
             return Err(Disconnect::BAD_REQUEST.into());
         }
         let expired = |refusal| match refusal {
-            Refusal::Error(_) => Refusal::Disconnect(Disconnect::EXPIRED),
+            Refusal::Error(error) if !error.temporary => Refusal::Disconnect(Disconnect::EXPIRED),
             other => other,
         };
         let claims = self.connection_claims(cx, &refresh.token).map_err(expired)?;
@@ -366,6 +367,7 @@ impl Session {
         let claims = cx.shared.settings.tokens.subscription(token, cx.unix());
         let claims = claims.map_err(|error| match error {
             TokenError::Expired => Refusal::Error(ClientError::TOKEN_EXPIRED),
+            TokenError::KeyUnknown => cx.lacks_a_key(),
             TokenError::Invalid(why) => {
                 cx.note(Note::TokenInvalid { code, why });
                 signature
@@ -403,7 +405,7 @@ impl Session {
             return Err(ClientError::BAD_REQUEST.into());
         }
         let expired = |refusal| match refusal {
-            Refusal::Error(_) => Refusal::Disconnect(Disconnect::SUBSCRIPTION_EXPIRED),
+            Refusal::Error(error) if !error.temporary => Refusal::Disconnect(Disconnect::SUBSCRIPTION_EXPIRED),
             other => other,
         };
         let invalid = Disconnect::INVALID_TOKEN.into();
@@ -494,6 +496,12 @@ impl Waiting {
 }
 
 impl Cx<'_> {
+    /// A token may be good, and by which key is to be found out: its client tries again, with what is known by then.
+    fn lacks_a_key(&mut self) -> Refusal {
+        self.shared.effects.push(Effect::FetchKeys);
+        ClientError::INTERNAL.into()
+    }
+
     /// The time of the outside world.
     fn unix(&self) -> Duration {
         self.shared.unix_origin + self.now

@@ -308,6 +308,7 @@ impl World {
                     let queue = if self.busy { &mut self.refused_publishes } else { &mut self.publishing };
                     queue.push(command);
                 }
+                Effect::FetchKeys => unreachable!("nobody publishes keys"),
                 Effect::Connected { .. } => self.connected += 1,
                 Effect::AskBackend { number, question } => {
                     serde_json::from_slice::<serde_json::Value>(&question.to_json()).expect("a question is JSON");

@@ -1,6 +1,7 @@
 //! What became of calls.
 
 use super::Fault;
+use crate::metrics::WebhookSample;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -81,13 +82,10 @@ impl Counts {
         self.micros.fetch_add(took.as_micros() as u64, Ordering::Relaxed);
     }
 
-    /// How many ended like that.
-    pub fn ended(&self, outcome: Outcome) -> u64 {
-        self.ended[outcome as usize].load(Ordering::Relaxed)
-    }
-
-    /// The time of all of them together.
-    pub fn time(&self) -> Duration {
-        Duration::from_micros(self.micros.load(Ordering::Relaxed))
+    /// As `/metrics` shows it.
+    pub fn sample(&self, event: &'static str) -> WebhookSample {
+        let ended = Outcome::ALL.map(|outcome| (outcome.word(), self.ended[outcome as usize].load(Ordering::Relaxed)));
+        let time = Duration::from_micros(self.micros.load(Ordering::Relaxed));
+        WebhookSample { event, ended: ended.to_vec(), time }
     }
 }

@@ -20,6 +20,7 @@ use breaker::Breaker;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, USER_AGENT};
+use hyper::http::request;
 use hyper::{Request, StatusCode};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
@@ -157,6 +158,32 @@ impl Endpoint {
     /// # Errors
     /// When there is no answer with status 200 in time.
     pub async fn call(&self, headers: &[(Box<str>, Box<str>)], body: Vec<u8>) -> Result<Bytes, Fault> {
+        let mut request = Request::post(self.target.uri().clone());
+        let into = request.headers_mut().expect("a URL that was checked makes a request");
+        for (name, value) in headers {
+            if let (Ok(name), Ok(value)) = (HeaderName::try_from(&**name), HeaderValue::try_from(&**value)) {
+                into.append(name, value);
+            }
+        }
+        into.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        if let Some(signature) = signature::header(&self.caller.options.keys, unix, &body) {
+            into.insert(SIGNATURE_HEADER, signature);
+        }
+        self.exchange(request, body).await
+    }
+
+    /// Fetches what is there.
+    ///
+    /// # Errors
+    /// When there is no answer with status 200 in time.
+    pub async fn get(&self) -> Result<Bytes, Fault> {
+        self.exchange(Request::get(self.target.uri().clone()), Vec::new()).await
+    }
+
+    async fn exchange(&self, request: request::Builder, body: Vec<u8>) -> Result<Bytes, Fault> {
+        let request = request.header(USER_AGENT, concat!("tidegate/", env!("CARGO_PKG_VERSION")));
+        let request = request.body(Full::new(Bytes::from(body))).map_err(|error| unreachable(&error))?;
         let Some(pass) = self.breaker.admit() else { return Err(Fault::Down) };
         let by = tokio::time::Instant::now() + self.caller.options.timeout;
         // Who has waited for its turn all the time knows nothing about the backend.
@@ -166,27 +193,12 @@ impl Endpoint {
         if tokio::time::Instant::now() >= by {
             return Err(Fault::Busy);
         }
-        let answer = tokio::time::timeout_at(by, self.send(headers, body)).await.unwrap_or(Err(Fault::Timeout));
+        let answer = tokio::time::timeout_at(by, self.send(request)).await.unwrap_or(Err(Fault::Timeout));
         pass.used(!answer.as_ref().is_err_and(Fault::is_down));
         answer
     }
 
-    async fn send(&self, headers: &[(Box<str>, Box<str>)], body: Vec<u8>) -> Result<Bytes, Fault> {
-        let unreachable = |error: &dyn std::error::Error| Fault::Unreachable(with_causes(error));
-        let mut request = Request::post(self.target.uri().clone());
-        let into = request.headers_mut().expect("a URL that was checked makes a request");
-        for (name, value) in headers {
-            if let (Ok(name), Ok(value)) = (HeaderName::try_from(&**name), HeaderValue::try_from(&**value)) {
-                into.append(name, value);
-            }
-        }
-        into.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        into.insert(USER_AGENT, HeaderValue::from_static(concat!("tidegate/", env!("CARGO_PKG_VERSION"))));
-        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-        if let Some(signature) = signature::header(&self.caller.options.keys, unix, &body) {
-            into.insert(SIGNATURE_HEADER, signature);
-        }
-        let request = request.body(Full::new(Bytes::from(body))).map_err(|error| unreachable(&error))?;
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Bytes, Fault> {
         let response = self.caller.client.request(request).await.map_err(|error| unreachable(&error))?;
         if response.status() != StatusCode::OK {
             return Err(Fault::Status(response.status().as_u16()));
@@ -201,12 +213,12 @@ impl Endpoint {
 }
 
 /// What went wrong is said by the last of the errors, and where by the first.
-fn with_causes(error: &dyn std::error::Error) -> String {
+fn unreachable(error: &dyn std::error::Error) -> Fault {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
         text = format!("{text}: {error}");
         cause = error.source();
     }
-    text
+    Fault::Unreachable(text)
 }

@@ -252,6 +252,7 @@ impl Desk {
             let Some((from, letter)) = self.mailbox.next() else { return read };
             match letter {
                 Letter::Notices(notices) => self.questions.tell(notices),
+                Letter::FetchKeys => self.questions.want_keys(),
                 Letter::AskBackend(ask) => self.questions.carry(from, *ask),
                 Letter::Published { ticket: Ticket::Control(ticket), answer } => {
                     self.publishing.tell(ticket, answer.map_err(to_backend));

@@ -3,6 +3,7 @@
 //! A worker has at most as many questions without an answer as its mailbox reserves room for, so what is under way here is
 //! bounded by that; how many of them run at once is [`control::webhook::Options::calls_max`].
 
+use crate::keys::Keys;
 use crate::letter::{AskBackend, Letter};
 use crate::mailbox::Party;
 use conn::webhook::{Answer, Event, Question};
@@ -84,12 +85,7 @@ impl Switchboard {
     pub(super) fn sample(&self) -> Vec<WebhookSample> {
         let backends = self.backends();
         let known = Event::ALL.into_iter().filter(|&event| backends.asked[event as usize].is_some());
-        let sample = known.map(|event| {
-            let counts = &self.counts[event as usize];
-            let ended = Outcome::ALL.map(|outcome| (outcome.word(), counts.ended(outcome)));
-            WebhookSample { event: event.word(), ended: ended.to_vec(), time: counts.time() }
-        });
-        sample.collect()
+        known.map(|event| self.counts[event as usize].sample(event.word())).collect()
     }
 
     async fn ask(&self, question: &Question) -> Answer {
@@ -130,14 +126,15 @@ impl Switchboard {
 #[derive(Debug)]
 pub(super) struct Questions {
     switchboard: Arc<Switchboard>,
+    keys: Arc<Keys>,
     tell: mpsc::UnboundedSender<(Party, Letter)>,
     answered: mpsc::UnboundedReceiver<(Party, Letter)>,
 }
 
 impl Questions {
-    pub(super) fn new(switchboard: Arc<Switchboard>) -> Self {
+    pub(super) fn new(switchboard: Arc<Switchboard>, keys: Arc<Keys>) -> Self {
         let (tell, answered) = mpsc::unbounded_channel();
-        Self { switchboard, tell, answered }
+        Self { switchboard, keys, tell, answered }
     }
 
     /// Asks, and has the answer ready for the worker that wants it. Each question gets exactly one.
@@ -149,6 +146,11 @@ impl Questions {
             // Nobody listens any more when the process ends.
             let _ = tell.send((worker, Letter::BackendAnswered { conn, number, answer }));
         });
+    }
+
+    /// A token names a published key that is not known.
+    pub(super) fn want_keys(&self) {
+        self.keys.want();
     }
 
     /// What a worker has for the backend.

@@ -29,6 +29,7 @@ const OPTIONS: &[(&str, &str, As)] = &[
     ("client.token.hmac_secret_key", "token.hmac_secret_keys", As::List),
     ("client.token.rsa_public_key", "token.rsa_public_keys", As::List),
     ("client.token.ecdsa_public_key", "token.ecdsa_public_keys", As::List),
+    ("client.token.jwks_public_endpoint", "token.jwks_url", As::Same),
     ("client.token.audience", "token.audience", As::Same),
     ("client.token.issuer", "token.issuer", As::Same),
     ("client.allow_anonymous_connect_without_token", "client.anonymous", As::Same),
@@ -304,7 +305,7 @@ mod tests {
             "http_server": {"port": "8000", "tls": {"enabled": true}},
             "http_api": {"key": "k"},
             "client": {
-                "token": {"hmac_secret_key": "s", "jwks_public_endpoint": "https://a", "audience": ""},
+                "token": {"hmac_secret_key": "s", "jwks_public_endpoint": "https://a", "user_id_claim": "uid", "audience": ""},
                 "proxy": {"connect": {"enabled": true, "endpoint": "http://b/c", "http_headers": ["Cookie"], "timeout": "3s"}},
                 "ping_interval": "1m30s", "queue_max_size": 1_048_576, "connection_rate_limit": 10, "insecure": false,
             },
@@ -324,6 +325,7 @@ mod tests {
             api.keys = ["k"]
             public.listen = ["0.0.0.0:8000"]
             token.hmac_secret_keys = ["s"]
+            token.jwks_url = "https://a"
             client.ping_interval = "90s"
             webhooks = { connect = "http://b/c", timeout = "3s", headers = ["Cookie"], subscribe = "http://b/s", rpc = "http://b/r" }
             outbox.bytes_max = "1MiB"
@@ -345,7 +347,7 @@ mod tests {
                 r#"channel.namespaces.chat.channel_regex = "^a""#,
                 r#"channel.proxy.subscribe.timeout = "5s""#,
                 "client.connection_rate_limit = 10",
-                r#"client.token.jwks_public_endpoint = "https://a""#,
+                r#"client.token.user_id_claim = "uid""#,
                 "http_server.tls.enabled = true",
             ]
         );

@@ -107,6 +107,13 @@ fn check(config: &Config, token: &str, unix: Duration, out: &mut dyn Write, err:
             writeln!(err, "error: it does not count now: `exp` has passed, or `nbf` is still to come (error 109)")?;
             Ok(EXIT_RUNTIME)
         }
+        Err(TokenError::KeyUnknown) => {
+            writeln!(
+                err,
+                "error: none of the keys in the config fits it; those of token.jwks_url are not fetched by this command"
+            )?;
+            Ok(EXIT_RUNTIME)
+        }
         Err(TokenError::Invalid(why)) => {
             writeln!(err, "error: it does not count: {why} (disconnect 3500)")?;
             Ok(EXIT_RUNTIME)

@@ -271,6 +271,8 @@ fn tokens(rules: &mut Rules, config: &Config) {
     let public = token.rsa_public_keys.len() + token.ecdsa_public_keys.len() + token.ed25519_public_keys.len();
     let keys = token.hmac_secret_keys.len() + public;
     rules.count("token.hmac_secret_keys", keys as u64, 0, KEYS_MAX as u64);
+    let keys = keys + usize::from(token.jwks_url.target().is_some());
+    rules.within("token.jwks_refresh", token.jwks_refresh, &(Time::secs(10)..=Time::secs(24 * 3600)));
     rules.within("token.leeway", token.leeway, &(Time::ZERO..=Time::secs(600)));
     rules.holds(
         &["token.hmac_old_keys_until", "token.hmac_secret_keys"],

@@ -1,6 +1,7 @@
 //! `[token]`, with its public keys and moments.
 
 use super::values::{Secret, Time, from_string, with_hint};
+use super::webhooks::Url;
 use conn::auth::token::{Key, KeyError};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::marker::PhantomData;
@@ -8,7 +9,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 /// `[token]`: what the tokens of clients are checked with.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Token {
     /// Secrets shared with the backend; the first is the one that `tidegate token` signs with.
@@ -21,6 +22,10 @@ pub struct Token {
     pub ecdsa_public_keys: Vec<PublicKey<Ecdsa>>,
     /// Ed25519 public keys.
     pub ed25519_public_keys: Vec<PublicKey<Ed25519>>,
+    /// Where an identity provider publishes its keys.
+    pub jwks_url: Url,
+    /// How often they are fetched.
+    pub jwks_refresh: Time,
     /// Names that a token may give its key; empty: names mean nothing.
     pub key_ids: Vec<String>,
     /// What a token's audience has to name; empty: anything.
@@ -31,11 +36,29 @@ pub struct Token {
     pub leeway: Time,
 }
 
+impl Default for Token {
+    fn default() -> Self {
+        Self {
+            hmac_secret_keys: Vec::new(),
+            hmac_old_keys_until: Until::default(),
+            rsa_public_keys: Vec::new(),
+            ecdsa_public_keys: Vec::new(),
+            ed25519_public_keys: Vec::new(),
+            jwks_url: Url::default(),
+            jwks_refresh: Time::secs(600),
+            key_ids: Vec::new(),
+            audience: String::new(),
+            issuer: String::new(),
+            leeway: Time::ZERO,
+        }
+    }
+}
+
 impl Token {
-    /// Whether there is a key at all.
+    /// Whether there is a key at all, here or where one is published.
     pub fn has_keys(&self) -> bool {
         let public = self.rsa_public_keys.len() + self.ecdsa_public_keys.len() + self.ed25519_public_keys.len();
-        !self.hmac_secret_keys.is_empty() || public > 0
+        !self.hmac_secret_keys.is_empty() || public > 0 || self.jwks_url.target().is_some()
     }
 }
 

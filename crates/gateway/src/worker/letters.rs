@@ -118,7 +118,7 @@ impl<P: Post> Worker<P> {
             Letter::Act(act) => self.begin_act(io, from, *act),
             Letter::Order(order) => self.obey(io, order),
             Letter::BackendAnswered { conn, number, answer } => self.tell_backend_answered(io, conn, number, *answer),
-            Letter::AskBackend(_) | Letter::Notices(_) => {
+            Letter::AskBackend(_) | Letter::Notices(_) | Letter::FetchKeys => {
                 debug_assert!(false, "a worker got what is for the control thread");
             }
             // Answers to the control thread's requests come to its mailbox only.
@@ -209,6 +209,7 @@ impl<P: Post> Worker<P> {
                 }
                 Effect::Presence { command, channel, query } => self.ask_for_presence(io, id, command, channel, query),
                 Effect::Connected { client, user, encoding } => self.client_came(io, client, &user, encoding),
+                Effect::FetchKeys => self.ask_for_keys(io),
                 Effect::AskBackend { number, question } => {
                     let ask = AskBackend { conn: id, number, question: *question };
                     // The control thread is the party behind the last worker.
@@ -227,6 +228,14 @@ impl<P: Post> Worker<P> {
         // Nothing above makes effects, so the vector taken is the only one; its memory is used again.
         debug_assert!(self.shared.effects.is_empty());
         self.shared.effects = effects;
+    }
+
+    /// Not more often than once a second, and not at all where there is no room: the next such token asks again.
+    fn ask_for_keys(&mut self, io: &Io) {
+        if io.now() >= self.keys_wanted_again {
+            self.keys_wanted_again = io.now() + std::time::Duration::from_secs(1);
+            let _ = self.post.request(self.workers.into(), Letter::FetchKeys);
+        }
     }
 
     /// Tells one client at once that the way to the home is full. Whether there was one to tell.

@@ -90,6 +90,8 @@ pub struct Worker<P> {
     panics: u64,
     closes: Closes,
     notices: notices::Notices,
+    /// Before it the control thread is not asked again for published keys.
+    keys_wanted_again: Duration,
     stats: Arc<WorkerStats>,
     stopped: bool,
 }
@@ -125,6 +127,7 @@ impl<P: Post> Worker<P> {
             panics: 0,
             closes: Closes::default(),
             notices: notices::Notices::default(),
+            keys_wanted_again: Duration::ZERO,
             stats,
             stopped: false,
         }

@@ -398,7 +398,7 @@ fn a_broken_relation_is_an_error_at_the_value_that_breaks_it_and_its_twin_is_acc
 }
 
 /// Each key with a range: the last values inside it and the first outside.
-const RANGES: [(&str, &[&str], &[&str]); 35] = [
+const RANGES: [(&str, &[&str], &[&str]); 36] = [
     ("TIDEGATE_CLIENT__RECOVERY_PUBLICATIONS_MAX", &["1", "10000"], &["0", "10001"]),
     ("TIDEGATE_CLIENT__HISTORY_PUBLICATIONS_MAX", &["1", "10000"], &["0", "10001"]),
     ("TIDEGATE_HUB__HISTORY_BYTES_MAX", &["512KiB", "1024GiB"], &["1025GiB"]),
@@ -431,6 +431,7 @@ const RANGES: [(&str, &[&str], &[&str]); 35] = [
     ("TIDEGATE_DRAIN__TIME", &["100ms", "10m"], &["0s", "99ms", "601s"]),
     ("TIDEGATE_WEBHOOKS__TIMEOUT", &["10ms", "60s"], &["9ms", "61s"]),
     ("TIDEGATE_WEBHOOKS__NOTICES_MAX", &["1", "10000000"], &["0", "10000001"]),
+    ("TIDEGATE_TOKEN__JWKS_REFRESH", &["10s", "24h"], &["9s", "86401s"]),
     ("TIDEGATE_WEBHOOKS__CALLS_MAX", &["1", "65536"], &["0", "65537"]),
     ("TIDEGATE_WEBHOOKS__ANSWER_BYTES_MAX", &["1KiB", "16MiB"], &["1023", "16385KiB"]),
     ("TIDEGATE_LOG__QUEUE_LINES", &["1", "1048576"], &["0", "1048577"]),

@@ -31,6 +31,7 @@ on_every_driver! {
     a_crowd_with_signatures_comes_in_one_after_the_other: with_a_public_key(),
     who_leaves_before_its_turn_leaves_nothing: with_a_public_key(),
     a_plain_crowd_comes_in_as_well: with_a_public_key(),
+    who_brings_an_unknown_key_is_told_to_come_again: without_its_published_key(),
 }
 
 on_the_simulator! {
@@ -45,6 +46,11 @@ fn with_a_public_key() -> Setup {
     Setup::with_tokens().with(|s| {
         s.tokens = Tokens { keys: vec![Key::ecdsa(P256).expect("a key")], ..Tokens::default() };
     })
+}
+
+/// An identity provider publishes keys, and none of them is known yet.
+fn without_its_published_key() -> Setup {
+    Setup::with_tokens().with(|s| s.tokens = Tokens { published: Some(Vec::new()), ..Tokens::default() })
 }
 
 fn two_at_once(settings: &mut conn::Settings) {
@@ -323,4 +329,20 @@ fn commands_behind_a_connect_wait_for_its_turn(gateway: &Gateway) {
     last.write(crate::support::client::close_frame(Some(1000), ""));
     assert_eq!(last.next(), Seen::Close(Some(1000), String::new()));
     assert_eq!(last.next(), Seen::End(Ended::Fin));
+}
+
+fn who_brings_an_unknown_key_is_told_to_come_again(gateway: &Gateway) {
+    let temporary = json!({"id": 1, "error": {"code": 100, "message": "internal server error", "temporary": true}});
+    let (mut client, reply) = connect(gateway, ES256.trim());
+    assert_eq!(reply, temporary);
+    gateway.expect_keys_wanted();
+    client.send(&json!({"id": 2, "connect": {}}));
+    client.expect_close(3501, "bad request");
+    let mut plain = gateway.websocket("/connection/uni_websocket");
+    plain.send(&json!({"token": ES256.trim()}));
+    assert_eq!(plain.json()["disconnect"]["code"], json!(3004), "it comes again");
+    // The keys have come.
+    let key = Key::ecdsa(P256).expect("a key");
+    gateway.reload(|s| s.tokens.published = Some(vec![key]));
+    gateway.until("the new keys count", || connect(gateway, ES256.trim()).1["connect"].is_object());
 }

@@ -4,8 +4,8 @@ use super::client::{Client, Format};
 use super::machine::Machine;
 use super::setup::Setup;
 use super::token::token;
-use conn::Disconnect;
 use conn::webhook::{Answer, Event};
+use conn::{Disconnect, Settings};
 use gateway::letter::{
     Act, Action, AskBackend, Described, Letter, Matching, Order, Publish, ReadPresence, Refused, RemoveHistory, Ticket,
 };
@@ -15,6 +15,7 @@ use hub::{Channel, ChannelHash, Draft, Presence, PresenceQuery, Published};
 use serde_json::{Value, json};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use wire::ws::extension::Offer;
 
@@ -39,12 +40,14 @@ pub(crate) struct Gateway {
     format: Format,
     offer: Option<Offer>,
     tickets: Cell<u64>,
+    settings: Arc<Settings>,
 }
 
 impl Gateway {
     pub(super) fn new(machine: Box<dyn Machine>, setup: &Setup) -> Self {
         let machine = Rc::new(RefCell::new(machine));
-        Self { machine, hash: setup.hash(), format: setup.format, offer: setup.offer, tickets: Cell::new(0) }
+        let (hash, settings) = (setup.hash(), setup.settings());
+        Self { machine, hash, format: setup.format, offer: setup.offer, tickets: Cell::new(0), settings }
     }
 
     /// A connection on which nothing was said yet.
@@ -96,7 +99,8 @@ impl Gateway {
 
     /// The same that offers something else about compression than the setup says.
     pub(crate) fn centrifugo_offering(&self, offer: Option<Offer>) -> Client {
-        let mut other = Self { machine: self.machine.clone(), tickets: Cell::new(0), ..*self };
+        let (machine, settings) = (self.machine.clone(), self.settings.clone());
+        let mut other = Self { machine, settings, tickets: Cell::new(0), ..*self };
         other.offer = offer;
         other.centrifugo()
     }
@@ -305,10 +309,34 @@ impl Gateway {
         told
     }
 
+    /// A worker wants published keys to be fetched.
+    pub(crate) fn expect_keys_wanted(&self) {
+        let give_up = self.now() + PATIENCE;
+        loop {
+            let next = self.machine.borrow_mut().mailbox().next();
+            match next {
+                Some((_, Letter::FetchKeys)) => return,
+                Some((_, other)) => panic!("{other:?} instead of a wish for keys"),
+                None => {
+                    assert!(self.now() < give_up, "no keys are wanted");
+                    self.machine.borrow_mut().step(give_up);
+                }
+            }
+        }
+    }
+
     /// Whether a question waits.
     pub(crate) fn expect_no_question(&self) {
         let next = self.machine.borrow_mut().mailbox().next();
         assert!(next.is_none(), "{next:?}");
+    }
+
+    /// Changes the settings that the gateway was started with, as a reload does.
+    pub(crate) fn reload(&self, change: impl FnOnce(&mut Settings)) {
+        let mut settings = (*self.settings).clone();
+        change(&mut settings);
+        let settings = Arc::new(settings);
+        self.order(|| Order::Settings(settings.clone()));
     }
 
     /// Gives every worker an order of the control thread.

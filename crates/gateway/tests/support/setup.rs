@@ -328,6 +328,11 @@ allow_history_for_anonymous = {reads}
         Self { mailbox: Sizes { letters, answers, ..self.mailbox }, ..self }
     }
 
+    /// What its connections are told.
+    pub(super) fn settings(&self) -> Arc<Settings> {
+        Arc::new(self.settings.clone())
+    }
+
     /// The worker of that number.
     pub(super) fn plan(&self, number: usize) -> Plan {
         Plan {

@@ -17,6 +17,7 @@ const KEY = 'the key that these tests check with it';
 export class Backend {
   constructor() {
     this.answers = {};
+    this.pages = {};
     this.requests = new Inbox();
     this.forged = [];
     this.notices = new Inbox();
@@ -41,6 +42,10 @@ export class Backend {
   }
 
   async answer(request, response) {
+    if (request.method === 'GET') {
+      response.end(JSON.stringify(this.pages[request.url]));
+      return;
+    }
     const chunks = [];
     for await (const chunk of request) chunks.push(chunk);
     const text = Buffer.concat(chunks);

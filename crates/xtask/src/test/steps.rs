@@ -272,7 +272,9 @@ fn sdk_js_on(bench: &mut Bench, driver: &'static str) -> Result<Outcome, String>
     let mut gateways = sdk_gateways(bench, driver)?;
     let mut command = Command::new(bench.tools.of(Need::Node)?);
     command.args(["--test", "--test-reporter=spec"]);
-    command.args(["centrifuge", "history", "presence", "tokens", "webhooks"].map(|file| format!("{file}.test.mjs")));
+    command.args(
+        ["centrifuge", "history", "keys", "presence", "tokens", "webhooks"].map(|file| format!("{file}.test.mjs")),
+    );
     command.current_dir(bench.tools.of(Need::SdkModules)?);
     // What asks a backend is started by the test that is this backend.
     command.env("TIDEGATE_TEST_BINARY", bench.gateway()?).env("TIDEGATE_TEST_DRIVER", driver);

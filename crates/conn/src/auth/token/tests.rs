@@ -3,7 +3,7 @@
 use super::*;
 use serde_json::{Value, json};
 
-const NOW: Duration = Duration::from_secs(1_800_000_000);
+pub(super) const NOW: Duration = Duration::from_secs(1_800_000_000);
 const SECRET: &[u8] = b"secret";
 
 fn encode(bytes: impl AsRef<[u8]>) -> String {
@@ -32,7 +32,7 @@ fn is_invalid<T>(result: Result<T, TokenError>) -> bool {
     matches!(result, Err(TokenError::Invalid(_)))
 }
 
-const PUBLIC: [(&str, &str, &str); 6] = [
+pub(super) const PUBLIC: [(&str, &str, &str); 6] = [
     ("RS256", include_str!("fixtures/rsa.pem"), include_str!("fixtures/rs256.jwt")),
     ("RS384", include_str!("fixtures/rsa.pem"), include_str!("fixtures/rs384.jwt")),
     ("RS512", include_str!("fixtures/rsa.pem"), include_str!("fixtures/rs512.jwt")),
