@@ -60,24 +60,25 @@ impl Session {
         if !request.token.is_empty() {
             return self.grant_of_token(cx, request).map(Permission::Granted);
         }
-        let (user, asks) = (self.user(), cx.asks(Event::Subscribe, channel));
-        let mut permission = Permission::Granted(Grant::default());
+        let is_private = hub::namespace::is_private(channel);
+        let namespaces = &cx.shared.settings.namespaces;
+        let is_limited = namespaces.of(channel).is_some_and(|(_, it)| it.allowed_users(channel).is_some());
+        if !is_private && !is_limited && cx.asks(Event::Subscribe, channel) {
+            return Ok(Permission::AskBackend);
+        }
+        let user = self.user();
         self.permit(cx, channel, |namespace| {
-            if hub::namespace::is_private(channel) {
+            if is_private {
                 return Err(Lacks("a subscription token, which a private channel needs"));
             }
             match namespace.allowed_users(channel) {
                 Some(mut users) => (!user.is_empty() && users.any(|allowed| allowed == user))
                     .then_some(())
                     .ok_or(Lacks("the user in the name of a channel for some users only")),
-                None if asks => {
-                    permission = Permission::AskBackend;
-                    Ok(())
-                }
                 None => namespace.may_subscribe(user.is_empty()),
             }
         })?;
-        Ok(permission)
+        Ok(Permission::Granted(Grant::default()))
     }
 
     /// Whether the client may get this channel beside those it has.

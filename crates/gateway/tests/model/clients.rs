@@ -293,8 +293,10 @@ impl SimClient {
 
     fn server_closes(&mut self, code: Option<CloseCode>, seen: &mut Seen) -> Result<(), String> {
         let code = code.map_or(1005, CloseCode::get);
-        self.close_code = Some(code);
+        let was_refused = self.close_code.replace(code).is_some();
         let expected = match code {
+            // Commands behind a connect that was refused.
+            3501 => was_refused,
             // The outbox of the simulated worker is small.
             3008 => true,
             // Held publications over their limit; a mailbox too full to connect.
@@ -471,6 +473,12 @@ impl SimClient {
         if let Some(connected) = tree.get("connect") {
             self.is_connected = true;
             self.id = connected["client"].as_str().map(str::to_owned);
+            return Ok(());
+        }
+        if id == 1 && tree["error"]["code"] == 100 {
+            // There is no room for a question to the backend. An SDK closes and comes again.
+            seen.connects_refused += 1;
+            self.close_code = Some(1000);
             return Ok(());
         }
         if self.publishing.remove(&id) {

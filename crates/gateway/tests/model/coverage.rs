@@ -39,12 +39,17 @@ pub struct Coverage {
     pub compressed_replies: u64,
     pub compressed_by_clients: u64,
     pub compression_refused: u64,
+    /// Questions to the backend, those that it did not answer, and connections that it prolonged.
+    pub backend_asked: u64,
+    pub backend_silent: u64,
+    pub backend_renewed: u64,
 }
 
 /// What clients have seen, in all.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Seen {
     pub subscribed: u64,
+    pub connects_refused: u64,
     pub subscribes_refused: u64,
     pub unsubscribed: u64,
     pub left_while_pending: u64,
@@ -97,6 +102,7 @@ macro_rules! counters {
 
 counters!(
     seen.subscribed,
+    seen.connects_refused,
     seen.subscribes_refused,
     seen.unsubscribed,
     seen.left_while_pending,
@@ -156,6 +162,9 @@ counters!(
     compressed_after,
     compressed_replies,
     compressed_by_clients,
-    compression_refused;
+    compression_refused,
+    backend_asked,
+    backend_silent,
+    backend_renewed;
     only summed: seen.told_of_gaps, deliveries_lost,
 );

@@ -5,12 +5,13 @@
 //! history it is told of the gap and recovers. Whenever it is quiet, who is present is who is subscribed, and subscribers that
 //! are told who comes and goes know the same.
 //!
-//! Each seed makes its own world: 1 to 4 workers with small mailboxes, three dialects, a hostile network, and some hundred
-//! random operations. `TIDEGATE_SEED=N` runs one seed; `TIDEGATE_SEEDS=N` that many instead of 1,000.
+//! Each seed makes its own world: 1 to 4 workers with small mailboxes, three dialects, a hostile network, in half of them a
+//! backend that decides who comes, stays, subscribes and publishes, and some hundred random operations. `TIDEGATE_SEED=N` runs one seed; `TIDEGATE_SEEDS=N` that many instead of 1,000.
 
 // A test binary has no API.
 #![allow(unreachable_pub)]
 
+mod asking;
 mod checker;
 mod clients;
 mod compressing;

@@ -1,5 +1,6 @@
 //! One seed's world: workers, clients, publishers, a network, and what happens in it.
 
+use crate::asking::{self, Backend};
 use crate::clients::{Dialect, SimClient};
 use crate::compressing::offer;
 use crate::coverage::Coverage;
@@ -24,6 +25,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use wire::ws::deflate::Level;
+
+const UNIX_ORIGIN: Duration = Duration::from_secs(1_700_000_000);
 
 const STEPS: u32 = 250;
 /// Of one seed, before its end.
@@ -59,6 +62,7 @@ pub struct World {
     cut: BTreeSet<String>,
     /// The same of those that did not know theirs yet.
     cut_nameless: usize,
+    backend: Backend,
     plant: Plant,
     coverage: Coverage,
 }
@@ -84,6 +88,8 @@ fn settings(random: &mut fastrand::Rng, rules: &Rules) -> Settings {
         presence: rules.knows,
         join_leave: rules.knows,
         force_push_join_leave: rules.tells_all,
+        subscribe_proxy_enabled: true,
+        publish_proxy_enabled: true,
         ..Namespace::default()
     };
     let kept = |name: &str, slow_client| Namespace {
@@ -103,6 +109,9 @@ fn settings(random: &mut fastrand::Rng, rules: &Rules) -> Settings {
     ];
     settings.namespaces =
         Namespaces::new(plain("", SlowClient::Disconnect), named).expect("good namespaces").accepting_unknown();
+    if random.bool() {
+        settings.webhooks = asking::webhooks();
+    }
     settings.compression = random.bool().then(|| Compression {
         level: Level::new([1, 6][random.usize(..2)]).expect("1 to 9"),
         reply_bytes_min: [20, 200][random.usize(..2)],
@@ -196,6 +205,7 @@ impl World {
             memories: Vec::new(),
             cut: BTreeSet::new(),
             cut_nameless: 0,
+            backend: Backend::default(),
             plant,
             coverage,
         }
@@ -226,7 +236,7 @@ impl World {
             (15..35, Some(who)) => self.clients[who].toggle(&channel),
             // A storm on one channel: everybody at once.
             (35..37, Some(_)) => self.clients.iter_mut().for_each(|client| client.toggle(&channel)),
-            (37..65, Some(_)) => self.publish(&channel),
+            (37..65, Some(_)) => _ = self.publish(&channel),
             (65..75, Some(who)) => {
                 let id = self.next_id;
                 self.next_id += u64::from(self.clients[who].publish(&channel, id));
@@ -239,7 +249,7 @@ impl World {
             }
             (83..92, Some(who)) => self.kill(who),
             (92, Some(_)) => self.net.advance(Duration::from_millis(2_500)),
-            (_, Some(_)) => (0..8).for_each(|_| self.publish(&channel)),
+            (_, Some(_)) => (0..8).for_each(|_| _ = self.publish(&channel)),
         }
     }
 
@@ -292,7 +302,8 @@ impl World {
         self.dead.push(self.clients.swap_remove(who));
     }
 
-    fn publish(&mut self, channel: &Channel) {
+    /// Whether there was room for it.
+    fn publish(&mut self, channel: &Channel) -> bool {
         let id = self.next_id;
         self.next_id += 1;
         // One of four has none.
@@ -302,17 +313,23 @@ impl World {
         let expires = self.net.now() + Duration::from_secs(60);
         let publish = Publish { ticket: Ticket::Control(id), draft: draft.into(), expires };
         let home = usize::from(self.hash.home(channel, self.workers.len() as u16).0);
-        match self.control.request(home, Letter::Publish(publish)) {
-            Ok(()) => drop(self.published.insert(id, channel.clone())),
-            Err(_) => self.coverage.publishes_refused += 1,
+        let posted = self.control.request(home, Letter::Publish(publish)).is_ok();
+        if posted {
+            self.published.insert(id, channel.clone());
         }
+        self.coverage.publishes_refused += u64::from(!posted);
         self.control.flush();
+        posted
     }
 
     fn let_pass(&mut self, time: Duration) -> Result<(), String> {
         self.log.borrow_mut().now = self.net.now();
         self.net.run_for(&mut self.workers, time);
-        while let Some((_, letter)) = self.control.next() {
+        while let Some((from, letter)) = self.control.next() {
+            if let Letter::AskBackend(ask) = letter {
+                self.backend.hear(self.net.now(), &mut self.random, from, ask);
+                continue;
+            }
             let Letter::Published { ticket: Ticket::Control(id), answer } = letter else { continue };
             let channel = self.published.remove(&id).ok_or("an answer that nobody asked for")?;
             match answer {
@@ -323,6 +340,8 @@ impl World {
                 Err(_) => self.coverage.publishes_refused += 1,
             }
         }
+        let (now, unix) = (self.net.now(), UNIX_ORIGIN + self.net.now());
+        self.backend.answer(now, unix, &mut self.random, &mut self.control, &mut self.coverage);
         let waiting: u64 = self.workers.iter_mut().map(|(_, worker)| worker.post().counts().waiting).sum();
         self.coverage.withdrawals_waited += waiting;
         let (log, seen) = (self.log.borrow(), &mut self.coverage.seen);
@@ -418,7 +437,10 @@ impl World {
         }
         (0..40).try_for_each(|_| self.let_pass(Duration::from_millis(50)))?;
         for channel in self.channels.clone() {
-            self.publish(&channel);
+            // Answers of the backend may have left no room.
+            while !self.publish(&channel) {
+                self.let_pass(Duration::from_millis(1))?;
+            }
             self.let_pass(Duration::from_millis(200))?;
         }
         // Whoever was told of a gap by the last publication comes back.
@@ -501,7 +523,7 @@ fn plan(seed: u64, number: usize, count: usize, settings: &Arc<Settings>, hash: 
         settings: settings.clone(),
         hash,
         home: HomeLimits { channels_max: 1000, ..HomeLimits::default() },
-        unix_origin: Duration::from_secs(1_700_000_000),
+        unix_origin: UNIX_ORIGIN,
         epoch_seed: seed.wrapping_mul(31).wrapping_add(number as u64),
         id_key: [7; 16],
         connections_max: CLIENTS_MAX,

@@ -28,6 +28,7 @@ on_every_driver! {
     a_handshake_is_passed_on_as_far_as_that_is_wanted: Setup::with_webhooks(),
     who_leaves_before_the_answer_leaves_nothing: Setup::with_webhooks().workers(2),
     what_only_names_decide_is_not_asked: Setup::with_webhooks(),
+    a_gateway_that_allows_everything_asks_all_the_same: Setup::with_webhooks().with(|s| s.insecure = true),
 }
 
 on_the_simulator! {
@@ -266,6 +267,16 @@ fn what_only_names_decide_is_not_asked(gateway: &Gateway) {
     let claims = json!({"sub": "42", "channel": "asked:b"});
     let with_token = client.call(json!({"id": 5, "subscribe": {"channel": "asked:b", "token": token(&claims)}}));
     assert_eq!(with_token, json!({"id": 5, "subscribe": {}}));
+    gateway.expect_no_question();
+}
+
+fn a_gateway_that_allows_everything_asks_all_the_same(gateway: &Gateway) {
+    let mut client = subscriber(gateway, "42", "asked:a");
+    client.send(&json!({"id": 3, "publish": {"channel": "asked:a", "data": 1}}));
+    let (asked, _) = gateway.asked(Event::Publish);
+    gateway.backend_says(&asked, &json!({"error": {"code": 403, "message": "no"}}));
+    assert_eq!(client.json()["error"]["code"], json!(403));
+    client.subscribe(4, "other:a");
     gateway.expect_no_question();
 }
 
