@@ -46,3 +46,14 @@ fn the_conformance_config_lets_the_largest_cases_through() {
         assert!(config.outbox.bytes_max.get() >= 2 * config.client.message_bytes_max.get());
     }
 }
+
+/// The step `sdk-suite` runs the one; nothing runs the other, which is for whoever has that suite's source.
+#[test]
+fn the_configs_of_the_official_suites_are_good() {
+    let suite = Path::new(env!("CARGO_MANIFEST_DIR")).join("../xtask/sdk/suite");
+    for name in ["centrifuge-js.toml", "centrifuge-python.toml"] {
+        let loaded = load(Inputs { file: Some(&suite.join(name)), ..Inputs::default() });
+        let config = good(loaded, name);
+        assert!(config.token.has_keys() && config.namespaces.len() >= 2);
+    }
+}

@@ -264,6 +264,12 @@ fn tell_addresses(command: &mut Command, [dev, strict]: &[Gateway; 2]) {
     command.env("TIDEGATE_TEST_STRICT_URL", &strict.public).env("TIDEGATE_TEST_STRICT_API", &strict.api);
 }
 
+/// What asks a backend is started by the test that is this backend.
+fn tell_binary(command: &mut Command, bench: &mut Bench, driver: &str) -> Result<(), String> {
+    command.env("TIDEGATE_TEST_BINARY", bench.gateway()?).env("TIDEGATE_TEST_DRIVER", driver);
+    Ok(())
+}
+
 fn sdk_js(bench: &mut Bench) -> Result<Outcome, String> {
     on_each_driver(bench, sdk_js_on)
 }
@@ -276,9 +282,8 @@ fn sdk_js_on(bench: &mut Bench, driver: &'static str) -> Result<Outcome, String>
         ["centrifuge", "history", "keys", "presence", "tokens", "webhooks"].map(|file| format!("{file}.test.mjs")),
     );
     command.current_dir(bench.tools.of(Need::SdkModules)?);
-    // What asks a backend is started by the test that is this backend.
-    command.env("TIDEGATE_TEST_BINARY", bench.gateway()?).env("TIDEGATE_TEST_DRIVER", driver);
     tell_addresses(&mut command, &gateways);
+    tell_binary(&mut command, bench, driver)?;
     let ran = bench.watch(&mut command)?;
     judge(Runner::Node, &ran, &mut gateways)
 }
@@ -292,6 +297,7 @@ fn sdk_python_on(bench: &mut Bench, driver: &'static str) -> Result<Outcome, Str
     let mut command = Command::new(bench.tools.of(Need::PythonPackages)?);
     command.args(["-B", "-m", "pytest", "--color=no"]).current_dir(bench.project.xtask("sdk/python"));
     tell_addresses(&mut command, &gateways);
+    tell_binary(&mut command, bench, driver)?;
     let ran = bench.watch(&mut command)?;
     judge(Runner::Pytest, &ran, &mut gateways)
 }
