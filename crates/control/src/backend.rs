@@ -147,7 +147,11 @@ pub struct ServerSide {
     pub data: Option<Box<[u8]>>,
     /// When it ends, in Unix seconds.
     pub expire_at: Option<u64>,
-    /// `force_recovery` where it is not what the namespace says.
+    /// `presence` where it is not what the namespace says.
+    pub presence: Option<bool>,
+    /// The same of `join_leave`.
+    pub join_leave: Option<bool>,
+    /// The same of `force_recovery`.
     pub force_recovery: Option<bool>,
     /// The same of `force_positioning`.
     pub force_positioning: Option<bool>,

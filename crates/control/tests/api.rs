@@ -303,6 +303,10 @@ async fn subscribe_takes_the_same_targets_and_what_goes_with_a_channel() {
             r#"{"user":"77","channel":"chat:1","override":{"force_recovery":{"value":true},"force_positioning":{}}}"#,
             ServerSide { force_recovery: Some(true), ..of("chat:1") },
         ),
+        (
+            r#"{"user":"77","channel":"chat:1","override":{"presence":{"value":true},"join_leave":{"value":false}}}"#,
+            ServerSide { presence: Some(true), join_leave: Some(false), ..of("chat:1") },
+        ),
     ] {
         assert_eq!(call(&router, "subscribe", body).await, r#"{"result":{}}"#, "{body}");
         let (clients, action) = fake.acts.lock().unwrap().pop().expect("it was asked for");
@@ -316,7 +320,6 @@ async fn subscribe_takes_the_same_targets_and_what_goes_with_a_channel() {
         (r#"{"user":"77","channel":"chat:1","b64info":"e30"}"#, 107),
         (r#"{"user":"77","channel":"chat:1","b64info":"e3t9"}"#, 107),
         (r#"{"user":"77","channel":"chat:1","recover_since":{"offset":1}}"#, 108),
-        (r#"{"user":"77","channel":"chat:1","override":{"presence":{"value":true}}}"#, 108),
     ] {
         assert_eq!(code(&call(&router, "subscribe", body).await), wrong, "{body}");
     }

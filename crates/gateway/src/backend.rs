@@ -341,7 +341,7 @@ fn connection_info(described: Described) -> ConnectionInfo {
 }
 
 fn server_side(to: control::ServerSide) -> ServerSide {
-    let control::ServerSide { force_recovery, force_positioning, force_push_join_leave, .. } = to;
-    let changed = Changed { force_recovery, force_positioning, force_push_join_leave };
+    let control::ServerSide { presence, join_leave, force_recovery, force_positioning, force_push_join_leave, .. } = to;
+    let changed = Changed { presence, join_leave, force_recovery, force_positioning, force_push_join_leave };
     ServerSide { channel: to.channel, info: to.info.map(Arc::from), data: to.data.map(Arc::from), changed }
 }

@@ -46,6 +46,8 @@ pub struct Home {
     pub(crate) limits: HomeLimits,
     pub(crate) shelf: Shelf,
     pub(crate) guests: Guests,
+    /// The same of those that are not to be seen.
+    pub(crate) unseen: Guests,
     /// Announcements that wait for room in a mailbox.
     pub(crate) waiting: VecDeque<Arc<Announcement>>,
     pub(crate) presence_counts: PresenceCounts,
@@ -213,6 +215,7 @@ impl Home {
             limits,
             shelf: Shelf::new(hash),
             guests: Guests::new(hash),
+            unseen: Guests::new(hash),
             waiting: VecDeque::new(),
             presence_counts: PresenceCounts::default(),
             epochs: Epochs { seed: epoch_seed, drawn: 0 },

@@ -98,6 +98,10 @@ pub struct Entrance {
     pub info: Arc<ClientInfo>,
     /// The client takes no subscription that does not recover: then it never enters.
     pub only_recovered: bool,
+    /// It is among those who are present. Who is not is known all the same, so that it can go.
+    pub is_present: bool,
+    /// The others are told that it comes and goes.
+    pub announces: bool,
 }
 
 /// How many are present.
@@ -165,17 +169,12 @@ pub struct PresenceCounts {
 impl Home {
     /// The subscription of `guest`, which was just counted, is to be known by name. Announced where `announces` is set and the
     /// limits allow.
-    pub fn join(
-        &mut self,
-        channel: &Channel,
-        guest: Guest,
-        info: Arc<ClientInfo>,
-        announces: bool,
-        herald: &mut impl Herald,
-    ) {
+    pub fn join(&mut self, channel: &Channel, guest: Guest, entrance: Entrance, herald: &mut impl Herald) {
+        let Entrance { info, is_present, announces, .. } = entrance;
         let is_announced = announces && self.may_announce(channel) && self.waiting.len() < ANNOUNCEMENTS_WAITING_MAX;
         self.presence_counts.unannounced += u64::from(announces && !is_announced);
-        self.guests.enter(channel, guest, Arc::clone(&info), is_announced);
+        let guests = if is_present { &mut self.guests } else { &mut self.unseen };
+        guests.enter(channel, guest, Arc::clone(&info), is_announced);
         if is_announced {
             self.announce(Announcement { channel: channel.clone(), change: Change::Join, info }, herald);
         }
@@ -184,7 +183,8 @@ impl Home {
     /// Withdraws the one subscription of `guest`, as [`Home::unsubscribe`] does, and forgets who it was.
     pub fn leave(&mut self, now: Duration, channel: &Channel, guest: Guest, herald: &mut impl Herald) {
         self.unsubscribe(now, channel, guest.worker, 1);
-        let Some((info, true)) = self.guests.exit(channel, guest) else { return };
+        let gone = self.guests.exit(channel, guest).or_else(|| self.unseen.exit(channel, guest));
+        let Some((info, true)) = gone else { return };
         if self.may_announce(channel) {
             self.announce(Announcement { channel: channel.clone(), change: Change::Leave, info }, herald);
         } else {
@@ -259,7 +259,7 @@ impl Home {
     /// Guests of all channels together.
     #[must_use]
     pub fn guests(&self) -> usize {
-        self.guests.seats.len()
+        self.guests.seats.len() + self.unseen.seats.len()
     }
 
     /// What was done about guests since the start.

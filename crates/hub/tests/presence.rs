@@ -7,9 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hub::{
-    ANNOUNCEMENTS_WAITING_MAX, Announcement, Change, Channel, ChannelHash, ClientInfo, Guest, Herald, Home, HomeLimits,
-    Namespace, Namespaces, PRESENCE_CLIENTS_MAX, Presence, PresenceQuery, PresenceStats, SubscriberId, TooManyPresent,
-    WorkerId,
+    ANNOUNCEMENTS_WAITING_MAX, Announcement, Change, Channel, ChannelHash, ClientInfo, Entrance, Guest, Herald, Home,
+    HomeLimits, Namespace, Namespaces, PRESENCE_CLIENTS_MAX, Presence, PresenceQuery, PresenceStats, SubscriberId,
+    TooManyPresent, WorkerId,
 };
 use proptest::prelude::*;
 
@@ -53,9 +53,13 @@ fn info(guest: Guest) -> Arc<ClientInfo> {
     Arc::new(ClientInfo { user, client, ..ClientInfo::default() })
 }
 
+fn entrance(guest: Guest, is_present: bool, announces: bool) -> Entrance {
+    Entrance { info: info(guest), only_recovered: false, is_present, announces }
+}
+
 fn enter(home: &mut Home, channel: &Channel, guest: Guest, mail: &mut Mail) {
     home.subscribe(NOW, channel, guest.worker, None, None).expect("room for the channel");
-    home.join(channel, guest, info(guest), true, mail);
+    home.join(channel, guest, entrance(guest, true, true), mail);
 }
 
 fn clients(home: &Home, channel: &str) -> Vec<String> {
@@ -284,4 +288,22 @@ fn who_may_ask_is_what_the_options_say_and_options_without_effect_are_refused() 
     let forced = Namespace { force_push_join_leave: true, ..Namespace::default() };
     assert!(Namespaces::new(forced.clone(), Vec::new()).is_err());
     assert!(Namespaces::new(Namespace { join_leave: true, ..forced }, Vec::new()).is_ok());
+}
+
+#[test]
+fn who_is_not_to_be_seen_comes_and_goes_all_the_same() {
+    let (mut home, mut mail, channel) = (home(), Mail::default(), Channel::new("c"));
+    enter(&mut home, &channel, guest(0, 1), &mut mail);
+    for (subscriber, is_present, announces) in [(2, false, false), (3, false, true), (4, true, false)] {
+        home.subscribe(NOW, &channel, WorkerId(0), None, None).expect("room for the channel");
+        home.join(&channel, guest(0, subscriber), entrance(guest(0, subscriber), is_present, announces), &mut mail);
+    }
+    assert_eq!((clients(&home, "c"), home.guests()), (vec!["0-1".to_owned(), "0-4".to_owned()], 4));
+    assert_eq!((stats(&home, "c").clients, home.subscribers("c")), (2, Some(4)));
+    (1..=4).for_each(|subscriber| home.leave(NOW, &channel, guest(0, subscriber), &mut mail));
+    assert_eq!((clients(&home, "c").len(), home.guests(), home.channels()), (0, 0, 0));
+    let told: Vec<_> = mail.got.iter().map(|(_, it)| (it.change, it.info.client.to_string())).collect();
+    let of = |client: &str| client.to_owned();
+    let (join, leave) = (Change::Join, Change::Leave);
+    assert_eq!(told, [(join, of("0-1")), (join, of("0-3")), (leave, of("0-1")), (leave, of("0-3"))]);
 }

@@ -28,6 +28,9 @@ pub(super) struct Wish {
     reject_unrecovered: bool,
     delta: bool,
     part: Part,
+    /// It is among those who are present, and the others are told that it comes and goes.
+    is_present: bool,
+    announces: bool,
 }
 
 /// Which offset a recovered client is told: it counts on from there.
@@ -63,9 +66,18 @@ impl Wish {
         let settings = &cx.shared.settings;
         let Some((_, namespace)) = settings.namespaces.of(&request.channel) else { return <_>::default() };
         let delta = namespace.allow_fossil_deltas && !request.delta.is_empty();
-        let part = part_of(settings.insecure, namespace, request.join_leave, changed, anonymous);
+        let is_present = changed.presence.unwrap_or(namespace.presence);
+        let announces = changed.join_leave.unwrap_or(namespace.join_leave);
+        let part = if is_told(settings.insecure, namespace, request.join_leave, changed, anonymous) {
+            Part::Listener
+        } else if is_present || announces {
+            Part::Guest
+        } else {
+            Part::None
+        };
+        let wish = Wish { delta, part, is_present, announces, ..Wish::default() };
         if namespace.history.is_none() {
-            return (Wish { delta, part, ..Wish::default() }, None);
+            return (wish, None);
         }
         let reads = settings.insecure || namespace.may_read_history(anonymous, true).is_ok();
         let force_recovery = changed.force_recovery.unwrap_or(namespace.force_recovery);
@@ -91,13 +103,15 @@ impl Wish {
             RecoveryMode::Cache => Told::Newest,
         });
         let reject_unrecovered = request.reject_unrecovered;
-        (Wish { recoverable, positioned, recovers, reject_unrecovered, delta, part }, recover)
+        (Wish { recoverable, positioned, recovers, reject_unrecovered, ..wish }, recover)
     }
 
     /// What the home is told of the subscriber, where it wants to know.
     pub(super) fn entrance(&self, info: impl FnOnce() -> ClientInfo) -> Option<Box<Entrance>> {
         let only_recovered = self.reject_unrecovered && self.recovers.is_some();
-        (self.part != Part::None).then(|| Box::new(Entrance { info: Arc::new(info()), only_recovered }))
+        let (is_present, announces) = (self.is_present, self.announces);
+        (self.part != Part::None)
+            .then(|| Box::new(Entrance { info: Arc::new(info()), only_recovered, is_present, announces }))
     }
 
     /// What the home's answer comes to.
@@ -125,17 +139,12 @@ impl Wish {
     }
 }
 
-/// What a subscription has to do with those who come and go.
-fn part_of(insecure: bool, namespace: &Namespace, asks: bool, changed: Changed, anonymous: bool) -> Part {
+/// Whether a subscription is told who comes and goes.
+fn is_told(insecure: bool, namespace: &Namespace, asks: bool, changed: Changed, anonymous: bool) -> bool {
     let may_ask = || insecure || namespace.may_read_presence(anonymous, true).is_ok();
     let pushes = changed.force_push_join_leave.unwrap_or(namespace.force_push_join_leave);
-    if namespace.join_leave && (pushes || asks && may_ask()) {
-        Part::Listener
-    } else if namespace.has_guests() {
-        Part::Guest
-    } else {
-        Part::None
-    }
+    let joins = namespace.join_leave || changed.join_leave == Some(true);
+    joins && (pushes || asks && may_ask())
 }
 
 impl Settled {

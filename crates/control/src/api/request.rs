@@ -255,8 +255,8 @@ pub(crate) struct Subscribe<'a> {
 /// `{"force_recovery":{"value":true}}`
 #[derive(Deserialize, Default)]
 struct Override {
-    presence: Option<IgnoredAny>,
-    join_leave: Option<IgnoredAny>,
+    presence: Option<Switch>,
+    join_leave: Option<Switch>,
     force_recovery: Option<Switch>,
     force_positioning: Option<Switch>,
     force_push_join_leave: Option<Switch>,
@@ -300,9 +300,6 @@ impl Subscribe<'_> {
             ));
         }
         let changed = self.r#override.unwrap_or_default();
-        if changed.presence.is_some() || changed.join_leave.is_some() {
-            return Err(ApiError::not_available("override", "`override` of `presence` and `join_leave`"));
-        }
         let expire_at = self.expire_at.filter(|&at| at > 0);
         if expire_at.is_some_and(|at| at <= now) {
             return Err(ApiError::bad("expire_at", "`expire_at` is over"));
@@ -313,6 +310,8 @@ impl Subscribe<'_> {
             info: attached(settings, ("info", self.info), ("b64info", self.b64info))?,
             data: attached(settings, ("data", self.data), ("b64data", self.b64data))?,
             expire_at,
+            presence: value(changed.presence),
+            join_leave: value(changed.join_leave),
             force_recovery: value(changed.force_recovery),
             force_positioning: value(changed.force_positioning),
             force_push_join_leave: value(changed.force_push_join_leave),

@@ -55,9 +55,7 @@ impl<P: Post> Worker<P> {
 
     pub(super) fn guest_enters(&mut self, from: Party, conn: ConnId, channel: &Channel, entrance: Entrance) {
         let guest = Guest { worker: WorkerId(from as u16), subscriber: SubscriberId(conn.to_bits()) };
-        let namespace = self.shared.settings.namespaces.of(channel);
-        let announces = namespace.is_some_and(|(_, namespace)| namespace.join_leave);
-        self.home.join(channel, guest, entrance.info, announces, &mut ByMail(&mut self.post));
+        self.home.join(channel, guest, entrance, &mut ByMail(&mut self.post));
     }
 
     pub(super) fn guest_leaves(&mut self, io: &Io, from: Party, channel: &Channel, subscriber: SubscriberId) {

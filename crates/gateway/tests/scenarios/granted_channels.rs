@@ -16,6 +16,7 @@ in_every_format! {
     the_channels_of_a_token_come_with_the_connect_reply: Setup::with_tokens().workers(3),
     a_server_side_subscription_recovers: Setup::with_tokens().workers(2),
     users_are_told_apart_by_presence: Setup::with_tokens().workers(2),
+    a_token_may_hide_who_comes: Setup::with_tokens().workers(2),
 }
 
 on_every_driver! {
@@ -287,4 +288,30 @@ fn publications_beside_a_connect_follow_its_reply(gateway: &Gateway) {
     gateway.freeze(1, false);
     assert_eq!(client.json()["connect"]["subs"], json!({&*near: {}, &*far: {}}));
     assert_eq!(client.json(), push(&near, &json!("early")));
+}
+
+fn a_token_may_hide_who_comes(gateway: &Gateway) {
+    let off = json!({"value": false});
+    let with = |changed: &Value| json!({"sub": "7", "subs": {"told:a": {"override": changed}}});
+    let mut other = gateway.user("42");
+    let join = |client: &Client, user: &str| json!({"push": {"channel": "told:a", "join": {"info": {"client": client.name, "user": user}}}});
+    other.subscribe(2, "told:a");
+    assert_eq!(other.json(), join(&other, "42"));
+    // Whoever comes next is told of, so nothing was told of those before.
+    let (_hidden, _) = gateway.user_of(1, &with(&json!({"presence": off, "join_leave": off})));
+    let (unseen, _) = gateway.user_of(1, &with(&json!({"presence": off})));
+    assert_eq!(other.json(), join(&unseen, "7"));
+    let (silent, _) = gateway.user_of(1, &with(&json!({"join_leave": off})));
+    let (mut deaf, _) = gateway.user_of(1, &with(&json!({"force_push_join_leave": off})));
+    assert_eq!(other.json(), join(&deaf, "7"));
+    let present = other.call(json!({"id": 3, "presence": {"channel": "told:a"}}));
+    let mut clients: Vec<_> = present["presence"]["presence"].as_object().expect("clients").keys().cloned().collect();
+    let mut expected = [&other, &silent, &deaf].map(|client| client.name.clone());
+    clients.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(clients, expected);
+    let leave = json!({"info": {"client": unseen.name, "user": "7"}});
+    drop(unseen);
+    assert_eq!(other.json()["push"]["leave"], leave);
+    deaf.expect_silence(4);
 }

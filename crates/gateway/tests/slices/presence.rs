@@ -108,7 +108,12 @@ impl World {
         for number in 0..clients {
             let by = Subscriber { conn: ConnId::from_bits(u64::from(number) + 1), sequence: number, local };
             let info = ClientInfo { client: number.to_string().into(), ..ClientInfo::default() };
-            let entrance = Some(Box::new(Entrance { info: Arc::new(info), only_recovered: false }));
+            let entrance = Some(Box::new(Entrance {
+                info: Arc::new(info),
+                only_recovered: false,
+                is_present: true,
+                announces: false,
+            }));
             let channel = Channel::new(channel);
             let letter = Letter::Subscribe { channel, by, expires: LONG, recover: None, entrance };
             self.control.request(0, letter).expect("room for a letter");

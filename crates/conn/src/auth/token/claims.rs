@@ -69,6 +69,10 @@ pub struct SubscriptionClaims {
 /// The claim `override`, as far as it names what there is here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Changed {
+    /// `presence`
+    pub presence: Option<bool>,
+    /// `join_leave`
+    pub join_leave: Option<bool>,
     /// `force_recovery`
     pub force_recovery: Option<bool>,
     /// `force_positioning`
@@ -163,6 +167,8 @@ pub(super) struct RawSubscription {
 /// The JSON of [`Changed`].
 #[derive(Deserialize, Default, Clone, Copy)]
 pub(crate) struct RawChanged {
+    presence: Option<RawSwitch>,
+    join_leave: Option<RawSwitch>,
     force_recovery: Option<RawSwitch>,
     force_positioning: Option<RawSwitch>,
     force_push_join_leave: Option<RawSwitch>,
@@ -177,6 +183,8 @@ impl From<Option<RawChanged>> for Changed {
     fn from(raw: Option<RawChanged>) -> Self {
         let raw = raw.unwrap_or_default();
         Self {
+            presence: raw.presence.map(|switch| switch.value),
+            join_leave: raw.join_leave.map(|switch| switch.value),
             force_recovery: raw.force_recovery.map(|switch| switch.value),
             force_positioning: raw.force_positioning.map(|switch| switch.value),
             force_push_join_leave: raw.force_push_join_leave.map(|switch| switch.value),
