@@ -41,8 +41,13 @@ impl Default for Keys {
 }
 
 impl Keys {
-    /// They come from there from now on. What is known stays until they have come.
+    /// They come from there from now on. Those of another place count no more.
     pub fn set_source(&self, source: Option<Source>) {
+        let place = |source: &Source| source.endpoint.target().clone();
+        let (old, new) = (self.source.borrow().as_deref().map(place), source.as_ref().map(place));
+        if old != new {
+            self.known.send_if_modified(|known| !std::mem::take(known).is_empty());
+        }
         self.source.send_replace(source.map(Arc::new));
     }
 
@@ -71,6 +76,9 @@ impl Keys {
         let mut sources = self.source.subscribe();
         let (mut last, mut back_off) = (Vec::new(), BACK_OFF);
         loop {
+            if self.known.borrow().is_empty() {
+                last.clear();
+            }
             let Some(source) = sources.borrow_and_update().clone() else {
                 // The sender is our own.
                 let _ = sources.changed().await;

@@ -5,7 +5,7 @@ use gateway::keys::{Keys, Source};
 use std::collections::VecDeque;
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
@@ -15,7 +15,6 @@ const P256: &str = r#"{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV
 struct Provider {
     url: String,
     asked: mpsc::UnboundedReceiver<()>,
-    answers: Arc<Mutex<VecDeque<(u16, String)>>>,
 }
 
 fn set(ids: &[&str]) -> String {
@@ -28,8 +27,7 @@ impl Provider {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let url = format!("http://{}/jwks.json", listener.local_addr().expect("an address"));
         let (tell, asked) = mpsc::unbounded_channel();
-        let answers = Arc::new(Mutex::new(VecDeque::from(answers.to_vec())));
-        let queue = answers.clone();
+        let mut queue = VecDeque::from(answers.to_vec());
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(mut stream) = stream else { return };
@@ -38,7 +36,6 @@ impl Provider {
                     head.push(byte[0]);
                 }
                 assert!(head.starts_with(b"GET /jwks.json HTTP/1.1\r\n"), "{:?}", String::from_utf8_lossy(&head));
-                let mut queue = queue.lock().expect("nobody panics");
                 let (status, body) =
                     if queue.len() > 1 { queue.pop_front() } else { queue.front().cloned() }.expect("one");
                 let length = body.len();
@@ -51,7 +48,7 @@ impl Provider {
                 }
             }
         });
-        Provider { url, asked, answers }
+        Provider { url, asked }
     }
 
     fn source(&self, refresh: Duration) -> Source {
@@ -134,10 +131,30 @@ async fn the_same_keys_are_not_told_again() {
             provider.expect_asked().await;
         }
         assert!(!known.has_changed().expect("a sender"));
-        // One that is taken away is asked no more; the keys stay.
-        keys.set_source(None);
-        provider.answers.lock().expect("nobody panics").push_back((200, set(&["b"])));
     })
     .await;
-    assert!(!keys.has_source() && keys.known().borrow().len() == 1);
+}
+
+#[tokio::test]
+async fn the_keys_of_another_place_count_no_more() {
+    let first = Provider::start(&[(200, set(&["a"]))]);
+    let second = Provider::start(&[(500, String::new()), (200, set(&["a"]))]);
+    let keys = Arc::new(Keys::default());
+    let mut known = keys.known();
+    following(&keys, async {
+        let hour = Duration::from_secs(3600);
+        keys.set_source(Some(first.source(hour)));
+        known.changed().await.expect("keys");
+        assert_eq!(known.borrow_and_update().len(), 1);
+        // The same place with other habits: they stay.
+        keys.set_source(Some(first.source(hour * 2)));
+        assert_eq!(known.borrow().len(), 1);
+        keys.set_source(Some(second.source(hour)));
+        assert!(known.borrow_and_update().is_empty(), "at once, though there are no others yet");
+        known.changed().await.expect("the same key, of the other place");
+        assert_eq!(known.borrow_and_update().len(), 1);
+        keys.set_source(None);
+        assert!(known.borrow().is_empty() && !keys.has_source());
+    })
+    .await;
 }

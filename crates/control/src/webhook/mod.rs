@@ -153,6 +153,11 @@ impl Endpoint {
         Endpoint { caller, target, breaker: Breaker::default() }
     }
 
+    /// Where that is.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
     /// Asks with this JSON. Headers that are none are left out: where they are a client's own words they may be anything.
     ///
     /// # Errors

@@ -53,6 +53,11 @@ fn what_does_nothing_or_cannot_be_is_refused() {
             "no namespace has channel_notices",
         ),
         (
+            format!("[webhooks]\nconnect = {url}\ntimeout = '10s'"),
+            format!("[webhooks]\nrpc = {url}\ntimeout = '10s'"),
+            "client.stale_close_delay",
+        ),
+        (
             "[webhooks]\nclient_notices = true".into(),
             format!("[webhooks]\nnotices = {url}\nclient_notices = true"),
             "without webhooks.notices",

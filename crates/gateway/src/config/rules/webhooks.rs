@@ -30,6 +30,17 @@ pub(super) fn check(rules: &mut Rules<'_>, config: &Config) {
         || "it does nothing without webhooks.notices".into(),
         "set the URL, or leave out client_notices",
     );
+    rules.holds(
+        &["webhooks.timeout", "client.stale_close_delay", "webhooks.connect"],
+        webhooks.target(Event::Connect).is_none() || webhooks.timeout < config.client.stale_close_delay,
+        || {
+            format!(
+                "{} is not less than client.stale_close_delay, which is {}",
+                webhooks.timeout, config.client.stale_close_delay
+            )
+        },
+        "a client whose connect is not answered by then is closed",
+    );
     let is_used = is_told || webhooks.targets().next().is_some();
     for (key, is_set) in [
         ("webhooks.headers", !webhooks.headers.is_empty()),
