@@ -85,8 +85,12 @@ class Process:
     def ended(self):
         return self.child.poll() is not None
 
-    def stop(self, politely=True):
+    async def stop(self, politely=True):
         """Politely: by a signal that a master process passes on to its children."""
+        # Beside the loop: nginx takes seconds now and then, and clients that other tests wait for have to answer pings.
+        await asyncio.to_thread(self.end, politely)
+
+    def end(self, politely):
         if politely and not self.ended():
             self.child.terminate()
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -161,7 +165,7 @@ async def gateway(**extra):
             print(one.process.said()[-3000:])
             raise
         finally:
-            one.process.stop(politely=False)
+            await one.process.stop(politely=False)
 
 
 @contextlib.contextmanager
@@ -306,7 +310,7 @@ async def proxy(name, *upstreams, milliseconds=lambda seconds: int(1000 * second
             print(one.complaint())
             raise
         finally:
-            one.process.stop()
+            await one.process.stop()
 
 
 @functools.cache

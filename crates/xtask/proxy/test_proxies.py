@@ -2,15 +2,17 @@
 
 import asyncio
 import contextlib
+import os
 import re
 import runpy
 import signal
 import socket
+import sys
 import tomllib
 from pathlib import Path
 
 import pytest
-from support import DEADLINE, DEPLOY, FACTOR, FILES, HOST, PROXIES, SILENCE, scenario, until
+from support import DEADLINE, DEPLOY, FACTOR, FILES, HOST, PROXIES, SILENCE, Process, scenario, temporary_folder, until
 from support import client, gateway, handshake, proxy, request, upstream
 from websockets.exceptions import InvalidStatus
 
@@ -102,6 +104,33 @@ async def outlasts_silence(name, at):
 async def test_a_client_is_served_and_its_pings_outlast_the_longest_silence():
     async with gateway() as at:
         await asyncio.gather(*(outlasts_silence(name, at) for name in PROXIES))
+
+
+# Goes only when somebody has written to the pipe, however long ago it was asked to.
+SLOW = """
+import signal
+def asked(*_):
+    print("asked", flush=True)
+    exit(open("pipe").readline())
+signal.signal(signal.SIGTERM, asked)
+print("ready", flush=True)
+signal.pause()
+"""
+
+
+@scenario
+async def test_whoever_is_slow_to_stop_holds_up_no_one():
+    with temporary_folder() as folder:
+        os.mkfifo(folder / "pipe")
+        pipe = os.open(folder / "pipe", os.O_RDWR)  # without a reader, too, this does not wait
+        slow = Process([sys.executable, "-c", SLOW], folder / "log", cwd=folder)
+        await until(lambda: "ready" in slow.said(), "sign of life")
+        stopping = asyncio.ensure_future(slow.stop())
+        await until(lambda: "asked" in slow.said(), "signal")
+        os.write(pipe, b"go\n")
+        await stopping
+        os.close(pipe)
+        assert "go" in slow.said(), "killed before it was let go"
 
 
 @each
