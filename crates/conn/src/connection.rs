@@ -13,6 +13,7 @@ mod answers;
 mod orders;
 mod report;
 
+pub use orders::Given;
 pub use report::{CloseReport, Delivered, Side};
 
 use crate::compression::Agreed;

@@ -48,7 +48,7 @@ pub mod users;
 pub mod verifications;
 pub mod webhook;
 
-pub use connection::{CloseReport, Connection, Delivered, Side};
+pub use connection::{CloseReport, Connection, Delivered, Given, Side};
 pub use disconnect::{ClientError, Disconnect};
 pub use effect::{Effect, Note};
 pub use encoded::Encoding;

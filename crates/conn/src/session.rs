@@ -381,6 +381,7 @@ impl Session {
     fn leave(&mut self, cx: &mut Cx<'_>, local: LocalId) {
         if let Some(subscription) = self.subscriptions.remove(local) {
             self.drop_terms(local);
+            self.count_subscriptions(cx.shared);
             cx.shared.effects.push(Effect::Withdraw { member: subscription.member });
         }
     }

@@ -85,6 +85,8 @@ pub struct Limits {
     pub commands: Option<CommandRate>,
     /// Connections of one user on one worker; 0 for any number.
     pub connections_per_user_max: usize,
+    /// Subscriptions of all connections of one user on one worker; 0 for any number.
+    pub subscriptions_per_user_max: usize,
     /// Bytes of a channel name.
     pub channel_name_bytes_max: usize,
     /// Bytes waiting for one client, above which its publications are skipped or it is closed as slow.

@@ -299,6 +299,17 @@ impl Cx<'_> {
         true
     }
 
+    /// Queues so many whole frames, which are answered for like one reply. Nothing is queued and `false` returned where they
+    /// do not fit.
+    pub(crate) fn frames(&mut self, frames: &[u8], count: usize) -> bool {
+        if frames.len() > self.shared.settings.limits.reply_bytes_max || !self.has_room(frames.len()) {
+            return false;
+        }
+        self.shared.counters.messages_out += count as u64;
+        self.shared.outboxes.write(self.outbox, |out| out.extend_from_slice(frames));
+        true
+    }
+
     /// Whether a reply of so many bytes may be queued. Publications that may go make room for it.
     fn has_room(&mut self, bytes: usize) -> bool {
         let limits = &self.shared.settings.limits;

@@ -3,12 +3,20 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// How many sessions each user has here.
+/// What each user has here.
 #[derive(Debug, Default)]
 pub struct Users {
-    sessions: HashMap<Arc<str>, u32>,
+    users: HashMap<Arc<str>, Has>,
     /// Sessions of users with a name.
     named: u64,
+}
+
+/// One user.
+#[derive(Clone, Copy, Debug, Default)]
+struct Has {
+    sessions: u32,
+    /// Of all these sessions, those that are under way included. Not counted for nobody in particular.
+    subscriptions: u32,
 }
 
 /// How many there are, without those who are nobody in particular.
@@ -24,46 +32,58 @@ impl Users {
     /// One session more; its name is shared by all of that user's.
     pub(crate) fn enter(&mut self, user: &str) -> Arc<str> {
         self.named += u64::from(!user.is_empty());
-        if let Some((name, _)) = self.sessions.get_key_value(user) {
+        if let Some((name, _)) = self.users.get_key_value(user) {
             let name = name.clone();
-            *self.sessions.entry(name.clone()).or_default() += 1;
+            self.users.entry(name.clone()).or_default().sessions += 1;
             return name;
         }
         let name: Arc<str> = user.into();
-        self.sessions.insert(name.clone(), 1);
+        self.users.insert(name.clone(), Has { sessions: 1, subscriptions: 0 });
         name
+    }
+
+    /// One of the user's sessions had so many subscriptions, and now has so many.
+    pub(crate) fn recount(&mut self, user: &str, before: u32, after: u32) {
+        if let Some(has) = self.users.get_mut(user) {
+            has.subscriptions = has.subscriptions - before + after;
+        }
     }
 
     /// One session less.
     pub(crate) fn leave(&mut self, user: &Arc<str>) {
-        if let Some(sessions) = self.sessions.get_mut(user) {
+        if let Some(has) = self.users.get_mut(user) {
             self.named -= u64::from(!user.is_empty());
-            *sessions -= 1;
-            if *sessions == 0 {
-                self.sessions.remove(user);
+            has.sessions -= 1;
+            if has.sessions == 0 {
+                self.users.remove(user);
             }
         }
     }
 
     /// Sessions of a user on this worker.
     pub fn sessions(&self, user: &str) -> u32 {
-        self.sessions.get(user).copied().unwrap_or_default()
+        self.users.get(user).map_or(0, |has| has.sessions)
+    }
+
+    /// Subscriptions of a user's sessions on this worker, and those that are under way.
+    pub fn subscriptions(&self, user: &str) -> u32 {
+        self.users.get(user).map_or(0, |has| has.subscriptions)
     }
 
     /// Users with a name on this worker, and their sessions.
     pub fn counts(&self) -> UserCounts {
-        let nobody = u64::from(self.sessions.contains_key(""));
-        UserCounts { users: self.sessions.len() as u64 - nobody, sessions: self.named }
+        let nobody = u64::from(self.users.contains_key(""));
+        UserCounts { users: self.users.len() as u64 - nobody, sessions: self.named }
     }
 
     /// Users with a session on this worker, nobody among them.
     pub fn len(&self) -> usize {
-        self.sessions.len()
+        self.users.len()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.sessions.is_empty()
+        self.users.is_empty()
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 
-use hub::{Channel, Draft, HistoryPage, HistoryQuery, Namespaces, Presence, PresenceQuery, Published};
+use hub::{Channel, Draft, HistoryPage, HistoryQuery, Namespaces, Presence, PresenceQuery, Published, Since};
 use serde::Serialize;
 
 use crate::glob::Glob;
@@ -147,6 +147,8 @@ pub struct ServerSide {
     pub data: Option<Box<[u8]>>,
     /// When it ends, in Unix seconds.
     pub expire_at: Option<u64>,
+    /// Where they are in the channel: what came since then is sent behind the news that they have it.
+    pub recover_since: Option<Since>,
     /// `presence` where it is not what the namespace says.
     pub presence: Option<bool>,
     /// The same of `join_leave`.

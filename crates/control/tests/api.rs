@@ -287,6 +287,7 @@ async fn unsubscribe_and_refresh_take_the_same_targets() {
 async fn subscribe_takes_the_same_targets_and_what_goes_with_a_channel() {
     let (fake, router) = node();
     let of = |channel: &str| ServerSide { channel: channel.into(), ..ServerSide::default() };
+    let since = |offset: u64, epoch: &str| Since { offset: Offset(offset), epoch: SinceEpoch::read(epoch) };
     for (body, expected) in [
         (r#"{"user":"77","channel":"chat:1"}"#, of("chat:1")),
         (r#"{"user":"77","channel":"chat:1","info":null,"data":null,"override":null,"expire_at":0}"#, of("chat:1")),
@@ -306,6 +307,14 @@ async fn subscribe_takes_the_same_targets_and_what_goes_with_a_channel() {
         (
             r#"{"user":"77","channel":"chat:1","override":{"presence":{"value":true},"join_leave":{"value":false}}}"#,
             ServerSide { presence: Some(true), join_leave: Some(false), ..of("chat:1") },
+        ),
+        (
+            r#"{"user":"77","channel":"kept:1","recover_since":{"offset":7,"epoch":"abcdefgh"}}"#,
+            ServerSide { recover_since: Some(since(7, "abcdefgh")), ..of("kept:1") },
+        ),
+        (
+            r#"{"user":"77","channel":"kept:1","recover_since":{}}"#,
+            ServerSide { recover_since: Some(since(0, "")), ..of("kept:1") },
         ),
     ] {
         assert_eq!(call(&router, "subscribe", body).await, r#"{"result":{}}"#, "{body}");

@@ -15,8 +15,8 @@ use crate::mailbox::{Mailbox, Party};
 use crate::stats::{Number, WorkerStats};
 use crate::tls::Expiry;
 use bridge::Ask;
-use conn::Disconnect;
 use conn::auth::token::{Changed, ServerSide};
+use conn::{Disconnect, Given};
 use control::metrics::{DriverInUse, NodeSample, NoticeSample, WebhookSample};
 use control::{Backend, BackendError, ClientAction, Clients, ConnectionInfo, Glob, NodeInfo};
 use hub::{Channel, ChannelHash, Draft, HistoryPage, HistoryQuery, Namespaces, Presence, PresenceQuery, Published};
@@ -258,7 +258,7 @@ impl Backend for Gateway {
         let matching = matching(clients);
         let action = match action {
             ClientAction::Disconnect { code, reason } => Action::Disconnect(Disconnect { code, reason: reason.into() }),
-            ClientAction::Subscribe(to) => Action::Subscribe { until: to.expire_at, to: Arc::new(server_side(*to)) },
+            ClientAction::Subscribe(to) => Action::Subscribe(Arc::new(given(*to))),
             ClientAction::Unsubscribe(channel) => Action::Unsubscribe(Channel::new(&channel)),
             ClientAction::Refresh(until) => Action::Refresh(until),
         };
@@ -340,8 +340,10 @@ fn connection_info(described: Described) -> ConnectionInfo {
     ConnectionInfo { client, user, transport, protocol, channels }
 }
 
-fn server_side(to: control::ServerSide) -> ServerSide {
+fn given(to: control::ServerSide) -> Given {
+    let (until, since) = (to.expire_at, to.recover_since);
     let control::ServerSide { presence, join_leave, force_recovery, force_positioning, force_push_join_leave, .. } = to;
     let changed = Changed { presence, join_leave, force_recovery, force_positioning, force_push_join_leave };
-    ServerSide { channel: to.channel, info: to.info.map(Arc::from), data: to.data.map(Arc::from), changed }
+    let (channel, info, data) = (to.channel, to.info.map(Arc::from), to.data.map(Arc::from));
+    Given { to: ServerSide { channel, info, data, changed }, until, since }
 }

@@ -7,9 +7,8 @@
 //! Publications under way ([`Letter::Deliver`]), orders of the control thread ([`Letter::Order`]) and notices for the backend
 //! ([`Letter::Notices`]) have room checked first.
 
-use conn::auth::token::ServerSide;
 use conn::webhook::{Answer, Question};
-use conn::{Disconnect, Encoding, Settings};
+use conn::{Disconnect, Encoding, Given, Settings};
 use control::webhook::Notice;
 use hub::{
     Announcement, Channel, Entrance, HistoryPage, HistoryQuery, LocalId, Presence, PresenceQuery, Publication, Recover,
@@ -281,13 +280,8 @@ pub struct Act {
 pub enum Action {
     /// They are closed with this.
     Disconnect(Disconnect),
-    /// They get this channel, until that Unix time in seconds or for ever.
-    Subscribe {
-        /// The channel, and what goes with it.
-        to: Arc<ServerSide>,
-        /// When it ends.
-        until: Option<u64>,
-    },
+    /// They get this channel.
+    Subscribe(Arc<Given>),
     /// They leave this channel, whoever had asked for it.
     Unsubscribe(Channel),
     /// They last until this Unix time in seconds, or for ever.

@@ -281,6 +281,7 @@ fn limits(config: &Config) -> Limits {
         channels_max: config.client.channels_max as usize,
         commands: command_rate(config),
         connections_per_user_max: config.client.connections_per_user_max as usize,
+        subscriptions_per_user_max: config.client.subscriptions_per_user_max as usize,
         channel_name_bytes_max: config.client.channel_name_bytes_max.get(),
         outbox_bytes_max: config.outbox.bytes_max.get(),
         outbox_high_water: config.outbox.high_water.get(),

@@ -4,7 +4,19 @@ use super::{Connection, Phase};
 use crate::auth::token::ServerSide;
 use crate::shared::{Cx, Directions, Shared, Urgency};
 use crate::transport::websocket::{Fate, Open};
+use hub::Since;
 use std::time::Duration;
+
+/// A channel, of a namespace that exists, that a backend gives to clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// The channel, and what goes with it.
+    pub to: ServerSide,
+    /// When it ends, in Unix seconds; `None`: never.
+    pub until: Option<u64>,
+    /// Where its clients are in the channel, if the backend knows.
+    pub since: Option<Since>,
+}
 
 impl Connection {
     /// Ends the subscription to a channel, or the subscribe that is under way. `None`: there was neither.
@@ -12,16 +24,10 @@ impl Connection {
         self.if_open(now, shared, |open, cx| open.unsubscribe(cx, channel))
     }
 
-    /// Subscribes the session to a channel of a namespace that exists, until that Unix time in seconds or for ever. `None`:
-    /// it has the channel or is about to have it, or that time is over. A session that cannot have it is closed.
-    pub fn subscribe(
-        &mut self,
-        now: Duration,
-        to: &ServerSide,
-        until: Option<u64>,
-        shared: &mut Shared,
-    ) -> Option<Directions> {
-        self.if_open(now, shared, |open, cx| open.subscribe(cx, to, until))
+    /// Subscribes the session to a channel. `None`: it has the channel or is about to have it, or its time is over. A session
+    /// that cannot have it is closed.
+    pub fn subscribe(&mut self, now: Duration, given: &Given, shared: &mut Shared) -> Option<Directions> {
+        self.if_open(now, shared, |open, cx| open.subscribe(cx, given))
     }
 
     /// Lets the session last until that Unix time in seconds, or for ever.

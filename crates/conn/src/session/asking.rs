@@ -177,7 +177,7 @@ impl Session {
         let renewer = if backend { Renewer::BACKEND } else { Renewer::Client };
         let expiry = cx.expiry(given.lasts, renewer)?;
         let (chan_info, data, changed) = (given.info, given.data, given.changed);
-        self.ask(cx, command, request, Grant { server_side: false, expiry, chan_info, data, changed });
+        self.ask(cx, command, request, Grant { expiry, chan_info, data, changed, ..Grant::default() });
         Ok(())
     }
 

@@ -43,7 +43,7 @@ impl Session {
         let claims = if connect.token.is_empty() { None } else { Some(self.connection_claims(cx, &connect.token)?) };
         let (expiry, channels) = self.enter(cx, claims, Renewer::Client)?;
         let is_plain = self.dialect == Dialect::Plain;
-        if is_plain && connect.channels.len() + channels.len() > cx.shared.settings.limits.channels_max {
+        if is_plain && !self.may_have_more(cx, connect.channels.len() + channels.len()) {
             return Err(Disconnect::CHANNEL_LIMIT.into());
         }
         self.ask_for_server_side(cx, &connect, channels)?;
@@ -80,7 +80,7 @@ impl Session {
         {
             channels.push(ServerSide::plain(own));
         }
-        if channels.len() > cx.shared.settings.limits.channels_max {
+        if !self.may_have_more(cx, channels.len()) {
             return Err(Disconnect::CHANNEL_LIMIT.into());
         }
         let longest = cx.shared.settings.limits.channel_name_bytes_max;
@@ -97,7 +97,7 @@ impl Session {
             let position = connect.channels.iter().find(|wanted| wanted.channel == channel);
             let recover = position.and_then(|wanted| wanted.recover.clone());
             let request = Subscribe { channel: Cow::Owned(channel), recover, ..Subscribe::default() };
-            let grant = Grant { server_side: true, expiry: None, chan_info: info, data, changed };
+            let grant = Grant { server_side: true, chan_info: info, data, changed, ..Grant::default() };
             self.ask(cx, 0, &request, grant);
         }
         Ok(())
@@ -208,7 +208,7 @@ impl Session {
         cx.message(opcode, |out, settings| drop(self.write_connected(out, settings, session, opening, &subs)))
     }
 
-    fn opcode(&self) -> OpCode {
+    pub(super) fn opcode(&self) -> OpCode {
         self.format().opcode()
     }
 

@@ -9,7 +9,7 @@ use crate::effect::{Effect, Note};
 use crate::moment::Moment;
 use crate::shared::{Cx, Shared};
 use crate::webhook::{ASK_AGAIN_AFTER, About, Event, Headers};
-use hub::{ClientInfo, LocalId};
+use hub::{ClientInfo, LocalId, Since};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +27,8 @@ pub(super) struct Identity {
     renewer: Renewer,
     terms: Vec<Terms>,
     passed_on: Option<Box<PassedOn>>,
+    /// Subscriptions that the table of users counts for this session.
+    counted: u32,
 }
 
 /// What goes with every question to the backend.
@@ -73,6 +75,8 @@ pub(super) struct Grant {
     pub(super) chan_info: Option<Json>,
     pub(super) data: Option<Json>,
     pub(super) changed: Changed,
+    /// Where a backend says that the client is.
+    pub(super) since: Option<Since>,
 }
 
 impl Grant {
@@ -169,7 +173,7 @@ impl Session {
         self.identity.get_or_insert_with(|| {
             let user = shared.users.enter("");
             let (conn_info, expires, renewer) = (None, None, Renewer::Client);
-            Box::new(Identity { user, conn_info, expires, renewer, terms: Vec::new(), passed_on: None })
+            Box::new(Identity { user, conn_info, expires, renewer, terms: Vec::new(), passed_on: None, counted: 0 })
         })
     }
 
@@ -213,8 +217,23 @@ impl Session {
     /// The session ends. Returns the user that it was of.
     pub(super) fn forget_identity(&mut self, shared: &mut Shared) -> Arc<str> {
         let Some(identity) = self.identity.take() else { return Arc::default() };
+        shared.users.recount(&identity.user, identity.counted, 0);
         shared.users.leave(&identity.user);
         identity.user
+    }
+
+    /// Tells the table of users what the session has. To be called wherever a subscription begins, is answered or ends.
+    pub(super) fn count_subscriptions(&mut self, shared: &mut Shared) {
+        let count = self.subscriptions.len() + self.awaited();
+        let Some(identity) = self.identity.as_mut().filter(|identity| !identity.user.is_empty()) else { return };
+        let before = std::mem::replace(&mut identity.counted, count as u32);
+        shared.users.recount(&identity.user, before, identity.counted);
+    }
+
+    /// Whether the table of users knows what the session has.
+    pub(super) fn is_counted(&self) -> bool {
+        let identity = self.identity.as_ref().filter(|identity| !identity.user.is_empty());
+        identity.is_none_or(|identity| identity.counted as usize == self.subscriptions.len() + self.awaited())
     }
 
     /// Whether a token may be checked now. If not, the command has to be run again when `verification_granted` was called.
@@ -392,7 +411,7 @@ impl Session {
         let claims = self.subscription_claims(cx, &request.channel, &request.token, denied)?;
         let expiry = cx.expiry(claims.lasts, Renewer::Client)?;
         let (chan_info, data, changed) = (claims.info, claims.data, claims.changed);
-        Ok(Grant { server_side: false, expiry, chan_info, data, changed })
+        Ok(Grant { expiry, chan_info, data, changed, ..Grant::default() })
     }
 
     /// The sub_refresh command: a new token for a subscription.

@@ -60,10 +60,10 @@ impl Wish {
     pub(super) fn granted(
         cx: &Cx<'_>,
         request: &Subscribe<'_>,
-        changed: Changed,
+        grant: &Grant,
         anonymous: bool,
     ) -> (Wish, Option<Box<Recover>>) {
-        let settings = &cx.shared.settings;
+        let (settings, changed) = (&cx.shared.settings, grant.changed);
         let Some((_, namespace)) = settings.namespaces.of(&request.channel) else { return <_>::default() };
         let delta = namespace.allow_fossil_deltas && !request.delta.is_empty();
         let is_present = changed.presence.unwrap_or(namespace.presence);
@@ -86,8 +86,8 @@ impl Wish {
         let asks_position = request.positioned && (namespace.allow_positioning || reads);
         let positioned = recoverable || force_positioning || asks_position;
         let mode = namespace.recovery_mode;
-        let since = match &request.recover {
-            Some(position) => Some(position.since()),
+        let since = match request.recover.as_ref().map(|position| position.since()).or(grant.since) {
+            Some(since) => Some(since),
             None if mode == RecoveryMode::Cache && namespace.auto_cache_recover => {
                 Some(hub::Since { offset: hub::Offset(0), epoch: hub::SinceEpoch::Any })
             }
@@ -175,11 +175,12 @@ impl Session {
             cx.shared.local.take_part(member, settled.part);
         }
         self.subscriptions.insert(Subscription { channel: local, member });
+        self.count_subscriptions(cx.shared);
         self.keep_terms(cx.shared, local, &settled.grant);
     }
 
     /// How a subscription begins: without anything that a patch could be made of, be it recovered or not.
-    fn encoding_of(&self, result: &SubscribeResult) -> Encoding {
+    pub(super) fn encoding_of(&self, result: &SubscribeResult) -> Encoding {
         if result.delta { self.encoding().first() } else { self.encoding() }
     }
 

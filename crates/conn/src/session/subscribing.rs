@@ -5,6 +5,8 @@ use super::joining::{Settled, Wish};
 use super::{Asked, Dialect, Held, Pending, Session, Stage};
 use crate::auth::token::{Lasts, ServerSide};
 use crate::command::Subscribe;
+use crate::connection::Given;
+use crate::dialect::SubscribeResult;
 use crate::dialect::centrifugo::Done;
 use crate::dialect::plain;
 use crate::disconnect::{ClientError, Disconnect, Unsubscribed};
@@ -95,21 +97,17 @@ impl Session {
     pub(super) fn ask(&mut self, cx: &mut Cx<'_>, command: u32, request: &Subscribe<'_>, grant: Grant) {
         let sequence = cx.shared.next_sequence();
         let channel = cx.channel(&request.channel);
-        let (wish, recover) = Wish::granted(cx, request, grant.changed, self.is_anonymous());
+        let (wish, recover) = Wish::granted(cx, request, &grant, self.is_anonymous());
         let entrance = wish.entrance(|| self.info_with(grant.chan_info.as_ref()));
         let waiting = self.waiting.get_or_insert_default();
         waiting.pending.push(Pending { sequence, command, channel: channel.clone(), local: None, wish, grant });
+        self.count_subscriptions(cx.shared);
         cx.shared.effects.push(Effect::Subscribe { sequence, channel, recover, entrance });
     }
 
-    /// A backend subscribes the client to a channel of a namespace that exists, until that Unix time in seconds or for ever.
-    /// `None`: it has the channel, is about to have it, or that time is over.
-    pub(crate) fn subscribed_by_server(
-        &mut self,
-        cx: &mut Cx<'_>,
-        to: &ServerSide,
-        until: Option<u64>,
-    ) -> Option<Result<(), Disconnect>> {
+    /// A backend subscribes the client to a channel. `None`: it has the channel, is about to have it, or its time is over.
+    pub(crate) fn subscribed_by_server(&mut self, cx: &mut Cx<'_>, given: &Given) -> Option<Result<(), Disconnect>> {
+        let Given { to, until, since } = given;
         if self.pending(&to.channel).is_some() || self.subscription(cx, &to.channel).is_some() {
             return None;
         }
@@ -117,17 +115,35 @@ impl Session {
         if self.is_full(cx) {
             return Some(Err(Disconnect::CHANNEL_LIMIT));
         }
-        let ServerSide { channel, info, data, changed } = to;
-        let request = Subscribe { channel: Cow::Borrowed(channel), ..Subscribe::default() };
-        let (chan_info, data) = (info.clone(), data.clone());
-        self.ask(cx, 0, &request, Grant { server_side: true, expiry, chan_info, data, changed: *changed });
+        let ServerSide { channel, info, data, mut changed } = to.clone();
+        if since.is_some() {
+            // Whoever names a position wants the client to go on there, whatever it may ask for by itself.
+            changed.force_recovery.get_or_insert(true);
+        }
+        let request = Subscribe { channel: Cow::Owned(channel), ..Subscribe::default() };
+        let grant = Grant { server_side: true, expiry, chan_info: info, data, changed, since: *since };
+        self.ask(cx, 0, &request, grant);
         Some(Ok(()))
     }
 
-    /// Whether the client has or awaits as many channels as it may.
+    /// Whether the client, or its user, has or awaits as many channels as it may.
     fn is_full(&self, cx: &Cx<'_>) -> bool {
-        let wanted = self.waiting.as_ref().map_or(0, |waiting| waiting.pending.len());
-        self.subscriptions.len() + wanted >= cx.shared.settings.limits.channels_max
+        !self.may_have_more(cx, 1)
+    }
+
+    /// Whether the client, and its user, may have so many channels more.
+    pub(super) fn may_have_more(&self, cx: &Cx<'_>, more: usize) -> bool {
+        debug_assert!(self.is_counted(), "the table of users was told of every change");
+        let limits = &cx.shared.settings.limits;
+        let (own_max, users_max) = (limits.channels_max, limits.subscriptions_per_user_max);
+        let of_user = || cx.shared.users.subscriptions(self.user()) as usize;
+        let user_may = users_max == 0 || self.is_anonymous() || of_user() + more <= users_max;
+        user_may && self.subscriptions.len() + self.awaited() + more <= own_max
+    }
+
+    /// Subscribes that the home has not answered.
+    pub(super) fn awaited(&self) -> usize {
+        self.waiting.as_ref().map_or(0, |waiting| waiting.pending.len())
     }
 
     /// The worker counts the pending subscriber under this number.
@@ -154,6 +170,7 @@ impl Session {
         let waiting = self.waiting.as_mut()?;
         let at = waiting.pending.iter().position(|p| p.sequence == sequence && p.local.is_some())?;
         let Pending { command, local, wish, grant, .. } = waiting.pending.remove(at);
+        self.count_subscriptions(cx.shared);
         let local = local?;
         let settled = answer.map(|subscribed| wish.settle(subscribed, grant));
         if self.stage != Stage::Connecting {
@@ -185,7 +202,7 @@ impl Session {
             Err(error) => self.refuse(cx, command, &error).map(|()| false),
             Ok(mut settled) => {
                 let replied = match command {
-                    0 => self.tell_subscribed(cx, local, &settled).map(|()| true),
+                    0 => self.tell_subscribed(cx, local, &mut settled).map(|()| true),
                     _ => self.reply_subscribed(cx, command, &mut settled),
                 };
                 if replied == Ok(true) {
@@ -252,6 +269,7 @@ impl Session {
         let at = waiting.pending.iter().position(|pending| pending.sequence == sequence);
         let pending = at.map(|at| waiting.pending.remove(at));
         let unsubscribe = waiting.unsubscribe.take_if(|(_, waited_for)| *waited_for == sequence);
+        self.count_subscriptions(cx.shared);
         self.drop_idle_waiting();
         if let Some(pending) = pending.filter(|pending| pending.command > 0) {
             self.refuse(cx, pending.command, &ClientError::PERMISSION_DENIED)?;
@@ -259,14 +277,32 @@ impl Session {
         unsubscribe.map_or(Ok(()), |(id, _)| self.done(cx, id, Done::Unsubscribe))
     }
 
-    /// Tells the client of a subscription that it did not ask for.
-    fn tell_subscribed(&self, cx: &mut Cx<'_>, local: LocalId, settled: &Settled) -> Result<(), Disconnect> {
-        let (channel, result) = (cx.shared.local.channel(local).clone(), &settled.result);
-        match self.dialect {
-            Dialect::Plain => cx.text(|out, _| plain::subscribed(out, &channel, result)),
-            Dialect::Centrifugo(format) => {
-                cx.message(format.opcode(), |out, _| format.subscribe_push(out, &channel, result))
+    /// Tells the client of a subscription that it did not ask for. The push has no place for what was missed: that follows in
+    /// pushes of its own, all of it or nothing.
+    fn tell_subscribed(&self, cx: &mut Cx<'_>, local: LocalId, settled: &mut Settled) -> Result<(), Disconnect> {
+        let channel = cx.shared.local.channel(local).clone();
+        if let Some(missed) = settled.missed.take() {
+            let (mut scratch, mut frames) = (Vec::new(), Vec::new());
+            self.write_subscribe_push(&mut scratch, &channel, &settled.result);
+            wire::ws::write_frame(&mut frames, self.opcode(), true, &scratch, None);
+            let encoding = self.encoding_of(&settled.result);
+            for publication in &missed.publications {
+                encoding.publication(publication, None, &mut scratch, &mut frames);
             }
+            if cx.frames(&frames, 1 + missed.publications.len()) {
+                cx.shared.counters.deliveries += missed.publications.len() as u64;
+                return Ok(());
+            }
+            cx.shared.counters.recoveries_too_large += 1;
+            settled.give_up();
+        }
+        cx.message(self.opcode(), |out, _| self.write_subscribe_push(out, &channel, &settled.result))
+    }
+
+    fn write_subscribe_push(&self, out: &mut Vec<u8>, channel: &str, result: &SubscribeResult) {
+        match self.dialect {
+            Dialect::Plain => plain::subscribed(out, channel, result),
+            Dialect::Centrifugo(format) => format.subscribe_push(out, channel, result),
         }
     }
 

@@ -1,7 +1,7 @@
 //! A WebSocket after its handshake (RFC 6455, sections 5 to 7): frames in, frames out, the closing handshake.
 
-use crate::auth::token::ServerSide;
 use crate::connection::CloseReport;
+use crate::connection::Given;
 use crate::disconnect::{ClientError, Disconnect};
 use crate::encoded::Encoding;
 use crate::ids::ClientId;
@@ -251,10 +251,10 @@ impl Open {
     }
 
     /// A backend subscribes the session to a channel. `None`: there was nothing to do.
-    pub(crate) fn subscribe(&mut self, cx: &mut Cx<'_>, to: &ServerSide, until: Option<u64>) -> Option<Fate> {
+    pub(crate) fn subscribe(&mut self, cx: &mut Cx<'_>, given: &Given) -> Option<Fate> {
         match &mut self.speaker {
             Speaker::Echo => None,
-            Speaker::Session(session) => session.subscribed_by_server(cx, to, until).map(Fate::from),
+            Speaker::Session(session) => session.subscribed_by_server(cx, given).map(Fate::from),
         }
     }
 

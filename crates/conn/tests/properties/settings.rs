@@ -57,6 +57,7 @@ pub(crate) fn settings() -> Settings {
             channels_max: 8,
             commands: None,
             connections_per_user_max: 0,
+            subscriptions_per_user_max: 0,
             channel_name_bytes_max: 255,
             outbox_bytes_max: 6000,
             outbox_high_water: 3000,

@@ -205,8 +205,10 @@ pub(crate) async fn run<B: Backend>(
         Method::Batch => unreachable!("a batch is not one method"),
         Method::Subscribe => {
             let request: Subscribe<'_> = serde_json::from_slice(params)?;
-            let is_there = check_channel(api, request.channel.as_deref().unwrap_or_default());
-            act(api, is_there.and_then(|()| request.check(&api.settings, unix_seconds()))).await
+            let channel = request.channel.as_deref().unwrap_or_default();
+            let is_there = check_channel(api, channel);
+            let keeps_history = keeps_history(api, channel);
+            act(api, is_there.and_then(|()| request.check(&api.settings, keeps_history, unix_seconds()))).await
         }
         Method::Unsubscribe => {
             let request: Unsubscribe = serde_json::from_slice(params)?;

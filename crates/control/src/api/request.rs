@@ -7,15 +7,13 @@
 //! | Field | Here | Why |
 //! |---|---|---|
 //! | `delta` | taken | whether patches are made is said by the namespace (`delta_publish`); the payload is the same |
-//! | `recover_since` | 108 | a subscribe push has no field that says whether the client has recovered |
-//! | `override` of `presence`, `join_leave` | 108 | the namespace alone says who is counted and announced |
+//! | `recover_since` | 108 without a history | what is said to be missing could not be sent |
 //! | `version` | 108 without a history | the caller counts on an older version being dropped |
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hub::{HistoryQuery, Offset, PublishOptions, Since, SinceEpoch, Tags};
 use serde::Deserialize;
-use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 use super::error::ApiError;
@@ -153,13 +151,17 @@ struct Position {
     epoch: Option<String>,
 }
 
+impl Position {
+    fn since(self) -> Since {
+        let epoch = SinceEpoch::read(self.epoch.as_deref().unwrap_or_default());
+        Since { offset: Offset(self.offset.unwrap_or_default()), epoch }
+    }
+}
+
 impl History {
     /// The channel, unchecked, and what is wanted of it.
     pub(crate) fn check(self, settings: &ApiSettings) -> (String, HistoryQuery) {
-        let since = self.since.map(|since| Since {
-            offset: Offset(since.offset.unwrap_or_default()),
-            epoch: SinceEpoch::read(since.epoch.as_deref().unwrap_or_default()),
-        });
+        let since = self.since.map(Position::since);
         // Below 0 is as many as there may be.
         let wanted = usize::try_from(self.limit.unwrap_or_default()).unwrap_or(usize::MAX);
         let query = HistoryQuery {
@@ -248,7 +250,7 @@ pub(crate) struct Subscribe<'a> {
     data: Option<&'a RawValue>,
     b64data: Option<String>,
     expire_at: Option<u64>,
-    recover_since: Option<IgnoredAny>,
+    recover_since: Option<Position>,
     r#override: Option<Override>,
 }
 
@@ -291,12 +293,17 @@ impl Disconnect {
 
 impl Subscribe<'_> {
     /// The channel has been looked at; `now` is Unix time in seconds.
-    pub(crate) fn check(self, settings: &ApiSettings, now: u64) -> Result<(Clients, ClientAction), ApiError> {
+    pub(crate) fn check(
+        self,
+        settings: &ApiSettings,
+        keeps_history: bool,
+        now: u64,
+    ) -> Result<(Clients, ClientAction), ApiError> {
         let clients = self.whose.check()?;
-        if self.recover_since.is_some() {
+        if self.recover_since.is_some() && !keeps_history {
             return Err(ApiError::not_available(
                 "recover_since",
-                "`recover_since`: the push could not say what came of it",
+                "`recover_since` needs a channel with a history, without one nothing could be sent again",
             ));
         }
         let changed = self.r#override.unwrap_or_default();
@@ -310,6 +317,7 @@ impl Subscribe<'_> {
             info: attached(settings, ("info", self.info), ("b64info", self.b64info))?,
             data: attached(settings, ("data", self.data), ("b64data", self.b64data))?,
             expire_at,
+            recover_since: self.recover_since.map(Position::since),
             presence: value(changed.presence),
             join_leave: value(changed.join_leave),
             force_recovery: value(changed.force_recovery),

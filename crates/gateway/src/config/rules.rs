@@ -296,6 +296,7 @@ fn tokens(rules: &mut Rules, config: &Config) {
     }
     rules.within("client.expired_close_delay", client.expired_close_delay, &(Time::ZERO..=Time::secs(3600)));
     rules.count("client.connections_per_user_max", client.connections_per_user_max.into(), 0, 1 << 20);
+    rules.count("client.subscriptions_per_user_max", client.subscriptions_per_user_max.into(), 0, 1 << 30);
     let namespace = &client.personal_channel_namespace;
     rules.holds(
         &["client.personal_channel_namespace", "client.personal_channel"],

@@ -217,6 +217,9 @@ pub struct Client {
     /// Connections of one user on one worker; 0: any number.
     #[serde(deserialize_with = "whole")]
     pub connections_per_user_max: u32,
+    /// Subscriptions of all connections of one user on one worker; 0: any number.
+    #[serde(deserialize_with = "whole")]
+    pub subscriptions_per_user_max: u32,
     /// Subscriptions of one connection.
     #[serde(deserialize_with = "whole")]
     pub channels_max: u32,
@@ -253,6 +256,7 @@ impl Default for Client {
             personal_channel: false,
             personal_channel_namespace: String::new(),
             connections_per_user_max: 0,
+            subscriptions_per_user_max: 0,
             channels_max: 128,
             commands_per_second: 0,
             commands_burst: 256,

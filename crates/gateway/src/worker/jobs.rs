@@ -118,8 +118,8 @@ impl<P: Post> Worker<P> {
 
     /// A client whose subscribe no home takes is closed, so the walk waits until one does.
     fn has_room_for(&mut self, action: &Action) -> bool {
-        let Action::Subscribe { to, .. } = action else { return true };
-        let home = self.home_of(&to.channel);
+        let Action::Subscribe(given) = action else { return true };
+        let home = self.home_of(&given.to.channel);
         self.post.has_room_for_more(home)
     }
 
@@ -130,8 +130,8 @@ impl<P: Post> Worker<P> {
         let directions = match action {
             Action::Disconnect(why) => Some(connection.disconnect(now, why.clone(), shared)),
             // A reload may have taken the namespace since the request was looked at.
-            Action::Subscribe { to, .. } if shared.settings.namespaces.of(&to.channel).is_none() => None,
-            Action::Subscribe { to, until } => connection.subscribe(now, to, *until, shared),
+            Action::Subscribe(given) if shared.settings.namespaces.of(&given.to.channel).is_none() => None,
+            Action::Subscribe(given) => connection.subscribe(now, given, shared),
             Action::Unsubscribe(channel) => connection.unsubscribe(now, channel, shared),
             Action::Refresh(until) => Some(connection.refresh(now, *until, shared)),
             Action::Describe { .. } => None,

@@ -3,10 +3,11 @@
 use crate::support::client::{Format, push};
 use crate::support::token::token;
 use crate::support::{Gateway, Setup, in_every_format, on_every_driver, on_the_simulator};
-use conn::Encoding;
 use conn::auth::token::{Changed, ServerSide};
+use conn::{Encoding, Given};
 use gateway::letter::{Action, Matching};
-use hub::{Channel, Presence, PresenceQuery};
+use gateway::stats::Number;
+use hub::{Channel, Offset, Presence, PresenceQuery, Since, SinceEpoch};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,12 +18,14 @@ in_every_format! {
     a_backend_gives_a_channel: Setup::with_tokens().workers(2),
     a_given_channel_shows_what_it_was_given_with: Setup::with_tokens().workers(2),
     a_given_channel_recovers_by_its_position: Setup::with_tokens().workers(2),
+    a_given_channel_goes_on_where_the_backend_says: Setup::with_tokens().workers(2),
     a_given_channel_ends_with_its_time: Setup::with_tokens(),
     a_backend_sees_whose_connections_there_are: Setup::with_tokens(),
 }
 
 on_every_driver! {
     a_channel_too_many_ends_the_connection: Setup::with_tokens().with(|s| s.limits.channels_max = 2),
+    what_is_too_much_to_follow_a_given_channel_is_left_out: Setup::with_tokens().with(|s| s.limits.reply_bytes_max = 2048),
 }
 
 on_the_simulator! {
@@ -110,7 +113,7 @@ fn channel(name: &str) -> ServerSide {
 }
 
 fn giving(to: ServerSide, until: Option<u64>) -> Action {
-    Action::Subscribe { to: Arc::new(to), until }
+    Action::Subscribe(Arc::new(Given { to, until, since: None }))
 }
 
 /// The push of a channel that nobody asked for.
@@ -170,6 +173,73 @@ fn a_given_channel_recovers_by_its_position(gateway: &Gateway) {
     let plainly = ServerSide { changed: Changed { force_recovery, ..Changed::default() }, ..channel("kept:b") };
     assert_eq!(gateway.act(&of_user("42"), &giving(plainly, None)), 1);
     assert_eq!(client.json(), given("kept:b", &json!({})));
+}
+
+/// A channel with a position that the backend knows; "" is an epoch that fits any.
+fn giving_since(name: &str, offset: u64, epoch: &str) -> Action {
+    let since = Some(Since { offset: Offset(offset), epoch: SinceEpoch::read(epoch) });
+    Action::Subscribe(Arc::new(Given { to: channel(name), until: None, since }))
+}
+
+fn a_given_channel_goes_on_where_the_backend_says(gateway: &Gateway) {
+    let name = "kept:a";
+    for n in 1..=3 {
+        gateway.publish(name, &json!(n)).expect("published");
+    }
+    let number = |push: &Value| {
+        assert_eq!((&push["channel"], &push["pub"]["data"]), (&json!(name), &push["pub"]["offset"]), "{push}");
+        push["pub"]["offset"].as_u64().expect("a number")
+    };
+    let told = |offset: u64, epoch: &str| match offset {
+        0 => json!({"recoverable": true, "positioned": true, "epoch": epoch}),
+        offset => json!({"recoverable": true, "positioned": true, "epoch": epoch, "offset": offset}),
+    };
+    let mut asker = gateway.user("7");
+    let epoch = asker.call(json!({"id": 2, "subscribe": {"channel": name}}))["subscribe"]["epoch"].take();
+    let epoch = epoch.as_str().expect("an epoch");
+    // (where the backend says the client is, the epoch, what the client is told, what follows)
+    let stale = "nosuchep";
+    for (offset, said, position, follow) in
+        [(1, epoch, 1, 2..4), (0, "", 0, 1..4), (3, epoch, 3, 4..4), (1, stale, 3, 4..4), (4, epoch, 3, 4..4)]
+    {
+        let mut client = gateway.user("42");
+        assert_eq!(gateway.act(&of_user("42"), &giving_since(name, offset, said)), 1);
+        assert_eq!(client.json(), given(name, &told(position, epoch)), "{offset} {said}");
+        follow.for_each(|n| assert_eq!(number(&client.json()["push"]), n, "{offset} {said}"));
+        client.expect_silence(3);
+        drop(client);
+        gateway.until("it has left", || gateway.sum(Number::Sessions) == 1);
+    }
+    let (mut client, mut plain) = (gateway.user("42"), gateway.websocket("/connection/uni_websocket"));
+    plain.send(&json!({"token": token(&json!({"sub": "42"}))}));
+    assert!(plain.json()["connect"].is_object());
+    assert_eq!(gateway.act(&of_user("42"), &giving_since(name, 2, epoch)), 2);
+    assert_eq!(plain.json(), json!({"channel": name, "subscribe": told(2, epoch)}));
+    assert_eq!(number(&plain.json()), 3);
+    assert_eq!(client.json(), given(name, &told(2, epoch)));
+    gateway.publish(name, &json!(4)).expect("published");
+    assert_eq!([client.json(), client.json()].map(|message| number(&message["push"])), [3, 4]);
+    assert_eq!(number(&plain.json()), 4);
+}
+
+fn what_is_too_much_to_follow_a_given_channel_is_left_out(gateway: &Gateway) {
+    let name = "kept:a";
+    let data = |bytes: usize| json!("d".repeat(bytes));
+    gateway.publish(name, &data(800)).expect("published");
+    gateway.publish(name, &data(800)).expect("published");
+    let mut client = gateway.user("42");
+    assert_eq!(gateway.act(&of_user("42"), &giving_since(name, 0, "")), 1);
+    assert_eq!(client.json()["push"]["subscribe"]["offset"].take(), Value::Null, "0, and so not written");
+    assert_eq!(client.json()["push"]["pub"]["offset"], json!(1));
+    assert_eq!(client.json()["push"]["pub"]["offset"], json!(2));
+    // The publications alone would fit, and with what is around them do not.
+    gateway.publish(name, &data(350)).expect("published");
+    let mut other = gateway.user("43");
+    assert_eq!(gateway.act(&of_user("43"), &giving_since(name, 0, "")), 1);
+    assert_eq!(other.json()["push"]["subscribe"]["offset"], json!(3));
+    other.expect_silence(3);
+    gateway.publish(name, &json!(4)).expect("published");
+    assert_eq!(other.json()["push"]["pub"]["offset"], json!(4));
 }
 
 fn a_given_channel_ends_with_its_time(gateway: &Gateway) {

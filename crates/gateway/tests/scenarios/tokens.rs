@@ -18,6 +18,8 @@ in_every_format! {
     the_end_of_a_token_is_told_in_seconds: Setup::with_tokens(),
     a_refreshed_connection_goes_on: Setup::with_tokens(),
     a_refresh_that_does_not_count_ends_the_connection: Setup::with_tokens(),
+    one_users_channels_are_counted_over_all_connections:
+        Setup::with_tokens().with(|s| s.limits.subscriptions_per_user_max = 3),
     who_connects_again_and_again_reaches_the_limit: Setup::with_tokens().with(|s| s.limits.connections_per_user_max = 2),
 }
 
@@ -120,6 +122,41 @@ fn a_token_that_does_not_count_is_refused(gateway: &Gateway) {
     assert_eq!(error(json!({"sub": "42", "nbf": now + 60})), json!(109));
     assert_eq!(error(json!({"sub": "42", "exp": now + 60, "expire_at": now - 60})), json!(110));
     assert_eq!(error(json!({"sub": "42", "exp": now + 60, "expire_at": 0})), Value::Null);
+}
+
+fn one_users_channels_are_counted_over_all_connections(gateway: &Gateway) {
+    let (mut first, mut second, mut other) = (gateway.user("42"), gateway.user("42"), gateway.user("7"));
+    let code = |client: &mut Client, id: u32, channel: &str| {
+        let reply = client.call(json!({"id": id, "subscribe": {"channel": channel}}));
+        assert!(reply["subscribe"].is_object() != reply["error"].is_object(), "{reply}");
+        reply["error"]["code"].as_u64().unwrap_or_default()
+    };
+    first.subscribe(2, "open:a");
+    first.subscribe(3, "open:b");
+    assert_eq!(code(&mut second, 2, "closed"), 103, "what is refused does not count");
+    second.subscribe(3, "open:a");
+    assert_eq!((code(&mut second, 4, "open:b"), code(&mut first, 4, "open:c")), (106, 106));
+    ["open:a", "open:b", "open:c", "open:d"].iter().zip(2..).for_each(|(name, id)| match id {
+        5 => assert_eq!(code(&mut other, id, name), 106, "another user has a count of its own"),
+        _ => other.subscribe(id, name),
+    });
+    first.unsubscribe(5, "open:a");
+    second.subscribe(5, "open:b");
+    assert_eq!(code(&mut first, 6, "open:c"), 106);
+    gateway.until("they are counted", || gateway.sum(Number::Sessions) == 3);
+    drop(first);
+    gateway.until("the first has left", || gateway.sum(Number::Sessions) == 2);
+    second.subscribe(6, "open:c");
+    assert_eq!(code(&mut second, 7, "open:d"), 106);
+    // What a token brings counts as well.
+    let bringing = |channels: &[&str]| token(&json!({"sub": "43", "channels": channels}));
+    let (_kept, reply) = connect(gateway, &bringing(&["open:a", "open:b"]));
+    assert_eq!(reply["connect"]["subs"].as_object().map(serde_json::Map::len), Some(2), "{reply}");
+    let mut refused = gateway.unconnected();
+    refused.send(&json!({"id": 1, "connect": {"token": bringing(&["open:a", "open:b"])}}));
+    assert_eq!(refused.next(), Seen::Close(Some(3505), "channel limit".into()));
+    let (_also, reply) = connect(gateway, &bringing(&["open:a"]));
+    assert_eq!(reply["connect"]["subs"].as_object().map(serde_json::Map::len), Some(1), "{reply}");
 }
 
 fn the_end_of_a_token_is_told_in_seconds(gateway: &Gateway) {

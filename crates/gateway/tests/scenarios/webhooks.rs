@@ -3,6 +3,7 @@
 use crate::support::client::{push, upgrade_request};
 use crate::support::token::token;
 use crate::support::{Client, Gateway, Seen, Setup, in_every_format, on_every_driver, on_the_simulator};
+use conn::Given;
 use conn::auth::token::{Changed, ServerSide};
 use conn::webhook::Event;
 use gateway::letter::{Action, Matching};
@@ -458,7 +459,7 @@ fn a_channel_given_or_taken_meanwhile_counts(gateway: &Gateway) {
     let to = ServerSide { channel: "asked:a".into(), info: None, data: None, changed: Changed::default() };
     client.send(&json!({"id": 2, "subscribe": {"channel": "asked:a"}}));
     let (asked, _) = gateway.asked(Event::Subscribe);
-    assert_eq!(gateway.act(&matching, &Action::Subscribe { to: Arc::new(to), until: None }), 1);
+    assert_eq!(gateway.act(&matching, &Action::Subscribe(Arc::new(Given { to, until: None, since: None }))), 1);
     assert_eq!(client.json()["push"]["subscribe"], json!({}));
     gateway.backend_says(&asked, &json!({"result": {}}));
     assert_eq!(client.json(), json!({"id": 2, "error": {"code": 105, "message": "already subscribed"}}));
