@@ -58,12 +58,10 @@ pub(crate) fn json_about_publication(out: &mut Vec<u8>, publication: &hub::Publi
 
 /// Appends a JSON `ClientInfo` object.
 pub(crate) fn json_info(out: &mut Vec<u8>, info: &hub::ClientInfo) {
-    out.extend_from_slice(b"{\"client\":");
+    out.extend_from_slice(b"{\"user\":");
+    json_string(out, &info.user);
+    out.extend_from_slice(b",\"client\":");
     json_string(out, &info.client);
-    if !info.user.is_empty() {
-        out.extend_from_slice(b",\"user\":");
-        json_string(out, &info.user);
-    }
     for (key, raw) in [("conn_info", &info.conn_info), ("chan_info", &info.chan_info)] {
         if let Some(raw) = raw {
             put(out, format_args!(",\"{key}\":"));

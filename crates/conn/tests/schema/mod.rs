@@ -28,12 +28,20 @@ mod json_text {
     }
 }
 
+/// Messages of whose fields JSON has none that is zero.
 macro_rules! messages {
+    ($($name:ident { $($(#[$attribute:meta])* $field:ident: $kind:ty,)* })+) => {whole_messages! {$(
+        $name { $($(#[$attribute])* #[serde(skip_serializing_if = "is_zero")] $field: $kind,)* }
+    )+}};
+}
+
+/// Messages of whose fields JSON has all.
+macro_rules! whole_messages {
     ($($name:ident { $($(#[$attribute:meta])* $field:ident: $kind:ty,)* })+) => {$(
         #[derive(Clone, PartialEq, prost::Message, Serialize, Deserialize)]
         #[serde(default)]
         pub(crate) struct $name {
-            $($(#[$attribute])* #[serde(skip_serializing_if = "is_zero")] pub(crate) $field: $kind,)*
+            $($(#[$attribute])* pub(crate) $field: $kind,)*
         }
     )+};
 }
@@ -92,12 +100,6 @@ messages! {
     }
     Coming {
         #[prost(message, optional, tag = "1")] info: Option<ClientInfo>,
-    }
-    ClientInfo {
-        #[prost(string, tag = "1")] user: String,
-        #[prost(string, tag = "2")] client: String,
-        #[prost(bytes = "vec", tag = "3")] #[serde(with = "json_text")] conn_info: Vec<u8>,
-        #[prost(bytes = "vec", tag = "4")] #[serde(with = "json_text")] chan_info: Vec<u8>,
     }
     Publication {
         #[prost(bytes = "vec", tag = "4")] #[serde(with = "json_text")] data: Vec<u8>,
@@ -175,18 +177,6 @@ messages! {
         #[prost(message, optional, tag = "8")] since: Option<StreamPosition>,
         #[prost(bool, tag = "9")] reverse: bool,
     }
-    HistoryResult {
-        #[prost(message, repeated, tag = "1")] publications: Vec<Publication>,
-        #[prost(string, tag = "2")] epoch: String,
-        #[prost(uint64, tag = "3")] offset: u64,
-    }
-    PresenceResult {
-        #[prost(btree_map = "string, message", tag = "1")] presence: BTreeMap<String, ClientInfo>,
-    }
-    PresenceStatsResult {
-        #[prost(uint32, tag = "1")] num_clients: u32,
-        #[prost(uint32, tag = "2")] num_users: u32,
-    }
     PublishRequest {
         #[prost(string, tag = "1")] channel: String,
         #[prost(bytes = "vec", tag = "2")] #[serde(with = "json_text")] data: Vec<u8>,
@@ -202,6 +192,28 @@ messages! {
         #[prost(string, tag = "2")] method: String,
     }
     Empty {}
+}
+
+// As Centrifugo's JSON has them: a count of 0 is a count.
+whole_messages! {
+    ClientInfo {
+        #[prost(string, tag = "1")] user: String,
+        #[prost(string, tag = "2")] client: String,
+        #[prost(bytes = "vec", tag = "3")] #[serde(with = "json_text", skip_serializing_if = "is_zero")] conn_info: Vec<u8>,
+        #[prost(bytes = "vec", tag = "4")] #[serde(with = "json_text", skip_serializing_if = "is_zero")] chan_info: Vec<u8>,
+    }
+    HistoryResult {
+        #[prost(message, repeated, tag = "1")] publications: Vec<Publication>,
+        #[prost(string, tag = "2")] epoch: String,
+        #[prost(uint64, tag = "3")] offset: u64,
+    }
+    PresenceResult {
+        #[prost(btree_map = "string, message", tag = "1")] presence: BTreeMap<String, ClientInfo>,
+    }
+    PresenceStatsResult {
+        #[prost(uint32, tag = "1")] num_clients: u32,
+        #[prost(uint32, tag = "2")] num_users: u32,
+    }
 }
 
 /// Commands, one JSON object a line, as one message in Protobuf.

@@ -98,7 +98,7 @@ fn a_publication_of_a_client_names_it_and_reaches_itself_too(gateway: &Gateway) 
     let (mut alice, mut bob) = (gateway.subscriber("chat"), gateway.subscriber("chat"));
     let mut outsider = gateway.centrifugo();
     alice.send(&json!({"id": 3, "publish": {"channel": "chat", "data": {"x": 1}}}));
-    let info = json!({"client": alice.name});
+    let info = json!({"user": "", "client": alice.name});
     let expected = json!({"push": {"channel": "chat", "pub": {"data": {"x": 1}, "info": info}}});
     assert_eq!(bob.json(), expected);
     // Her reply and her own publication come in either order.
@@ -309,7 +309,7 @@ fn formats_meet_on_one_channel(gateway: &Gateway) {
         let name = clients[publisher].name.clone();
         let data = json!({"from": publisher, "text": "ü\u{2028}\n\"", "many": [1, -2.5e3, null]});
         clients[publisher].send(&json!({"id": 3, "publish": {"channel": "c", "data": data}}));
-        let expected = json!({"channel": "c", "pub": {"data": data, "info": {"client": name}}});
+        let expected = json!({"channel": "c", "pub": {"data": data, "info": {"user": "", "client": name}}});
         for (number, client) in clients.iter_mut().enumerate() {
             let mut got = client.json();
             if number == publisher {

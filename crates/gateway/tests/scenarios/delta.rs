@@ -154,7 +154,7 @@ fn patches_make_every_payload_and_the_first_is_whole(gateway: &Gateway) {
     let name = without.name.clone();
     without.send(&json!({"id": 3, "publish": {"channel": "c", "data": weather(99)}}));
     assert_eq!(reader.read(), (weather(99), true));
-    assert_eq!(plain.json()["pub"]["info"], json!({"client": name}));
+    assert_eq!(plain.json()["pub"]["info"], json!({"user": "", "client": name}));
 }
 
 fn whoever_comes_later_begins_with_a_whole_payload(gateway: &Gateway) {

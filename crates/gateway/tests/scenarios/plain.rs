@@ -90,7 +90,7 @@ fn publications_reach_both_dialects_alike(gateway: &Gateway) {
         gateway.publish("c", &json!(i)).expect("published");
     }
     subscribers[0].send(&json!({"id": 9, "publish": {"channel": "c", "data": "mine"}}));
-    let info = json!({"client": subscribers[0].name});
+    let info = json!({"user": "", "client": subscribers[0].name});
     for listener in &mut listeners {
         (0..10).for_each(|i| assert_eq!(listener.json(), plain_push("c", &json!(i))));
         assert_eq!(listener.json(), json!({"channel": "c", "pub": {"data": "mine", "info": info}}));

@@ -281,17 +281,10 @@ pub(super) fn recovered(out: &mut Vec<u8>, id: u32, result: &SubscribeResult) ->
 
 /// `{"id":8,"history":{"publications":[…],"epoch":"kPzQwRtb","offset":57}}`
 pub(super) fn history(out: &mut Vec<u8>, id: u32, page: &hub::HistoryPage) {
-    put(out, format_args!("{{\"id\":{id},\"history\":{{"));
-    if !page.publications.is_empty() {
-        out.extend_from_slice(b"\"publications\":[");
-        json_publications(out, &page.publications);
-        out.extend_from_slice(b"],");
-    }
-    put(out, format_args!("\"epoch\":\"{}\"", page.position.epoch));
-    if page.position.offset.0 > 0 {
-        put(out, format_args!(",\"offset\":{}", page.position.offset.0));
-    }
-    out.extend_from_slice(b"}}");
+    put(out, format_args!("{{\"id\":{id},\"history\":{{\"publications\":["));
+    json_publications(out, &page.publications);
+    let hub::Position { offset, epoch } = page.position;
+    put(out, format_args!("],\"epoch\":\"{epoch}\",\"offset\":{}}}}}", offset.0));
 }
 
 /// `{"id":6,"presence":{"presence":{"<client>":{…}}}}` or `{"id":7,"presence_stats":{"num_clients":3,"num_users":2}}`
@@ -310,11 +303,8 @@ pub(super) fn presence(out: &mut Vec<u8>, id: u32, presence: &hub::Presence) {
             out.extend_from_slice(b"}}}");
         }
         hub::Presence::Stats(PresenceStats { clients, users }) => {
-            put(out, format_args!("{{\"id\":{id},\"presence_stats\":{{"));
-            if *clients > 0 {
-                put(out, format_args!("\"num_clients\":{clients},\"num_users\":{users}"));
-            }
-            out.extend_from_slice(b"}}");
+            let stats = format_args!("{{\"num_clients\":{clients},\"num_users\":{users}}}");
+            put(out, format_args!("{{\"id\":{id},\"presence_stats\":{stats}}}"));
         }
     }
 }
