@@ -1,8 +1,10 @@
 //! The client role of `wire` before the WebSocket test suite: sends every message back, and closes as it is told.
 //!
+//! `cargo xtask conformance` runs it. By hand:
+//!
 //! ```sh
-//! crates/xtask/conformance/run --client-mode --strict --url ws://127.0.0.1:9001 &
-//! cargo run --release -p tidegate-load --example conformance -- 127.0.0.1:9001
+//! cargo build --release -p tidegate-load --example conformance
+//! crates/xtask/conformance/run --client-mode --strict --url ws://127.0.0.1:9001 --start target/release/examples/conformance
 //! ```
 //!
 //! The suite is the server: it says how many cases there are, plays one per connection, and then writes its report.

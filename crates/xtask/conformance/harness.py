@@ -330,6 +330,32 @@ def clear(out):
             old.unlink()
 
 
+class Started:
+    """A client under test that we start; one that is gone before the last case ends the run."""
+
+    LEAVE_S = 10  # for the client to end by itself once the report is asked for
+
+    def __init__(self, program, fuzzer):
+        self.fuzzer = fuzzer
+        self.child = subprocess.Popen([program, "%s:%d" % (fuzzer.host, fuzzer.port)])
+        reactor.callLater(0.5, self.look)
+
+    def look(self):
+        if self.child.poll() is None:
+            reactor.callLater(0.5, self.look)
+        elif not self.fuzzer.finished:
+            reactor.callLater(1, self.fuzzer.finish)
+
+    def judge(self):
+        try:
+            status = self.child.wait(self.LEAVE_S)
+        except subprocess.TimeoutExpired:
+            self.child.kill()
+            status = "none; it was stopped"
+        if status != 0 and not self.fuzzer.aborted:
+            self.fuzzer.aborted = "the client ended with status %s" % status
+
+
 def one_process(args, wanted):
     """Run the cases here, one after the other."""
     progress = Progress(len(wanted), args.label)
@@ -337,6 +363,8 @@ def one_process(args, wanted):
         fuzzer = ServerFuzzer(args.url, args.out, wanted, args.case_timeout, progress)
         listenWS(fuzzer, interface=fuzzer.host)
         print("%d cases; waiting for a client at %s" % (len(wanted), args.url), flush=True)
+        if args.start:
+            started = Started(args.start, fuzzer)
     else:
         fuzzer = ClientFuzzer(args.url, args.agent, args.out, wanted, args.case_timeout, progress)
     globalLogBeginner.beginLoggingTo([fuzzer.problem], redirectStandardIO=False, discardBuffer=True)
@@ -346,6 +374,8 @@ def one_process(args, wanted):
         fuzzer.finish()
     reactor.callLater(args.timeout, overdue)
     reactor.run()
+    if args.client_mode and args.start:
+        started.judge()
     return fuzzer
 
 
@@ -436,6 +466,7 @@ def main():
     p.add_argument("--case-timeout", type=float, default=480, help="seconds for one case")
     p.add_argument("--jobs", type=int, default=1, help="processes for groups 12 and 13 (default 1)")
     p.add_argument("--client-mode", action="store_true", help="be the server and test a client")
+    p.add_argument("--start", metavar="PROGRAM", help="with --client-mode: start this client, with HOST:PORT behind it")
     p.add_argument("--list", action="store_true", help="print the chosen case ids and stop")
     p.add_argument("--part", help=argparse.SUPPRESS)
     p.add_argument("--label", default="", help=argparse.SUPPRESS)

@@ -15,12 +15,14 @@
 //! | [`compare`] | measures the gateway beside other servers |
 //! | [`floor`] | measures the gateway over the bare loops of `benches/` |
 //! | [`campaign`] | cuts clients off and lets them come back, at length |
+//! | [`conformance`] | runs the whole WebSocket suite and writes its page |
 //! | [`fuzz`] | lets the targets of `crates/fuzz` run |
 //! | [`measure`] | servers pinned to a core, the load generator, `/proc`, medians |
 #![forbid(unsafe_code)]
 
 pub mod campaign;
 pub mod compare;
+pub mod conformance;
 pub mod floor;
 pub mod fuzz;
 pub mod gateway;

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use xtask::Project;
 use xtask::campaign;
 use xtask::compare;
+use xtask::conformance;
 use xtask::floor;
 use xtask::fuzz;
 use xtask::setup::{Need, provide};
@@ -36,11 +37,14 @@ enum Chore {
     Setup,
     /// Checks the rules of style that a machine can check
     Tidy,
-    /// Runs the WebSocket conformance suite against a release gateway
+    /// Runs the WebSocket conformance suite against a release gateway on each driver, and before the client role
     Conformance {
-        /// Also groups 12 and 13: permessage-deflate, 20 minutes
+        /// All of groups 12 and 13, too (permessage-deflate, half an hour), and writes docs/conformance.md
         #[arg(long, conflicts_with = "cases")]
         full: bool,
+        /// With --full: where the page goes
+        #[arg(long, value_name = "FILE", requires = "full")]
+        out: Option<PathBuf>,
         /// Only these cases or groups: `6`, `9.3.*`
         #[arg(long, value_name = "PATTERNS", value_delimiter = ',')]
         cases: Vec<String>,
@@ -140,7 +144,9 @@ fn perform(chore: Chore) -> Result<bool, String> {
             Ok(Need::ALL.iter().all(|need| tools.of(*need).is_ok()))
         }
         Chore::Tidy => run(&project, &["tidy".to_owned()], Cases::usual()),
-        Chore::Conformance { full: true, .. } => run(&project, &["conformance".to_owned()], Cases::full()),
+        Chore::Conformance { full: true, out, .. } => {
+            conformance::run(&project, &out.unwrap_or_else(|| project.root.join("docs/conformance.md")))
+        }
         Chore::Conformance { cases, .. } => {
             let cases = if cases.is_empty() { Cases::usual() } else { Cases::matching(cases) };
             run(&project, &["conformance".to_owned()], cases)

@@ -3,6 +3,7 @@
 //! A step whose needs cannot be met is *skipped*, with the reason; under `CI=true` that is a failure. The last line
 //! counts real tests, read from what the runners printed, and one failure for each step that failed without any.
 
+mod conformance;
 mod steps;
 
 use std::path::PathBuf;
@@ -13,7 +14,8 @@ use crate::run::{Ran, watched};
 use crate::setup::{Need, Tools, provide};
 use crate::tally::{Runner, Tally};
 
-pub use steps::{Cases, STEPS};
+pub use conformance::{CLIENT, Cases, report};
+pub use steps::STEPS;
 
 /// One step.
 pub struct Step {

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::conformance::conformance;
 use super::{Bench, Outcome, Step};
 use crate::gateway::Gateway;
 use crate::run::Ran;
@@ -32,7 +33,7 @@ pub const STEPS: &[Step] = &[
     },
     Step {
         name: "conformance",
-        claim: "Autobahn, strict, against /echo",
+        claim: "Autobahn, strict, against /echo and before the client role",
         needs: &[Need::Python, Need::ConformanceSuite],
         work: conformance,
     },
@@ -62,30 +63,6 @@ pub const STEPS: &[Step] = &[
         work: page,
     },
 ];
-
-/// Which conformance cases to run.
-#[derive(Clone, Debug)]
-pub struct Cases(Vec<String>);
-
-impl Cases {
-    /// Groups 1 to 10: framing, pings, reserved bits, fragmentation, UTF-8, closing, limits; and of the groups about
-    /// compression two sizes of message in each kind of payload and each set of parameters.
-    pub fn usual() -> Cases {
-        let compression = ["12.*.3", "12.*.11", "13.*.3", "13.*.11"];
-        let groups = ["1", "2", "3", "4", "5", "6", "7", "9", "10"];
-        Cases(groups.into_iter().chain(compression).map(str::to_owned).collect())
-    }
-
-    /// All 517, with groups 12 and 13, which test compression.
-    pub fn full() -> Cases {
-        Cases(vec!["*".to_owned()])
-    }
-
-    /// Those that match one of the patterns (`6`, `9.3.*`).
-    pub fn matching(patterns: Vec<String>) -> Cases {
-        Cases(patterns)
-    }
-}
 
 fn fmt(bench: &mut Bench) -> Result<Outcome, String> {
     let ran = bench.watch(bench.cargo("fmt").args(["--all", "--", "--check", "--color", "never"]))?;
@@ -156,14 +133,14 @@ fn benches(bench: &mut Bench) -> Result<Outcome, String> {
 }
 
 /// Starts a gateway whose log goes below `target/test`.
-fn start(bench: &mut Bench, name: &str, arguments: &[&str]) -> Result<Gateway, String> {
+pub(super) fn start(bench: &mut Bench, name: &str, arguments: &[&str]) -> Result<Gateway, String> {
     let binary = bench.gateway()?;
     let log = bench.project.target.join("test").join(format!("{name}.log"));
     Gateway::start(&binary, arguments, &log)
 }
 
 /// The runner's verdict, unless a gateway died: then the tests' own complaints are only its echo.
-fn judge(runner: Runner, ran: &Ran, gateways: &mut [Gateway]) -> Result<Outcome, String> {
+pub(super) fn judge(runner: Runner, ran: &Ran, gateways: &mut [Gateway]) -> Result<Outcome, String> {
     for gateway in gateways.iter_mut() {
         gateway.still_runs()?;
     }
@@ -194,7 +171,7 @@ fn fanout(bench: &mut Bench) -> Result<Outcome, String> {
 }
 
 /// The drivers that this machine's kernel allows. Where CI lacks one, that is a failure.
-fn drivers(bench: &mut Bench) -> Result<Vec<&'static str>, String> {
+pub(super) fn drivers(bench: &mut Bench) -> Result<Vec<&'static str>, String> {
     match start(bench, "uring-probe", &["--dev", "--io", "uring"]) {
         Ok(_) => Ok(vec!["epoll", "uring"]),
         Err(why) if bench.strict => Err(why),
@@ -215,7 +192,7 @@ fn on_each_driver(
 }
 
 /// Does the work for each of the names; the step succeeds if all do.
-fn in_turn(
+pub(super) fn in_turn(
     bench: &mut Bench,
     names: &[&'static str],
     work: fn(&mut Bench, &'static str) -> Result<Outcome, String>,
@@ -230,24 +207,6 @@ fn in_turn(
     }
     total.closing = total.closing.trim_end_matches("; ").to_owned();
     Ok(total)
-}
-
-fn conformance(bench: &mut Bench) -> Result<Outcome, String> {
-    on_each_driver(bench, conformance_on)
-}
-
-fn conformance_on(bench: &mut Bench, driver: &'static str) -> Result<Outcome, String> {
-    let config = bench.project.root.join("deploy/conformance.toml");
-    let arguments = ["--dev", "--io", driver, "--config", &config.to_string_lossy()];
-    let gateway = start(bench, &format!("conformance-{driver}"), &arguments)?;
-    let folder = bench.tools.of(Need::ConformanceSuite)?;
-    let mut command = Command::new(bench.tools.of(Need::Python)?);
-    command.arg(bench.project.xtask("conformance/run")).current_dir(&bench.project.root);
-    command.args(["--url", &format!("{}/echo", gateway.public.replacen("http", "ws", 1))]);
-    command.args(["--agent", "tidegate", "--strict", "--cases", &bench.cases.0.join(",")]);
-    command.arg("--env").arg(&folder).arg("--out").arg(folder.join("report"));
-    let ran = bench.watch(&mut command)?;
-    judge(Runner::Conformance, &ran, &mut [gateway])
 }
 
 /// Two gateways for the client tests: one as a newcomer starts it, one configured like a deployment.
