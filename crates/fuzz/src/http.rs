@@ -1,6 +1,7 @@
 //! HTTP heads, the upgrade, and the header of extensions.
 
 use wire::http::{self, HeadLimits};
+use wire::proxy::{self, HEADER_BYTES_MAX};
 use wire::ws::client;
 use wire::ws::extension::{ClientWindow, Offer, Policy};
 use wire::ws::handshake;
@@ -24,6 +25,23 @@ pub fn head(data: &[u8]) {
             refusal.write(&mut out, true);
             assert!(out.starts_with(b"HTTP/1.1 4") || out.starts_with(b"HTTP/1.1 5"));
             assert!(out.windows(4).any(|four| four == b"\r\n\r\n"));
+        }
+    }
+}
+
+/// A header of the PROXY protocol is read as soon as it is whole and no sooner, whatever follows, and is never waited for beyond
+/// its longest length.
+pub fn proxy(data: &[u8]) {
+    match proxy::parse(data) {
+        Ok(Some((header, len))) => {
+            assert!(len <= data.len() && len <= HEADER_BYTES_MAX);
+            assert_eq!(proxy::parse(&data[..len]), Ok(Some((header, len))), "as good without what follows");
+            assert_eq!(proxy::parse(&data[..len - 1]), Ok(None), "not before its last byte");
+        }
+        Ok(None) => assert!(data.len() < HEADER_BYTES_MAX, "more than the limit cannot be a part"),
+        Err(error) => {
+            let longer = [data, b"\r\n"].concat();
+            assert_eq!(proxy::parse(&longer), Err(error), "what is wrong stays wrong");
         }
     }
 }

@@ -41,9 +41,11 @@
 //! - [`ws::extension`] and [`ws::deflate`]: RFC 7692: what is agreed, and one compressor and one inflater for the
 //!   connections of a thread.
 //! - [`http`]: HTTP/1.1 and 1.0 as far as a gateway needs it: heads, bodies, answers, queries.
+//! - [`proxy`]: what a proxy says in front of a connection about the client behind it.
 //! - [`limits`]: every default maximum, with the reason for its size.
 #![deny(unsafe_code)] // allowed in `ws/mask/x86.rs` alone, whose portable twin is its oracle
 
 pub mod http;
 pub mod limits;
+pub mod proxy;
 pub mod ws;

@@ -30,6 +30,7 @@ fn compressed_messages_of_the_corpus_keep_every_claim() {
 #[test]
 fn heads_of_the_corpus_keep_every_claim() {
     replay("http_head", http::head);
+    replay("proxy_header", http::proxy);
     replay("handshake", http::upgrade);
     replay("extension", http::extension);
 }
