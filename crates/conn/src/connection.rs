@@ -10,6 +10,7 @@
 //! worker and may leave [`crate::Effect`]s in [`Shared`]. Output bytes are asked for with `gather`.
 
 mod answers;
+mod introduction;
 mod orders;
 mod report;
 
@@ -62,27 +63,6 @@ enum Phase {
 }
 
 impl Connection {
-    /// A new socket of the listener with that number.
-    pub fn accepted(now: Duration, listener: usize, shared: &Shared) -> Self {
-        let times = &shared.settings.times;
-        let tls =
-            shared.settings.listeners.get(listener).and_then(|listener| listener.tls.as_ref()).and_then(Tls::boxed);
-        let timeout = if tls.is_some() { times.tls_handshake_timeout } else { times.head_timeout };
-        Self {
-            outbox: Outbox::default(),
-            opened: Moment::after(now, Duration::ZERO),
-            stalled: None,
-            reading: true,
-            phase: Phase::Http(Box::new(Http::new(now, timeout))),
-            tls,
-        }
-    }
-
-    /// The TLS handshake is done: the time for a request begins.
-    pub(crate) fn begin_http(&mut self, now: Duration, shared: &Shared) {
-        self.phase = Phase::Http(Box::new(Http::new(now, shared.settings.times.head_timeout)));
-    }
-
     /// Nothing will be queued any more.
     pub(crate) fn has_ended(&self) -> bool {
         matches!(self.phase, Phase::Ended(_))
@@ -175,13 +155,21 @@ impl Connection {
     /// Bytes from the socket; an empty slice is the peer's FIN.
     pub fn received(&mut self, now: Duration, bytes: &mut [u8], shared: &mut Shared) -> Directions {
         let was_empty = self.outbox.is_empty();
-        let end = if self.tls.is_some() {
-            self.received_sealed(now, bytes, shared)
+        let end = if self.awaits_proxy_header() && !bytes.is_empty() {
+            self.introduced(now, bytes, shared)
         } else {
-            self.received_plain(now, bytes, shared)
+            self.take_in(now, bytes, shared)
         };
         let handshake = self.asks_for_handshake();
         Directions { handshake, ..self.directions(now, was_empty, Urgency::Reply, end, shared) }
+    }
+
+    fn take_in(&mut self, now: Duration, bytes: &mut [u8], shared: &mut Shared) -> Option<End> {
+        if self.tls.is_some() {
+            self.received_sealed(now, bytes, shared)
+        } else {
+            self.received_plain(now, bytes, shared)
+        }
     }
 
     pub(crate) fn received_plain(&mut self, now: Duration, bytes: &mut [u8], shared: &mut Shared) -> Option<End> {

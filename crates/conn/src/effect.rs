@@ -1,12 +1,14 @@
 //! What a connection asks of the rest of its worker. Values, applied by the worker after the call that made them, so
 //! that a panic inside a connection cannot leave the hub half changed.
 
+use crate::address::{Address, name_of};
 use crate::encoded::Encoding;
 use crate::ids::ClientId;
 use crate::webhook::Question;
 use hub::{Channel, Draft, Entrance, HistoryQuery, MemberId, PresenceQuery, Recover};
 use std::fmt;
 use std::sync::Arc;
+use wire::proxy::ProxyError;
 
 /// One request to the worker.
 #[derive(Debug)]
@@ -115,6 +117,18 @@ pub enum Note {
         /// The Host header.
         host: String,
     },
+    /// A connection from somebody who is no trusted proxy, where only such are taken.
+    ProxyNotTrusted {
+        /// From where.
+        peer: Address,
+    },
+    /// A trusted proxy sent no header of the PROXY protocol, or a bad one.
+    ProxyHeaderRefused {
+        /// From where.
+        peer: Address,
+        /// What is wrong with it.
+        error: ProxyError,
+    },
     /// A TLS connection that could not go on.
     TlsFailed {
         /// What rustls says.
@@ -146,6 +160,15 @@ impl fmt::Display for Note {
             }
             Self::HostRefused { host } => {
                 write!(f, "403: Host {host:?} is no name of this machine: add it to `public.hosts` to answer to it")
+            }
+            Self::ProxyNotTrusted { peer } => write!(
+                f,
+                "a connection from {} was closed: only proxies may connect to that listener: add it to \
+                 `public.trusted_proxies` if it is one",
+                name_of(*peer)
+            ),
+            Self::ProxyHeaderRefused { peer, error } => {
+                write!(f, "a connection from {} was closed: {error}", name_of(*peer))
             }
             Self::TlsFailed { error } => write!(f, "a TLS connection was closed: {error}"),
         }

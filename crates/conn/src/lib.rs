@@ -16,12 +16,14 @@
 //! * [`outbox`]: what waits to be sent; [`encoded`]: publications as frames, once per encoding; [`recoveries`]: what was
 //!   missed, once for all that missed the same; [`deltas`]: what patches are made from.
 //! * [`compression`]: permessage-deflate, and which of a publication's frames a connection gets.
+//! * [`address`]: who a client is by its address, and which proxies are believed about that.
 //! * `route`: which path is what; [`auth`]: Origin, Host and tokens; [`users`]: who is here; [`verifications`]: how many
 //!   tokens a tick checks.
 //! * [`webhook`]: what a session asks its backend.
 //! * [`disconnect`]: every code a client can be told; [`settings`]: what the operator decided.
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod auth;
 pub mod command;
 pub mod compression;

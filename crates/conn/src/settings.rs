@@ -1,5 +1,6 @@
 //! What the operator decided, as the connections see it. Shared by all workers, replaced whole on reload.
 
+use crate::address::Trusted;
 use crate::auth::host::HostPolicy;
 use crate::auth::origin::OriginPolicy;
 use crate::auth::token::Tokens;
@@ -44,6 +45,8 @@ pub struct Settings {
     pub times: Times,
     /// permessage-deflate; `None`: it is not agreed to.
     pub compression: Option<Compression>,
+    /// Who is believed when it speaks for the clients behind it.
+    pub trusted_proxies: Trusted,
     /// What is special about the public listeners, by their number; those beyond the end are plain.
     pub listeners: Vec<Listener>,
     /// Static pages of the public listener: the demo. Empty without it.
@@ -55,6 +58,20 @@ pub struct Settings {
 pub struct Listener {
     /// They speak TLS.
     pub tls: Option<Arc<ServerConfig>>,
+    /// They begin with a header of the PROXY protocol.
+    pub proxy_protocol: ProxyProtocol,
+}
+
+/// Whether connections begin with a header of the PROXY protocol, in front of TLS and HTTP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProxyProtocol {
+    /// A header is a malformed request.
+    #[default]
+    Off,
+    /// Those of trusted proxies may; to others it is off.
+    Optional,
+    /// All do, and only those of trusted proxies are taken.
+    Required,
 }
 
 /// Which endpoints of the public listener are served.

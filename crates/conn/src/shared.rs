@@ -132,6 +132,10 @@ pub struct Counters {
     pub http_requests: u64,
     /// Requests refused for their Origin.
     pub origins_refused: u64,
+    /// Headers of the PROXY protocol that were taken.
+    pub proxy_headers: u64,
+    /// Connections refused because the header was missing, bad, or from somebody who is not trusted.
+    pub proxy_headers_refused: u64,
     /// Pings sent.
     pub pings: u64,
     /// Recoveries that the home could serve and the reply or the outbox had no room for.

@@ -267,6 +267,14 @@ impl Lifecycle {
             ("workers", old.workers != new.workers),
             ("public.listen", self.started.public.listen != new.public.listen),
             ("tls.listen", self.started.tls.listen != new.tls.listen),
+            (
+                "public.proxy_protocol_required",
+                self.started.public.proxy_protocol_required != new.public.proxy_protocol_required,
+            ),
+            (
+                "public.proxy_protocol_optional",
+                self.started.public.proxy_protocol_optional != new.public.proxy_protocol_optional,
+            ),
             ("api.listen", self.started.api.listen != new.api.listen),
             ("tls.api_listen", self.started.tls.api_listen != new.tls.api_listen),
             ("hub", old.hub != new.hub),

@@ -96,6 +96,10 @@ numbers! {
     Handshakes,
     /// Handshakes refused for their Origin.
     OriginsRefused,
+    /// Headers of the PROXY protocol that were taken.
+    ProxyHeaders,
+    /// Connections refused for want of a good one from a trusted proxy.
+    ProxyHeadersRefused,
     /// TLS handshakes completed.
     TlsHandshakes,
     /// Of these, shortened by a ticket.
@@ -280,6 +284,8 @@ impl WorkerStats {
         set(Number::UserSessions, totals.users.sessions);
         set(Number::Handshakes, counters.handshakes);
         set(Number::OriginsRefused, counters.origins_refused);
+        set(Number::ProxyHeaders, counters.proxy_headers);
+        set(Number::ProxyHeadersRefused, counters.proxy_headers_refused);
         set(Number::TlsHandshakes, counters.tls_handshakes);
         set(Number::TlsResumed, counters.tls_resumed);
         set(Number::TlsFailed, counters.tls_failed);

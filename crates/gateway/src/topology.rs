@@ -11,10 +11,11 @@ use crate::config::{self, Config};
 use crate::keys;
 use crate::tls::Identities;
 use conn::Settings;
+use conn::address::Trusted;
 use conn::auth::host::HostPolicy;
 use conn::auth::origin::OriginPolicy;
 use conn::auth::token::{Key, Tokens};
-use conn::settings::{CommandRate, Endpoints, Limits, Listener, StaticPage, Times};
+use conn::settings::{CommandRate, Endpoints, Limits, Listener, ProxyProtocol, StaticPage, Times};
 use control::webhook::{Caller, Endpoint, SigningKey, Target};
 use hub::{Namespace, Namespaces};
 use std::fmt;
@@ -174,6 +175,7 @@ pub fn settings(config: &Config, dev: bool) -> Result<Settings, String> {
         insecure: config.client.insecure,
         namespaces,
         limits: limits(config),
+        trusted_proxies: Trusted::new(config.public.trusted_proxies.iter().map(|proxy| **proxy).collect()),
         listeners: Vec::new(),
         times: Times {
             tls_handshake_timeout: config.tls.handshake_timeout.get(),
@@ -204,8 +206,18 @@ fn compression(section: &config::Compression) -> conn::settings::Compression {
 
 /// How the connections of each client listener begin: those of a config in the clear, then those with TLS.
 pub fn listeners(config: &Config, identities: Option<&Identities>) -> Vec<Listener> {
-    let clear = config.public.listen.iter().map(|_| Listener::default());
-    let tls = config.tls.listen.iter().map(|_| Listener { tls: identities.map(|all| all.public.clone()) });
+    let public = &config.public;
+    let proxy_protocol = |address: &config::Address| match () {
+        () if public.proxy_protocol_required.contains(address) => ProxyProtocol::Required,
+        () if public.proxy_protocol_optional.contains(address) => ProxyProtocol::Optional,
+        () => ProxyProtocol::Off,
+    };
+    let clear = public.listen.iter().map(|at| Listener { tls: None, proxy_protocol: proxy_protocol(at) });
+    let tls = config
+        .tls
+        .listen
+        .iter()
+        .map(|at| Listener { tls: identities.map(|all| all.public.clone()), proxy_protocol: proxy_protocol(at) });
     clear.chain(tls).collect()
 }
 

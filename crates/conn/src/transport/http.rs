@@ -3,6 +3,7 @@
 //! Nothing here takes a body: a request that has one is answered and the connection closed, so that the body cannot be
 //! read as the next request.
 
+use crate::address::{ADDRESS_HEADERS, Address, client_behind, told_as};
 use crate::command::{Connect, Wanted};
 use crate::dialect::centrifugo::Format;
 use crate::dialect::plain;
@@ -10,7 +11,7 @@ use crate::effect::Note;
 use crate::moment::Moment;
 use crate::route::{Endpoint, Route, route};
 use crate::session::{Dialect, Session};
-use crate::settings::{StaticPage, Times};
+use crate::settings::{ProxyProtocol, StaticPage, Times};
 use crate::shared::Cx;
 use crate::transport::websocket::{Fate, Open};
 use std::time::Duration;
@@ -28,7 +29,11 @@ const PAGE_POLICY: &str = "default-src 'self'; connect-src 'self' ws: wss:; fram
 #[derive(Debug)]
 pub(crate) struct Http {
     /// The part of a head that has arrived, or whole requests while the outbox is over high water.
-    buffer: Vec<u8>,
+    pub(crate) buffer: Vec<u8>,
+    /// Where the connection comes from, or whoever its proxy has named.
+    pub(crate) client: Address,
+    /// A header of the PROXY protocol is due, or may come; what of it has arrived is in `buffer`.
+    pub(crate) proxy_header: ProxyProtocol,
     by: Moment,
     /// No byte of the next head has arrived.
     idle: bool,
@@ -55,9 +60,15 @@ enum Answer {
 }
 
 impl Http {
+    /// Whatever comes first has to come within `timeout`.
+    pub(crate) fn new(now: Duration, timeout: Duration, client: Address, proxy_header: ProxyProtocol) -> Self {
+        let by = Moment::after(now, timeout);
+        Self { buffer: Vec::new(), client, proxy_header, by, idle: true, held: false }
+    }
+
     /// The first request has to begin within `timeout`.
-    pub(crate) fn new(now: Duration, timeout: Duration) -> Self {
-        Self { buffer: Vec::new(), by: Moment::after(now, timeout), idle: true, held: false }
+    pub(crate) fn begin(&mut self, now: Duration, timeout: Duration) {
+        self.by = Moment::after(now, timeout);
     }
 
     pub(crate) fn deadline(&self) -> Moment {
@@ -115,7 +126,7 @@ impl Http {
                     return Outcome::Finished;
                 }
             };
-            match cx.answer(&request) {
+            match cx.answer(&request, self.client) {
                 Answer::KeepAlive => rest = &rest[len..],
                 Answer::Close => return Outcome::Finished,
                 Answer::Upgrade(open, fate) => return Outcome::Upgraded { open, rest: rest[len..].to_vec(), fate },
@@ -141,16 +152,16 @@ impl Cx<'_> {
         if keep_alive { Answer::KeepAlive } else { Answer::Close }
     }
 
-    fn answer(&mut self, request: &Request<'_>) -> Answer {
+    fn answer(&mut self, request: &Request<'_>, peer: Address) -> Answer {
         let keep_alive = request.keep_alive() && request.body() == BodyKind::None;
-        match self.try_answer(request, keep_alive) {
+        match self.try_answer(request, peer, keep_alive) {
             Ok(answer) => answer,
             Err(refusal) if request.method() == Method::Head => self.refuse(refusal.without_body(), keep_alive),
             Err(refusal) => self.refuse(refusal, keep_alive),
         }
     }
 
-    fn try_answer(&mut self, request: &Request<'_>, keep_alive: bool) -> Result<Answer, Refusal> {
+    fn try_answer(&mut self, request: &Request<'_>, peer: Address, keep_alive: bool) -> Result<Answer, Refusal> {
         if !self.shared.settings.hosts.allows(request.host()) {
             self.note(Note::HostRefused { host: request.host().unwrap_or_default().to_owned() });
             let text = "this gateway answers only to localhost, 127.0.0.1, [::1] and the names in public.hosts";
@@ -161,7 +172,7 @@ impl Cx<'_> {
             Route::Unknown => return Err(Refusal::not_found()),
             Route::WebSocket(_) if request.method() != Method::Get => return Err(Refusal::method_not_allowed("GET")),
             Route::WebSocket(endpoint) => {
-                let (open, fate) = self.upgrade(request, endpoint)?;
+                let (open, fate) = self.upgrade(request, endpoint, peer)?;
                 return Ok(Answer::Upgrade(Box::new(open), fate));
             }
             _ if matches!(request.method(), Method::Get | Method::Head) => {}
@@ -176,7 +187,7 @@ impl Cx<'_> {
     }
 
     /// Checks a handshake and answers it with 101.
-    fn upgrade(&mut self, request: &Request<'_>, endpoint: Endpoint) -> Result<(Open, Fate), Refusal> {
+    fn upgrade(&mut self, request: &Request<'_>, endpoint: Endpoint, peer: Address) -> Result<(Open, Fate), Refusal> {
         let upgrade = handshake::check(request)?;
         let origin = request.only("origin")?;
         if !self.shared.settings.origins.allows(origin, request.host()) {
@@ -186,6 +197,7 @@ impl Cx<'_> {
                 "pages of this origin may not connect; the option public.origins allows them",
             ));
         }
+        let client = self.client_behind(peer, request);
         let query = request.query().unwrap_or_default();
         let (format, subprotocol) = match endpoint {
             Endpoint::Centrifugo => centrifugo_format(&upgrade, query)?,
@@ -201,23 +213,38 @@ impl Cx<'_> {
         let native_ping = http::query_param(query, "cf_ws_frame_ping_pong").as_deref() == Some("true");
         let mut open = match endpoint {
             Endpoint::Echo => Open::echo(self, deflate),
-            Endpoint::Centrifugo => self.session(request, deflate, Dialect::Centrifugo(format), native_ping),
-            Endpoint::Plain => self.session(request, deflate, Dialect::Plain, false),
+            Endpoint::Centrifugo => self.session(request, client, deflate, Dialect::Centrifugo(format), native_ping),
+            Endpoint::Plain => self.session(request, client, deflate, Dialect::Plain, false),
         };
         let fate = wanted.map_or(Fate::Stays, |connect| open.connect_plain(self, connect));
         Ok((open, fate))
     }
 
+    /// Who the client is, by what trusted proxies say.
+    fn client_behind(&self, peer: Address, request: &Request<'_>) -> Address {
+        let trusted = &self.shared.settings.trusted_proxies;
+        if !trusted.contains(peer) {
+            return peer;
+        }
+        let lines: Vec<_> = request.headers("x-forwarded-for").collect();
+        client_behind(peer, &lines, trusted)
+    }
+
     /// A session, with what its questions pass on of the handshake.
-    fn session(&mut self, request: &Request<'_>, deflate: Option<Params>, dialect: Dialect, native_ping: bool) -> Open {
+    fn session(
+        &mut self,
+        request: &Request<'_>,
+        client: Address,
+        deflate: Option<Params>,
+        dialect: Dialect,
+        native_ping: bool,
+    ) -> Open {
         let mut session = Session::new(dialect, self.shared.ids.next_client(), native_ping);
         let settings = self.shared.settings.clone();
         if settings.webhooks.want_headers() {
             let headers = settings.webhooks.headers.iter().filter_map(|name| {
-                let values: Vec<_> = request.headers(name).map(String::from_utf8_lossy).collect();
-                // RFC 9110, 5.3; but RFC 6265, 5.4 for cookies.
-                let between = if name == "cookie" { "; " } else { ", " };
-                (!values.is_empty()).then(|| (Box::from(&**name), values.join(between).into_boxed_str()))
+                let value = passed_on(request, client, name)?;
+                Some((Box::from(&**name), value.into_boxed_str()))
             });
             session.pass_on(self.shared, headers.collect());
         }
@@ -232,6 +259,17 @@ impl Cx<'_> {
         self.outbox.agree(agreed);
         Some(params)
     }
+}
+
+/// What a backend is told of a header with that name.
+fn passed_on(request: &Request<'_>, client: Address, name: &str) -> Option<String> {
+    if ADDRESS_HEADERS.contains(&name) {
+        return client.map(|ip| told_as(name, ip));
+    }
+    let values: Vec<_> = request.headers(name).map(String::from_utf8_lossy).collect();
+    // RFC 9110, 5.3; but RFC 6265, 5.4 for cookies.
+    let between = if name == "cookie" { "; " } else { ", " };
+    (!values.is_empty()).then(|| values.join(between))
 }
 
 /// Which format is spoken, and the subprotocol to answer with: one that the client offers, or none.

@@ -1,6 +1,7 @@
 //! The gateway that the properties know.
 
 use crate::script::COMPRESSION;
+use conn::address::Trusted;
 use conn::auth::host::HostPolicy;
 use conn::auth::origin::OriginPolicy;
 use conn::auth::token::Tokens;
@@ -82,6 +83,7 @@ pub(crate) fn settings() -> Settings {
         },
         // Scripts do not offer it; the fuzzers do.
         compression: Some(COMPRESSION),
+        trusted_proxies: Trusted::default(),
         listeners: Vec::new(),
         pages: Vec::new(),
     }

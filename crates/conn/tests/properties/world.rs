@@ -154,9 +154,9 @@ pub(crate) struct World {
 impl World {
     pub(crate) fn new(input: &[u8]) -> Self {
         let hash = ChannelHash::new([1; 16]);
-        let shared = Shared::new(Arc::new(settings()), Local::new(hash), IdSource::new([2; 16], 0));
+        let mut shared = Shared::new(Arc::new(settings()), Local::new(hash), IdSource::new([2; 16], 0));
         let now = Duration::from_millis(1234);
-        let connection = Connection::accepted(now, 0, &shared);
+        let (connection, _) = Connection::accepted(now, 0, None, &mut shared);
         Self {
             now,
             shared,

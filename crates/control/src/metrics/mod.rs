@@ -157,6 +157,10 @@ pub struct WorkerSample {
     pub handshakes: u64,
     /// Handshakes refused because of their Origin.
     pub origins_refused: u64,
+    /// Headers of the PROXY protocol that were taken.
+    pub proxy_headers: u64,
+    /// Connections refused for want of a good one from a trusted proxy.
+    pub proxy_headers_refused: u64,
     /// permessage-deflate.
     pub compression: CompressionSample,
     /// TLS handshakes completed.

@@ -92,6 +92,10 @@ const COUNTERS: &[PerWorker] = &[
     ("token_checks", None, "Tokens of clients that were checked, good or not", |w| w.token_checks),
     ("handshakes", None, "WebSocket handshakes answered with 101", |w| w.handshakes),
     ("origins_refused", None, "Handshakes refused because of their Origin", |w| w.origins_refused),
+    ("proxy_headers", None, "Headers of the PROXY protocol that were taken", |w| w.proxy_headers),
+    ("proxy_headers_refused", None, "Connections without a good header from a trusted proxy", |w| {
+        w.proxy_headers_refused
+    }),
     ("compression_agreed", None, "Connections that agreed on compression", |w| w.compression.agreed),
     ("compression_refused", None, "Connections without it for want of room for their history", |w| {
         w.compression.refused

@@ -55,6 +55,8 @@ pub(super) fn worker_sample(stats: &WorkerStats) -> WorkerSample {
         token_checks: number(Number::Verifications),
         handshakes: number(Number::Handshakes),
         origins_refused: number(Number::OriginsRefused),
+        proxy_headers: number(Number::ProxyHeaders),
+        proxy_headers_refused: number(Number::ProxyHeadersRefused),
         compression: compression(stats),
         tls_handshakes: number(Number::TlsHandshakes),
         tls_resumed: number(Number::TlsResumed),

@@ -24,6 +24,7 @@ mod layers;
 mod levels;
 mod origins;
 mod problem;
+mod proxies;
 mod rules;
 mod sections;
 mod tls;
@@ -38,6 +39,7 @@ pub use hosts::HostPattern;
 pub use levels::Levels;
 pub use origins::OriginPattern;
 pub use problem::{Problem, Source};
+pub use proxies::TrustedProxy;
 pub use rules::{ENVELOPE_BYTES_MAX, WORKERS_MAX};
 pub use sections::{
     Api, Client, Config, Demo, Drain, DriverChoice, Http, Hub, Log, LogFormat, Outbox, Pin, PrivateTables, Public,

@@ -1,5 +1,6 @@
 //! What must hold between the values of a config, once each of them is readable.
 
+mod proxies;
 mod tls;
 mod webhooks;
 
@@ -52,6 +53,7 @@ pub(super) fn check(
     rules.within("drain.time", config.drain.time, &range);
     rules.within("drain.notice", config.drain.notice, &(Time::ZERO..=*range.end()));
     rules.count("log.queue_lines", config.log.queue_lines.into(), 1, 1 << 20);
+    proxies::check(&mut rules, config);
     tls::check(&mut rules, config);
     webhooks::check(&mut rules, config);
     let name = &config.server.name;
@@ -515,6 +517,7 @@ fn history_options(rules: &mut Rules, section: &str, name: &str, options: &Chann
 
 /// What is allowed and most likely not meant.
 fn warnings(rules: &mut Rules, config: &Config) {
+    proxies::warnings(rules, config);
     tls::warnings(rules, config);
     webhooks::warnings(rules, config);
     rules.holds(

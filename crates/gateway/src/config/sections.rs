@@ -6,6 +6,7 @@ use super::compression::Compression;
 use super::hosts::HostPattern;
 use super::levels::Levels;
 use super::origins::OriginPattern;
+use super::proxies::TrustedProxy;
 use super::tls::Tls;
 use super::token::Token;
 use super::values::{Bytes, Count, Secret, Time, choice, whole};
@@ -145,6 +146,12 @@ pub struct Public {
     pub hosts: Vec<HostPattern>,
     /// Pages of other hosts that may connect.
     pub origins: Vec<OriginPattern>,
+    /// Who is believed when it speaks for clients behind it.
+    pub trusted_proxies: Vec<TrustedProxy>,
+    /// Listeners whose connections begin with a header of the PROXY protocol.
+    pub proxy_protocol_required: Vec<Address>,
+    /// Listeners whose connections may begin with one.
+    pub proxy_protocol_optional: Vec<Address>,
     /// `/connection/websocket` answers.
     pub websocket: bool,
     /// `/connection/uni_websocket` answers.
@@ -159,6 +166,9 @@ impl Default for Public {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 8000)).into()],
             hosts: Vec::new(),
             origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+            proxy_protocol_required: Vec::new(),
+            proxy_protocol_optional: Vec::new(),
             websocket: true,
             uni_websocket: false,
             echo: false,

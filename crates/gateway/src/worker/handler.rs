@@ -4,14 +4,18 @@ use super::Worker;
 use crate::mailbox::Post;
 use conn::{COMMANDS_PER_TICK, Connection, Directions, End, Urgency};
 use hub::Home;
-use io::{Batch, Class, Closed, ConnId, Flow, Handler, How, Io, Peer};
+use io::{Batch, Class, Closed, ConnId, Flow, Handler, How, Io, Peer, PeerAddress};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 impl<P: Post> Handler for Worker<P> {
     fn opened(&mut self, io: &mut Io, id: ConnId, peer: Peer) {
-        let connection = Connection::accepted(io.now(), peer.listener.into(), &self.shared);
-        io.deadline(id, connection.deadline());
+        let address = match peer.address {
+            PeerAddress::Ip(address) => Some(address.ip()),
+            PeerAddress::Unix => None,
+        };
+        let (connection, directions) = Connection::accepted(io.now(), peer.listener.into(), address, &mut self.shared);
         self.table.insert(id, connection);
+        self.carry_out(io, id, directions);
     }
 
     fn received(&mut self, io: &mut Io, id: ConnId, bytes: &mut [u8]) -> Flow {

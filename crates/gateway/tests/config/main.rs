@@ -3,6 +3,7 @@
 mod damage;
 mod errors;
 mod manual;
+mod proxies;
 mod safety;
 mod secrets;
 mod sources;

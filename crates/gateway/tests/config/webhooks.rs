@@ -23,6 +23,11 @@ fn what_does_nothing_or_cannot_be_is_refused() {
             "URL of a webhook",
         ),
         (
+            format!("[webhooks]\nrpc = {url}\nemulated_headers = ['X-Real-IP']"),
+            format!("[webhooks]\nrpc = {url}\nemulated_headers = ['X-Real-ID']"),
+            "cannot make up",
+        ),
+        (
             "[webhooks]\nsigning_keys = ['k']".into(),
             format!("[webhooks]\nrpc = {url}\nsigning_keys = ['k']"),
             "URL of a webhook",

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod addresses;
 mod bad_commands;
 mod bad_frames;
 mod bad_heads;

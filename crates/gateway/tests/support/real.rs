@@ -29,6 +29,7 @@ pub(crate) struct Real {
     poll: Poll,
     events: Events,
     clients: Vec<Socketed>,
+    introduction: &'static str,
     ended: usize,
 }
 
@@ -66,7 +67,9 @@ impl Real {
         let poll = Poll::new().expect("a poll");
         let mail = workers.wake.fd();
         poll.registry().register(&mut SourceFd(&mail), MAIL, Interest::READABLE).expect("the wake can be watched");
-        Self { workers, address, clock, poll, events: Events::with_capacity(64), clients: Vec::new(), ended: 0 }
+        let introduction = setup.introduction;
+        let events = Events::with_capacity(64);
+        Self { workers, address, clock, poll, events, clients: Vec::new(), introduction, ended: 0 }
     }
 
     fn try_connect(&self) -> std::io::Result<Socket> {
@@ -134,7 +137,7 @@ impl Socketed {
 
 impl Machine for Real {
     fn connect(&mut self, _worker: usize) -> usize {
-        let mut client = Socketed::default();
+        let mut client = Socketed { unsent: self.introduction.into(), ..Socketed::default() };
         match self.try_connect() {
             Ok(socket) => {
                 let mut stream = TcpStream::from_std(socket.into());

@@ -25,6 +25,8 @@ pub(crate) struct Setup {
     pub(crate) offer: Option<Offer>,
     /// What clients write goes out as it is, also where TLS is spoken.
     pub(crate) raw: bool,
+    /// What a proxy says in front of each connection.
+    pub(crate) introduction: &'static str,
     pub(crate) mailbox: Sizes,
     pub(crate) home: HomeLimits,
     pub(crate) connections_max: usize,
@@ -272,6 +274,7 @@ allow_history_for_anonymous = {reads}
             settings,
             offer: None,
             raw: false,
+            introduction: "",
             mailbox: Sizes { letters: 1024, answers: 512, bytes: 4 * 1024 * 1024 },
             home: HomeLimits { channels_max: 10_000, ..HomeLimits::default() },
             connections_max: 256,
@@ -304,7 +307,10 @@ allow_history_for_anonymous = {reads}
 
     /// The same with a listener that speaks TLS.
     pub(crate) fn over_tls(mut self) -> Self {
-        self.settings.listeners = vec![conn::settings::Listener { tls: Some(super::tls::server_config()) }];
+        self.settings.listeners = vec![conn::settings::Listener {
+            tls: Some(super::tls::server_config()),
+            ..self.settings.listeners.pop().unwrap_or_default()
+        }];
         self
     }
 
@@ -314,7 +320,12 @@ allow_history_for_anonymous = {reads}
     }
 
     pub(super) fn is_over_tls(&self) -> bool {
-        !self.settings.listeners.is_empty() && !self.raw
+        self.settings.listeners.iter().any(|listener| listener.tls.is_some()) && !self.raw
+    }
+
+    /// The same behind a proxy that introduces each client with this.
+    pub(crate) fn introduced(self, introduction: &'static str) -> Self {
+        Self { introduction, ..self }
     }
 
     /// The same with some settings changed.

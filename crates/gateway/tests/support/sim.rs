@@ -19,6 +19,7 @@ pub(crate) struct Sim {
     control: Mailbox,
     stats: Vec<Arc<WorkerStats>>,
     clients: Vec<Client>,
+    introduction: &'static str,
     is_calm: bool,
 }
 
@@ -46,7 +47,8 @@ impl Sim {
             nodes.push(Node { driver, worker, frozen: false, ended: false });
             stats.push(counted);
         }
-        Self { net, nodes, control, stats, clients: Vec::new(), is_calm: seed.is_none() }
+        let introduction = setup.introduction;
+        Self { net, nodes, control, stats, clients: Vec::new(), introduction, is_calm: seed.is_none() }
     }
 
     /// Ticks the workers that have something to do, in an order drawn by lot. False if none had.
@@ -83,7 +85,9 @@ impl Node {
 
 impl Machine for Sim {
     fn connect(&mut self, worker: usize) -> usize {
-        self.clients.push(self.net.connect(worker, 0));
+        let client = self.net.connect(worker, 0);
+        client.write(self.introduction.as_bytes());
+        self.clients.push(client);
         self.clients.len() - 1
     }
 

@@ -3,6 +3,7 @@
 use super::super::{ChannelOptions, Config};
 use super::Rules;
 use crate::config::{Bytes, Secret, Time};
+use conn::address::ADDRESS_HEADERS;
 use conn::webhook::Event;
 
 /// Names of headers in one of the lists: each of them is looked for in every handshake.
@@ -40,6 +41,13 @@ pub(super) fn check(rules: &mut Rules<'_>, config: &Config) {
             )
         },
         "a client whose connect is not answered by then is closed",
+    );
+    let made_up = webhooks.emulated_headers.iter().find(|name| ADDRESS_HEADERS.contains(&name.get()));
+    rules.holds(
+        &["webhooks.emulated_headers"],
+        made_up.is_none(),
+        || format!("{:?} is where a client comes from, which it cannot make up", made_up.map_or("", |name| name.get())),
+        "list it in webhooks.headers",
     );
     let is_used = is_told || webhooks.targets().next().is_some();
     for (key, is_set) in [
