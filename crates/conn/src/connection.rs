@@ -17,6 +17,7 @@ mod report;
 pub use orders::Given;
 pub use report::{CloseReport, Delivered, Side};
 
+use crate::address::Place;
 use crate::compression::Agreed;
 use crate::disconnect::Disconnect;
 use crate::encoded::Encoding;
@@ -42,6 +43,8 @@ pub struct Connection {
     stalled: Option<Moment>,
     /// What the driver was told last.
     reading: bool,
+    /// Among the connections of its address.
+    pub(crate) place: Place,
     phase: Phase,
     /// TLS, on a listener that speaks it.
     pub(crate) tls: Option<Box<Tls>>,
@@ -165,6 +168,9 @@ impl Connection {
     }
 
     fn take_in(&mut self, now: Duration, bytes: &mut [u8], shared: &mut Shared) -> Option<End> {
+        if self.place == Place::TURNED_AWAY && !bytes.is_empty() && !self.has_ended() {
+            return Some(self.say_why_turned_away(shared));
+        }
         if self.tls.is_some() {
             self.received_sealed(now, bytes, shared)
         } else {
@@ -204,7 +210,10 @@ impl Connection {
         match outcome {
             Outcome::More => None,
             Outcome::Finished => Some(self.end(End::Flush, shared)),
-            Outcome::Upgraded { mut open, mut rest, mut fate } => {
+            Outcome::Upgraded { mut open, mut rest, mut fate, place } => {
+                if place != Place::NONE {
+                    self.place = place;
+                }
                 if matches!(fate, Fate::Stays) && !rest.is_empty() {
                     fate = open.received(&mut rest, &mut Cx { now, shared, outbox: &mut self.outbox });
                 }
@@ -351,6 +360,9 @@ impl Connection {
         let mut look = false;
         let end = match &mut self.phase {
             Phase::Http(_) if stalled => Some(self.end(End::Reset, shared)),
+            Phase::Http(http) if self.place == Place::TURNED_AWAY && http.deadline().is_due(now) => {
+                Some(self.say_why_turned_away(shared))
+            }
             Phase::Http(http) if self.stalled.is_none() && http.deadline().is_due(now) => {
                 http.timed_out(&mut Cx { now, shared, outbox: &mut self.outbox });
                 Some(self.end(End::Flush, shared))
@@ -456,6 +468,7 @@ impl Connection {
     /// The socket is gone: leaves every channel, frees the outbox, says how it ended.
     pub fn closed(mut self, shared: &mut Shared) -> CloseReport {
         self.end(End::Now, shared);
+        self.give_place_back(shared);
         if let Some(agreed) = self.outbox.agreed() {
             shared.compression.disagree(agreed);
         }

@@ -1,6 +1,6 @@
 //! How often a client may ask for something: a bucket of commands, kept as one number.
 
-use crate::settings::CommandRate;
+use crate::settings::Rate;
 use std::time::Duration;
 
 /// When a client's bucket is full again. Counted in what one command takes to come back, since the clock's origin and round in
@@ -24,8 +24,8 @@ pub(crate) enum Paced {
 
 impl Pace {
     /// One command more.
-    pub(crate) fn spend(&mut self, now: Duration, rate: Option<CommandRate>) -> Paced {
-        let Some(CommandRate { per_second, burst }) = rate else { return Paced::Run };
+    pub(crate) fn spend(&mut self, now: Duration, rate: Option<Rate>) -> Paced {
+        let Some(Rate { per_second, burst }) = rate else { return Paced::Run };
         let now = (now.as_micros() * u128::from(per_second.get()) / 1_000_000) as u32;
         let burst = burst.get().min(BURST_MAX);
         // More than was ever owed is long past: the circle has gone on.
@@ -43,9 +43,9 @@ mod tests {
     use super::*;
     use std::num::NonZeroU32;
 
-    fn rate(per_second: u32, burst: u32) -> Option<CommandRate> {
+    fn rate(per_second: u32, burst: u32) -> Option<Rate> {
         let [per_second, burst] = [per_second, burst].map(|n| NonZeroU32::new(n).expect("not 0"));
-        Some(CommandRate { per_second, burst })
+        Some(Rate { per_second, burst })
     }
 
     #[test]

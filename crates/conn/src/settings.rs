@@ -1,6 +1,6 @@
 //! What the operator decided, as the connections see it. Shared by all workers, replaced whole on reload.
 
-use crate::address::Trusted;
+use crate::address::{Addresses, Trusted};
 use crate::auth::host::HostPolicy;
 use crate::auth::origin::OriginPolicy;
 use crate::auth::token::Tokens;
@@ -47,6 +47,8 @@ pub struct Settings {
     pub compression: Option<Compression>,
     /// Who is believed when it speaks for the clients behind it.
     pub trusted_proxies: Trusted,
+    /// What all workers know of their clients' addresses. The same for as long as the process runs.
+    pub addresses: Arc<Addresses>,
     /// What is special about the public listeners, by their number; those beyond the end are plain.
     pub listeners: Vec<Listener>,
     /// Static pages of the public listener: the demo. Empty without it.
@@ -99,7 +101,13 @@ pub struct Limits {
     /// Subscriptions of one connection.
     pub channels_max: usize,
     /// How many commands it may send; `None` is any number.
-    pub commands: Option<CommandRate>,
+    pub commands: Option<Rate>,
+    /// Connections of one address; `None` is any number.
+    pub connections_per_address_max: Option<NonZeroU32>,
+    /// WebSocket handshakes of one address; `None` is any number.
+    pub handshakes_per_address: Option<Rate>,
+    /// WebSocket handshakes of all, per second; `None` is any number.
+    pub handshakes_per_second: Option<NonZeroU32>,
     /// Connections of one user on one worker; 0 for any number.
     pub connections_per_user_max: usize,
     /// Subscriptions of all connections of one user on one worker; 0 for any number.
@@ -126,12 +134,12 @@ pub struct Limits {
     pub delta_bytes_max: usize,
 }
 
-/// How often a client may ask for something.
+/// How often something may happen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct CommandRate {
-    /// Commands per second, for as long as it likes.
+pub struct Rate {
+    /// Per second, for as long as anybody likes.
     pub per_second: NonZeroU32,
-    /// Commands at once, after a pause.
+    /// At once, after a pause.
     pub burst: NonZeroU32,
 }
 

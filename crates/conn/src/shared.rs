@@ -55,6 +55,8 @@ pub struct Shared {
     pub verifications: Verifications,
     /// Unix time at the clock's origin: tokens are about the time of the outside world.
     pub unix_origin: Duration,
+    /// Connections that are told why they were turned away.
+    pub(crate) turned_away: usize,
     pub(crate) sequence: u32,
     pub(crate) scratch: Vec<u8>,
 }
@@ -78,6 +80,7 @@ impl Shared {
             users: Users::default(),
             verifications: Verifications::default(),
             unix_origin: Duration::ZERO,
+            turned_away: 0,
             sequence: 0,
             scratch: Vec::new(),
         }
@@ -136,6 +139,14 @@ pub struct Counters {
     pub proxy_headers: u64,
     /// Connections refused because the header was missing, bad, or from somebody who is not trusted.
     pub proxy_headers_refused: u64,
+    /// Connections and handshakes turned away because their address has as many connections as it may.
+    pub full_addresses: u64,
+    /// Handshakes refused because they came too soon after others of their address.
+    pub fast_addresses: u64,
+    /// Handshakes refused because all clients together made too many.
+    pub handshakes_refused: u64,
+    /// Connections and handshakes not counted for want of room in a table.
+    pub addresses_uncounted: u64,
     /// Pings sent.
     pub pings: u64,
     /// Recoveries that the home could serve and the reply or the outbox had no room for.

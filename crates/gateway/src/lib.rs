@@ -5,7 +5,8 @@
 //!                    └── control       this thread: tokio, control's API server, backend::Bridge
 //! ```
 //!
-//! Threads exchange [`letter::Letter`]s through [`mailbox`]es and share nothing mutable.
+//! Threads exchange [`letter::Letter`]s through [`mailbox`]es and share nothing mutable but the
+//! count of their clients by address ([`conn::address`]).
 #![forbid(unsafe_code)]
 
 pub mod backend;

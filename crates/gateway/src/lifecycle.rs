@@ -17,6 +17,7 @@ use crate::serve::{LAST_NOTICES, Reload, api_settings};
 use crate::tls::{self, Identities};
 use crate::topology::{self, Outside};
 use conn::Settings;
+use conn::address::Addresses;
 use control::{ApiSettings, ServeLimits};
 use std::pin::pin;
 use std::sync::Arc;
@@ -53,6 +54,8 @@ pub(crate) struct Lifecycle {
     pub(crate) signals: Signals,
     /// What is shown on TLS listeners.
     pub(crate) certificates: Certificates,
+    /// What the workers know of their clients' addresses.
+    pub(crate) addresses: Arc<Addresses>,
     /// The workers' clock.
     pub(crate) clock: io::Clock,
 }
@@ -243,6 +246,7 @@ impl Lifecycle {
 
     /// Gives all workers these settings, with the listeners of the start and the published keys that are known.
     async fn put_in_force(&self, mut settings: Settings) -> Arc<Settings> {
+        settings = topology::counting(settings, &self.addresses);
         settings.listeners = topology::listeners(&self.started, self.certificates.identities.as_ref());
         if let Some(published) = &mut settings.tokens.published {
             published.clone_from(&self.gateway.keys().known().borrow());

@@ -8,6 +8,7 @@ use crate::logging::Logs;
 use crate::topology::{self, Layout, Machine, Outside, Secrets, Start, StartError, Why, Workers};
 use crate::{commands, config, tls};
 use conn::Settings;
+use conn::address::Addresses;
 use control::metrics::DriverInUse;
 use control::{ApiKey, ApiSettings, ServeLimits};
 use hub::ChannelHash;
@@ -95,6 +96,8 @@ fn start_and_run(config: &Config, reload: Reload, logs: &Logs) -> Result<Outcome
     let settings = topology::settings(config, dev.is_on())
         .map_err(|what| StartError::Kernel { what: "the config", error: std::io::Error::other(what) })?;
     let identities = tls::read(&config.tls).map_err(StartError::Tls)?;
+    let addresses = Arc::new(Addresses::new(secrets.hash, layout.connections_max));
+    let settings = topology::counting(settings, &addresses);
     let settings = Settings { listeners: topology::listeners(config, identities.as_ref()), ..settings };
     let kernel = |what| move |error| StartError::Kernel { what, error };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -140,6 +143,7 @@ fn start_and_run(config: &Config, reload: Reload, logs: &Logs) -> Result<Outcome
         let certificates = Certificates { identities, api: api_tls };
         certificates.report(&gateway);
         let lifecycle = Lifecycle {
+            addresses,
             config: config.clone(),
             started: config.clone(),
             reload,

@@ -100,6 +100,14 @@ numbers! {
     ProxyHeaders,
     /// Connections refused for want of a good one from a trusted proxy.
     ProxyHeadersRefused,
+    /// Turned away because their address has as many connections as it may.
+    FullAddresses,
+    /// Handshakes refused because they came too soon after others of their address.
+    FastAddresses,
+    /// Handshakes refused because all clients together made too many.
+    HandshakesRefused,
+    /// Not counted for want of room in a table.
+    AddressesUncounted,
     /// TLS handshakes completed.
     TlsHandshakes,
     /// Of these, shortened by a ticket.
@@ -286,6 +294,10 @@ impl WorkerStats {
         set(Number::OriginsRefused, counters.origins_refused);
         set(Number::ProxyHeaders, counters.proxy_headers);
         set(Number::ProxyHeadersRefused, counters.proxy_headers_refused);
+        set(Number::FullAddresses, counters.full_addresses);
+        set(Number::FastAddresses, counters.fast_addresses);
+        set(Number::HandshakesRefused, counters.handshakes_refused);
+        set(Number::AddressesUncounted, counters.addresses_uncounted);
         set(Number::TlsHandshakes, counters.tls_handshakes);
         set(Number::TlsResumed, counters.tls_resumed);
         set(Number::TlsFailed, counters.tls_failed);

@@ -11,15 +11,16 @@ use crate::config::{self, Config};
 use crate::keys;
 use crate::tls::Identities;
 use conn::Settings;
-use conn::address::Trusted;
+use conn::address::{Addresses, Trusted};
 use conn::auth::host::HostPolicy;
 use conn::auth::origin::OriginPolicy;
 use conn::auth::token::{Key, Tokens};
-use conn::settings::{CommandRate, Endpoints, Limits, Listener, ProxyProtocol, StaticPage, Times};
+use conn::settings::{Endpoints, Limits, Listener, ProxyProtocol, Rate, StaticPage, Times};
 use control::webhook::{Caller, Endpoint, SigningKey, Target};
 use hub::{Namespace, Namespaces};
 use std::fmt;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 use wire::ws::deflate::Level;
 
@@ -176,6 +177,8 @@ pub fn settings(config: &Config, dev: bool) -> Result<Settings, String> {
         namespaces,
         limits: limits(config),
         trusted_proxies: Trusted::new(config.public.trusted_proxies.iter().map(|proxy| **proxy).collect()),
+        // The process's own take their place.
+        addresses: Arc::default(),
         listeners: Vec::new(),
         times: Times {
             tls_handshake_timeout: config.tls.handshake_timeout.get(),
@@ -292,6 +295,9 @@ fn limits(config: &Config) -> Limits {
         fragments_max: config.client.fragments_max,
         channels_max: config.client.channels_max as usize,
         commands: command_rate(config),
+        connections_per_address_max: NonZeroU32::new(config.client.connections_per_address_max),
+        handshakes_per_address: handshake_rate(config),
+        handshakes_per_second: NonZeroU32::new(config.http.handshakes_per_second),
         connections_per_user_max: config.client.connections_per_user_max as usize,
         subscriptions_per_user_max: config.client.subscriptions_per_user_max as usize,
         channel_name_bytes_max: config.client.channel_name_bytes_max.get(),
@@ -307,11 +313,24 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
-fn command_rate(config: &Config) -> Option<CommandRate> {
+fn command_rate(config: &Config) -> Option<Rate> {
     let per_second = NonZeroU32::new(config.client.commands_per_second)?;
     // 0 is refused by the config's check.
     let burst = NonZeroU32::new(config.client.commands_burst)?;
-    Some(CommandRate { per_second, burst })
+    Some(Rate { per_second, burst })
+}
+
+fn handshake_rate(config: &Config) -> Option<Rate> {
+    let per_second = NonZeroU32::new(config.http.handshakes_per_address_per_second)?;
+    let burst = NonZeroU32::new(config.http.handshakes_per_address_burst)?;
+    Some(Rate { per_second, burst })
+}
+
+/// Settings with the process's own table of addresses, which has room for what they ask.
+pub fn counting(settings: Settings, addresses: &Arc<Addresses>) -> Settings {
+    let limits = &settings.limits;
+    addresses.prepare(limits.connections_per_address_max.is_some(), limits.handshakes_per_address.is_some());
+    Settings { addresses: addresses.clone(), ..settings }
 }
 
 /// The process's secrets, drawn once.

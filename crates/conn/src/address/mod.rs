@@ -3,9 +3,12 @@
 //! An address is an [`IpAddr`] without a port, IPv4 never in the clothes of IPv6; `None` is a Unix socket, whose clients have
 //! no name.
 
+mod crowd;
 mod forwarded;
 mod network;
 
+pub(crate) use crowd::client_of;
+pub use crowd::{Addresses, Entered, Paced, Place};
 pub(crate) use forwarded::client_behind;
 pub use network::{NetworkError, TRUSTED_PROXIES_MAX, Trusted, TrustedProxy};
 

@@ -103,7 +103,7 @@ impl TrustedProxy {
     fn is(&self, peer: Address) -> bool {
         match (self.0, peer) {
             (Kind::Unix, None) => true,
-            (Kind::Network { base, bits }, Some(ip)) => base.is_ipv4() == ip.is_ipv4() && cut(ip, bits) == base,
+            (Kind::Network { base, bits }, Some(ip)) => cut(ip, bits) == base,
             _ => false,
         }
     }

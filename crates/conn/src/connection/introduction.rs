@@ -4,17 +4,48 @@
 //! that only until a request has become a WebSocket: an open connection costs no byte more for having been introduced.
 
 use super::{Connection, Phase};
-use crate::address::Address;
+use crate::address::{Address, Entered, Place, client_of};
 use crate::effect::{Effect, Note};
 use crate::moment::Moment;
 use crate::outbox::Outbox;
 use crate::settings::ProxyProtocol;
 use crate::shared::{Directions, End, Shared, Urgency};
 use crate::tls::Tls;
-use crate::transport::http::Http;
+use crate::transport::http::{Http, RETRY_AFTER_SECONDS};
 use std::time::Duration;
 use wire::http::Refusal;
 use wire::proxy::{self, Header, ProxyError};
+
+/// Connections of one worker that are told at the same time why they were turned away; more are closed without a word.
+const TURNED_AWAY_MAX: usize = 64;
+
+/// How long one of them has to send the first of its request; then it is told without.
+const TURNED_AWAY_WAIT: Duration = Duration::from_secs(1);
+
+/// A record with the fatal alert `access_denied` (RFC 8446, 6).
+const ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
+
+impl Shared {
+    /// A place among the connections of an address.
+    ///
+    /// # Errors
+    /// What to say where there is none.
+    pub(crate) fn enter(&mut self, client: Address) -> Result<Place, Refusal> {
+        let Some(max) = self.settings.limits.connections_per_address_max else { return Ok(Place::NONE) };
+        let Some(ip) = client_of(client, &self.settings.trusted_proxies) else { return Ok(Place::NONE) };
+        match self.settings.addresses.enter(ip, max) {
+            Entered::Counted(place) => Ok(place),
+            Entered::Full => {
+                self.counters.full_addresses += 1;
+                Err(Refusal::too_many_requests(RETRY_AFTER_SECONDS))
+            }
+            Entered::Crowded => {
+                self.counters.addresses_uncounted += 1;
+                Ok(Place::NONE)
+            }
+        }
+    }
+}
 
 impl Connection {
     /// A new socket of the listener with that number. Says also what is to be done about it at once.
@@ -35,6 +66,7 @@ impl Connection {
             opened: Moment::after(now, Duration::ZERO),
             stalled: None,
             reading: true,
+            place: Place::NONE,
             phase: Phase::Http(Box::new(http)),
             tls,
         };
@@ -59,7 +91,47 @@ impl Connection {
             (http.client, http.proxy_header) = (client, ProxyProtocol::Off);
             http.begin(now, timeout);
         }
+        self.enter(now, client, shared)
+    }
+
+    /// Takes a place among the connections of the client's address. Where there is none the client is told so when it has begun
+    /// to speak: an answer that comes before the request is none to some proxies.
+    fn enter(&mut self, now: Duration, client: Address, shared: &mut Shared) -> Option<End> {
+        match shared.enter(client) {
+            Ok(place) => self.place = place,
+            Err(_) if shared.turned_away >= TURNED_AWAY_MAX => return Some(self.end(End::Now, shared)),
+            Err(_) => {
+                shared.turned_away += 1;
+                self.place = Place::TURNED_AWAY;
+                if let Phase::Http(http) = &mut self.phase {
+                    http.begin(now, TURNED_AWAY_WAIT);
+                }
+            }
+        }
         None
+    }
+
+    /// Says that the client's address has as many connections as it may: 429, or an alert where TLS is due, whose handshake is
+    /// what a crowd should not cost us.
+    pub(super) fn say_why_turned_away(&mut self, shared: &mut Shared) -> End {
+        if self.tls.take().is_some() {
+            shared.outboxes.write(&mut self.outbox, |out| out.extend_from_slice(&ACCESS_DENIED));
+        } else {
+            shared.counters.http_requests += 1;
+            let refusal = Refusal::too_many_requests(RETRY_AFTER_SECONDS);
+            shared.outboxes.write(&mut self.outbox, |out| refusal.write(out, false));
+        }
+        self.end(End::Flush, shared)
+    }
+
+    /// The connection is gone.
+    pub(super) fn give_place_back(&mut self, shared: &mut Shared) {
+        let place = std::mem::take(&mut self.place);
+        if place == Place::TURNED_AWAY {
+            shared.turned_away -= 1;
+        } else {
+            shared.settings.addresses.leave(place);
+        }
     }
 
     /// The TLS handshake is done: the time for a request begins.

@@ -1,13 +1,15 @@
 //! The gateway that the properties know.
 
 use crate::script::COMPRESSION;
-use conn::address::Trusted;
+use conn::address::{Addresses, Trusted};
 use conn::auth::host::HostPolicy;
 use conn::auth::origin::OriginPolicy;
 use conn::auth::token::Tokens;
 use conn::settings::{Endpoints, Limits, Settings, Times};
 use conn::webhook::{Event, Webhooks};
 use hub::{Namespace, Namespaces, Retention};
+use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Of the channels in a namespace.
@@ -16,6 +18,8 @@ pub(crate) const HISTORY: Retention =
 
 /// Small, so that they are met.
 pub(crate) fn settings() -> Settings {
+    let addresses = Addresses::new([4; 16], 4);
+    addresses.prepare(true, false);
     let open = |name: &str| Namespace {
         name: name.to_owned(),
         allow_subscribe_for_client: true,
@@ -57,6 +61,9 @@ pub(crate) fn settings() -> Settings {
             fragments_max: 8,
             channels_max: 8,
             commands: None,
+            connections_per_address_max: NonZeroU32::new(1),
+            handshakes_per_address: None,
+            handshakes_per_second: None,
             connections_per_user_max: 0,
             subscriptions_per_user_max: 0,
             channel_name_bytes_max: 255,
@@ -84,6 +91,7 @@ pub(crate) fn settings() -> Settings {
         // Scripts do not offer it; the fuzzers do.
         compression: Some(COMPRESSION),
         trusted_proxies: Trusted::default(),
+        addresses: Arc::new(addresses),
         listeners: Vec::new(),
         pages: Vec::new(),
     }

@@ -156,7 +156,7 @@ impl World {
         let hash = ChannelHash::new([1; 16]);
         let mut shared = Shared::new(Arc::new(settings()), Local::new(hash), IdSource::new([2; 16], 0));
         let now = Duration::from_millis(1234);
-        let (connection, _) = Connection::accepted(now, 0, None, &mut shared);
+        let (connection, _) = Connection::accepted(now, 0, Some([192, 0, 2, 7].into()), &mut shared);
         Self {
             now,
             shared,
@@ -511,6 +511,8 @@ impl World {
         self.left_out = (self.shared.outboxes.skipped() + self.shared.outboxes.conflated()) as usize;
         assert!(self.shared.effects.is_empty());
         let subscriptions = self.shared.local.subscriptions();
+        let counted = self.shared.settings.addresses.counted();
+        assert_eq!(counted, u64::from(self.connection.is_some()), "a connection is counted once, until it is gone");
         assert_eq!(self.admitted - self.withdrawn, subscriptions, "each member is withdrawn once");
         let Some(connection) = &self.connection else {
             assert_eq!((subscriptions, self.bodies()), (0, 0), "left by a connection that is gone");

@@ -161,6 +161,14 @@ pub struct WorkerSample {
     pub proxy_headers: u64,
     /// Connections refused for want of a good one from a trusted proxy.
     pub proxy_headers_refused: u64,
+    /// Turned away because their address has as many connections as it may.
+    pub full_addresses: u64,
+    /// Handshakes refused because they came too soon after others of their address.
+    pub fast_addresses: u64,
+    /// Handshakes refused because all clients together made too many.
+    pub handshakes_refused: u64,
+    /// Connections and handshakes not counted by address for want of room in a table.
+    pub addresses_uncounted: u64,
     /// permessage-deflate.
     pub compression: CompressionSample,
     /// TLS handshakes completed.

@@ -96,6 +96,16 @@ const COUNTERS: &[PerWorker] = &[
     ("proxy_headers_refused", None, "Connections without a good header from a trusted proxy", |w| {
         w.proxy_headers_refused
     }),
+    ("connections_refused_by_address", None, "Connections of addresses that had as many as they may", |w| {
+        w.full_addresses
+    }),
+    ("handshakes_refused_by_address", None, "Handshakes that came too soon after others of their address", |w| {
+        w.fast_addresses
+    }),
+    ("handshakes_refused", None, "Handshakes refused because all clients made too many", |w| w.handshakes_refused),
+    ("addresses_uncounted", None, "Connections and handshakes not counted by address for want of room", |w| {
+        w.addresses_uncounted
+    }),
     ("compression_agreed", None, "Connections that agreed on compression", |w| w.compression.agreed),
     ("compression_refused", None, "Connections without it for want of room for their history", |w| {
         w.compression.refused

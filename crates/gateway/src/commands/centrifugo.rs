@@ -49,6 +49,7 @@ const OPTIONS: &[(&str, &str, As)] = &[
     ("client.channel_limit", "client.channels_max", As::Same),
     ("client.user_connection_limit", "client.connections_per_user_max", As::Same),
     ("client.connection_limit", "workers.connections_max", As::Same),
+    ("client.connection_rate_limit", "http.handshakes_per_second", As::Same),
     ("client.queue_max_size", "outbox.bytes_max", As::Bytes),
     ("client.history_max_publication_limit", "client.history_publications_max", As::Same),
     ("client.recovery_max_publication_limit", "client.recovery_publications_max", As::Same),
@@ -329,6 +330,7 @@ mod tests {
             client.ping_interval = "90s"
             webhooks = { connect = "http://b/c", timeout = "3s", headers = ["Cookie"], subscribe = "http://b/s", rpc = "http://b/r" }
             outbox.bytes_max = "1MiB"
+            http.handshakes_per_second = 10
             channels = { presence = true, history_meta_ttl = "720h" }
             [[namespaces]]
             name = "chat"
@@ -346,7 +348,6 @@ mod tests {
             [
                 r#"channel.namespaces.chat.channel_regex = "^a""#,
                 r#"channel.proxy.subscribe.timeout = "5s""#,
-                "client.connection_rate_limit = 10",
                 r#"client.token.user_id_claim = "uid""#,
                 "http_server.tls.enabled = true",
             ]

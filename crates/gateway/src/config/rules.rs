@@ -255,6 +255,9 @@ fn clients(rules: &mut Rules, config: &Config) {
     rules.count("client.commands_per_second", client.commands_per_second.into(), 0, 1_000_000);
     rules.count("client.commands_burst", client.commands_burst.into(), 1, 1 << 20);
     rules.count("client.fragments_max", client.fragments_max.into(), 1, 1 << 30);
+    rules.count("http.handshakes_per_second", http.handshakes_per_second.into(), 0, 100_000);
+    rules.count("http.handshakes_per_address_per_second", http.handshakes_per_address_per_second.into(), 0, 10_000);
+    rules.count("http.handshakes_per_address_burst", http.handshakes_per_address_burst.into(), 1, 1 << 20);
     rules.count("http.headers_max", http.headers_max.into(), 1, HEADERS_LIMIT);
     rules.within("client.channel_name_bytes_max", client.channel_name_bytes_max, &(Bytes::new(1)..=Bytes::new(1024)));
     rules.within("client.message_bytes_max", client.message_bytes_max, &(Bytes::new(1)..=Bytes::mib(512)));
@@ -297,6 +300,7 @@ fn tokens(rules: &mut Rules, config: &Config) {
         );
     }
     rules.within("client.expired_close_delay", client.expired_close_delay, &(Time::ZERO..=Time::secs(3600)));
+    rules.count("client.connections_per_address_max", client.connections_per_address_max.into(), 0, 1 << 20);
     rules.count("client.connections_per_user_max", client.connections_per_user_max.into(), 0, 1 << 20);
     rules.count("client.subscriptions_per_user_max", client.subscriptions_per_user_max.into(), 0, 1 << 30);
     let namespace = &client.personal_channel_namespace;

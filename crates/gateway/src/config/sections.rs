@@ -224,6 +224,9 @@ pub struct Client {
     pub personal_channel: bool,
     /// The namespace of these channels; empty: none.
     pub personal_channel_namespace: String,
+    /// Connections of one address; 0: any number.
+    #[serde(deserialize_with = "whole")]
+    pub connections_per_address_max: u32,
     /// Connections of one user on one worker; 0: any number.
     #[serde(deserialize_with = "whole")]
     pub connections_per_user_max: u32,
@@ -265,6 +268,7 @@ impl Default for Client {
             expired_close_delay: Time::secs(25),
             personal_channel: false,
             personal_channel_namespace: String::new(),
+            connections_per_address_max: 0,
             connections_per_user_max: 0,
             subscriptions_per_user_max: 0,
             channels_max: 128,
@@ -292,6 +296,15 @@ pub struct Http {
     pub head_timeout: Time,
     /// An idle kept-alive connection is closed after it.
     pub keep_alive_timeout: Time,
+    /// WebSocket handshakes of all clients, per second; 0: any number.
+    #[serde(deserialize_with = "whole")]
+    pub handshakes_per_second: u32,
+    /// WebSocket handshakes of one address, per second and for as long as it likes; 0: any number.
+    #[serde(deserialize_with = "whole")]
+    pub handshakes_per_address_per_second: u32,
+    /// WebSocket handshakes that one address may make at once, after a pause.
+    #[serde(deserialize_with = "whole")]
+    pub handshakes_per_address_burst: u32,
 }
 
 impl Default for Http {
@@ -301,6 +314,9 @@ impl Default for Http {
             headers_max: 64,
             head_timeout: Time::secs(10),
             keep_alive_timeout: Time::secs(60),
+            handshakes_per_second: 0,
+            handshakes_per_address_per_second: 0,
+            handshakes_per_address_burst: 256,
         }
     }
 }

@@ -269,7 +269,7 @@ fn an_error_has_line_column_key_and_hint_and_its_twin_is_accepted() {
 }
 
 /// What must hold between values: the broken one, a word of the message or hint, and the twin.
-const RELATIONS: [(&str, &str, &str); 40] = [
+const RELATIONS: [(&str, &str, &str); 44] = [
     ("[outbox]\nlow_water = '256KiB'", "less than outbox.high_water", "[outbox]\nlow_water = '255KiB'"),
     ("[outbox]\nhigh_water = '1025KiB'", "than outbox.bytes_max", "[outbox]\nhigh_water = '1024KiB'"),
     ("[outbox]\nreply_bytes_max = '961KiB'", "than outbox.bytes_max", "[outbox]\nreply_bytes_max = '960KiB'"),
@@ -297,6 +297,18 @@ const RELATIONS: [(&str, &str, &str); 40] = [
         "nothing without allowed_delta_types",
         "[channels]\ndelta_publish = true\nallowed_delta_types = ['fossil']",
     ),
+    (
+        "[client]\nconnections_per_address_max = 1048577",
+        "0 to 1048576",
+        "[client]\nconnections_per_address_max = 1048576",
+    ),
+    ("[http]\nhandshakes_per_second = 100001", "0 to 100000", "[http]\nhandshakes_per_second = 100000"),
+    (
+        "[http]\nhandshakes_per_address_per_second = 10001",
+        "0 to 10000",
+        "[http]\nhandshakes_per_address_per_second = 10000",
+    ),
+    ("[http]\nhandshakes_per_address_burst = 0", "1 to 1048576", "[http]\nhandshakes_per_address_burst = 1"),
     ("[compression]\nlevel = 10", "1 to 9", "[compression]\nlevel = 9"),
     ("[compression]\nreply_bytes_min = 0", "1B to 1MiB", "[compression]\nreply_bytes_min = '1B'"),
     ("[compression]\nprevious_bytes_max = '63KiB'", "64KiB", "[compression]\nprevious_bytes_max = '64KiB'"),

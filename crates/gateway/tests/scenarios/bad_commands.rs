@@ -2,7 +2,7 @@
 
 use crate::support::client::{frame, text_frame};
 use crate::support::{Client, Gateway, Setup, in_every_format, on_every_driver, schema};
-use conn::settings::CommandRate;
+use conn::settings::Rate;
 use gateway::stats::Number;
 use prost::Message as _;
 use serde_json::{Value, json};
@@ -29,7 +29,7 @@ on_every_driver! {
 
 fn five_at_once() -> Setup {
     let [per_second, burst] = [1, 5].map(|n| NonZeroU32::new(n).expect("not 0"));
-    Setup::dev().with(|s| s.limits.commands = Some(CommandRate { per_second, burst }))
+    Setup::dev().with(|s| s.limits.commands = Some(Rate { per_second, burst }))
 }
 
 /// Sends one message to a connected client and returns the first answer.

@@ -10,6 +10,7 @@ mod bad_heads;
 mod by_backend;
 mod centrifugo;
 mod compression;
+mod crowds;
 mod delta;
 mod dev_safety;
 mod drain;

@@ -5,7 +5,7 @@ use crate::support::token::{ES256, P256, SECRET, signed_with, token};
 use crate::support::{Client, Ended, Gateway, Seen, Setup, in_every_format, on_every_driver, on_the_simulator};
 use conn::Disconnect;
 use conn::auth::token::{Key, Tokens};
-use conn::settings::CommandRate;
+use conn::settings::Rate;
 use gateway::letter::{Matching, Order};
 use gateway::stats::Number;
 use serde_json::{Value, json};
@@ -57,7 +57,7 @@ fn without_its_published_key() -> Setup {
 
 fn two_at_once(settings: &mut conn::Settings) {
     let [per_second, burst] = [1, 2].map(|n| NonZeroU32::new(n).expect("not 0"));
-    settings.limits.commands = Some(CommandRate { per_second, burst });
+    settings.limits.commands = Some(Rate { per_second, burst });
 }
 
 /// What a connect with this token is told.

@@ -421,6 +421,11 @@ impl Gateway {
         self.machine.borrow().stats().iter().map(|stats| stats.number(number)).sum()
     }
 
+    /// Connections that have a place among those of their address.
+    pub(crate) fn counted_by_address(&self) -> u64 {
+        self.settings.addresses.counted()
+    }
+
     /// A counter of the drivers, added up.
     pub(crate) fn count(&self, counter: impl Fn(&io::Counters) -> &io::counters::Counter) -> u64 {
         self.machine.borrow().stats().iter().map(|stats| counter(&stats.io).load()).sum()
@@ -466,6 +471,7 @@ impl Gateway {
             });
             // A subscribe that its client has not waited for is withdrawn when its home has answered.
             self.until("local channels are gone", || self.machine.borrow().local_channels() == 0);
+            self.until("nobody is counted by address", || self.settings.addresses.counted() == 0);
             assert_eq!(self.sum(Number::Panics), 0, "panics inside connections");
         }
         let machine = self.machine.borrow();

@@ -160,11 +160,13 @@ fn gateway(machine: impl Machine + 'static, setup: &Setup) -> Gateway {
 }
 
 pub(crate) fn on_simulator(setup: &Setup, scenario: fn(&Gateway)) {
+    let setup = &setup.afresh();
     run(&gateway(sim::Sim::start(setup, None), setup), scenario);
 }
 
 pub(crate) fn on_bad_networks(setup: &Setup, scenario: fn(&Gateway)) {
     for seed in seeds() {
+        let setup = &setup.afresh();
         let gateway = gateway(sim::Sim::start(setup, Some(seed)), setup);
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(&gateway, scenario))) {
             eprintln!("replay with TIDEGATE_SEED={seed}");
@@ -174,6 +176,7 @@ pub(crate) fn on_bad_networks(setup: &Setup, scenario: fn(&Gateway)) {
 }
 
 pub(crate) fn on_epoll(setup: &Setup, scenario: fn(&Gateway)) {
+    let setup = &setup.afresh();
     run(&gateway(real::Real::start(setup, DriverChoice::Epoll), setup), scenario);
 }
 
@@ -184,6 +187,7 @@ pub(crate) fn on_uring(setup: &Setup, scenario: fn(&Gateway)) {
         println!("skipped: {why}");
         return;
     }
+    let setup = &setup.afresh();
     run(&gateway(real::Real::start(setup, DriverChoice::Uring), setup), scenario);
 }
 

@@ -3,6 +3,7 @@
 use super::client::Format;
 use super::token::SECRET;
 use conn::Settings;
+use conn::address::Addresses;
 use conn::settings::Compression;
 use gateway::config::{Inputs, load};
 use gateway::mailbox::Sizes;
@@ -326,6 +327,16 @@ allow_history_for_anonymous = {reads}
     /// The same behind a proxy that introduces each client with this.
     pub(crate) fn introduced(self, introduction: &'static str) -> Self {
         Self { introduction, ..self }
+    }
+
+    /// The same with a table of addresses in which nobody is counted yet.
+    pub(super) fn afresh(&self) -> Self {
+        self.clone().with(|settings| {
+            let addresses = Addresses::new(SECRETS.hash, 256);
+            let limits = &settings.limits;
+            addresses.prepare(limits.connections_per_address_max.is_some(), limits.handshakes_per_address.is_some());
+            settings.addresses = Arc::new(addresses);
+        })
     }
 
     /// The same with some settings changed.
