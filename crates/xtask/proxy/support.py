@@ -149,6 +149,11 @@ class Gateway:
     async def publish(self, channel, data):
         await self.call("publish", {"channel": channel, "data": data})
 
+    async def counted(self, metric):
+        """A counter of all workers."""
+        page = await asyncio.to_thread(lambda: OPENER.open(f"{self.api}/metrics", timeout=DEADLINE).read().decode())
+        return sum(int(value) for value in re.findall(rf"^tidegate_{metric}_total\{{.*\}} (\d+)$", page, re.MULTILINE))
+
     async def clients(self):
         return (await self.call("info", {}))["nodes"][0]["num_clients"]
 
@@ -241,24 +246,86 @@ def haproxy_file(folder, shipped, fd, upstreams):
     return replaced(shipped, table)
 
 
-class Proxy:
-    """nginx or HAProxy with the shipped file, in front of two upstreams (or of one, twice)."""
+# What makes a proxy with the shipped file take the word of whoever is in front of it for who the client is.
+INTRODUCED = {
+    "nginx": (" ssl;\n", " ssl proxy_protocol;\nset_real_ip_from 127.0.0.1;\nreal_ip_header proxy_protocol;\n"),
+    "haproxy": (" alpn http/1.1 backlog 16384\n    #", " alpn http/1.1 backlog 16384 accept-proxy\n    #"),
+}
 
-    def __init__(self, name, folder, upstreams, milliseconds):
+# Proxies that read nothing of what they pass on, and say in front of it for whom: (program, what it says).
+PASSING = {
+    "nginx": """
+load_module {module};
+{user}
+worker_processes 1;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+events {{ worker_connections 64; }}
+stream {{
+    server {{
+        listen 127.0.0.1:{port} proxy_protocol;
+        set_real_ip_from 127.0.0.1;
+        proxy_pass {upstream};
+        proxy_protocol on;
+    }}
+}}
+""",
+    "haproxy": """
+global
+    {user}
+    stats socket {folder}/admin.sock
+defaults
+    mode tcp
+    timeout connect 2s
+    timeout client 60s
+    timeout server 60s
+backend tidegate
+    server gateway1 {upstream} {says} check inter 100ms
+frontend clients
+    bind fd@{fd} accept-proxy
+    default_backend tidegate
+""",
+}
+
+
+def passing_file(name, folder, says, port, fd, upstream):
+    """A file for a proxy that passes bytes on, and says for whom."""
+    module = told("TIDEGATE_TEST_NGINX_STREAM")  # empty where it is built in
+    end = {"nginx": ";", "haproxy": ""}[name]
+    user = f"user {pwd.getpwuid(os.getuid()).pw_name}{end}" if os.getuid() == 0 else ""
+    text = PASSING[name] if module else PASSING[name].replace("load_module {module};\n", "")
+    return text.format(module=module, user=user, folder=folder, port=port, fd=fd, upstream=upstream, says=says)
+
+
+class Proxy:
+    """nginx or HAProxy, in front of two upstreams (or of one, twice): with the shipped file, or with one that passes bytes on.
+
+    `introduced`: clients are introduced to it by a header of the PROXY protocol, as by a load balancer in front.
+    """
+
+    def __init__(self, name, folder, upstreams, milliseconds, introduced=False, says=None):
         self.name, self.folder = name, folder
         upstreams = (upstreams * 2)[:2]
         listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.port, fd = listener.getsockname()[1], listener.fileno()
         self.host = f"{HOST}:{self.port}"
+        self.introduced, self.has_tls = introduced, says is None
         certify(folder)
         shipped = with_silence((DEPLOY / FILES[name]).read_text(), name, milliseconds)
         file, program, environment = folder / "proxy.conf", told(f"TIDEGATE_TEST_{name.upper()}"), dict(os.environ)
+        if says is not None:
+            text = passing_file(name, folder, says, self.port, fd, upstreams[0])
+        elif name == "nginx":
+            text = nginx_file(folder, shipped, self.port, upstreams)
+        else:
+            text = haproxy_file(folder, shipped, fd, upstreams)
+        if introduced and says is None:
+            text = replaced(text, dict([INTRODUCED[name]]))
+        file.write_text(text)
         if name == "nginx":
-            file.write_text(nginx_file(folder, shipped, self.port, upstreams))
             command = [program, "-p", folder, "-c", file, "-e", folder / "error.log", "-g", "daemon off;"]
             environment["NGINX"] = f"{fd};"
         else:
-            file.write_text(haproxy_file(folder, shipped, fd, upstreams))
             command = [program, "-W", "-db", "-f", file]
         self.process = Process(command, folder / "proxy.log", pass_fds=[fd], env=environment)
         listener.close()
@@ -300,10 +367,10 @@ class Proxy:
 
 
 @contextlib.asynccontextmanager
-async def proxy(name, *upstreams, milliseconds=lambda seconds: int(1000 * seconds / FACTOR)):
+async def proxy(name, *upstreams, milliseconds=lambda seconds: int(1000 * seconds / FACTOR), **how):
     """`milliseconds` is what the shipped seconds of silence become."""
     with temporary_folder() as folder:
-        one = Proxy(name, folder, list(upstreams), milliseconds)
+        one = Proxy(name, folder, list(upstreams), milliseconds, **how)
         try:
             yield one
         except BaseException:
@@ -385,9 +452,18 @@ class Client:
 
 
 @contextlib.asynccontextmanager
-async def handshake(proxy, host=None, origin=None):
-    uri = f"wss://{host or proxy.host}/connection/websocket"
-    options = {"ssl": trust(), "host": "127.0.0.1", "port": proxy.port, "server_hostname": HOST, "proxy": None}
+async def handshake(proxy, host=None, origin=None, source=None, **headers):
+    """`source` is the address that a load balancer in front would name."""
+    options = {"proxy": None, "additional_headers": headers}
+    if source is not None:
+        line = options["sock"] = socket.create_connection(("127.0.0.1", proxy.port), DEADLINE)
+        line.sendall(f"PROXY TCP4 {source} 127.0.0.1 56324 {proxy.port}\r\n".encode())
+        line.setblocking(False)
+    else:
+        options |= {"host": "127.0.0.1", "port": proxy.port}
+    if proxy.has_tls:
+        options |= {"ssl": trust(), "server_hostname": HOST}
+    uri = f"{'wss' if proxy.has_tls else 'ws'}://{host or proxy.host}/connection/websocket"
     async with connect(uri, origin=origin, ping_interval=None, open_timeout=DEADLINE, **options) as connection:
         yield connection
 
@@ -406,6 +482,39 @@ async def client(proxy, channel):
             yield one
         finally:
             one.reading.cancel()
+
+
+# --- a backend that is asked
+
+
+class Backend:
+    """Lets everybody in, and keeps where the gateway says that each came from."""
+
+    def __init__(self):
+        self.sources = []
+
+    async def serve(self, reader, writer):
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+                fields = dict(line.split(": ", 1) for line in head.split("\r\n")[1:] if line)
+                await reader.readexactly(int(fields["content-length"]))
+                self.sources.append(fields.get("x-forwarded-for"))
+                answer = b'{"result":{"user":"42"}}'
+                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(answer), answer))
+                await writer.drain()
+        writer.close()
+
+
+@contextlib.asynccontextmanager
+async def backend():
+    one = Backend()
+    server = await asyncio.start_server(one.serve, "127.0.0.1", 0)
+    one.url = "http://127.0.0.1:%d/" % server.sockets[0].getsockname()[1]
+    try:
+        yield one
+    finally:
+        server.close()
 
 
 # --- an upstream that looks

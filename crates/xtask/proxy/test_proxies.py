@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import runpy
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from support import DEADLINE, DEPLOY, FACTOR, FILES, HOST, PROXIES, SILENCE, Process, scenario, temporary_folder, until
-from support import client, gateway, handshake, proxy, request, upstream
+from support import backend, client, gateway, handshake, proxy, request, upstream
 from websockets.exceptions import InvalidStatus
 
 each = pytest.mark.parametrize("name", PROXIES)
@@ -180,6 +181,76 @@ async def test_the_gateway_is_told_host_origin_and_a_client_address_that_nobody_
         assert (fields["host"], fields["origin"]) == (through.host, "https://app.example")
         assert (fields["x-forwarded-for"], fields["x-forwarded-proto"]) == ("127.0.0.1", "https")
         assert (fields["upgrade"].lower(), fields["connection"].lower()) == ("websocket", "upgrade")
+
+
+async def let_in(stack, through, source, **headers):
+    """A client from there that has connected."""
+    connection = await stack.enter_async_context(handshake(through, source=source, **headers))
+    await connection.send('{"id":1,"connect":{}}')
+    assert "error" not in json.loads(await asyncio.wait_for(connection.recv(), DEADLINE))
+    return connection
+
+
+async def turned_away(through, source):
+    with pytest.raises(InvalidStatus) as refused:
+        async with handshake(through, source=source):
+            pass
+    assert (refused.value.response.status_code, refused.value.response.headers["Retry-After"]) == (429, "5")
+
+
+# How the proxy tells the gateway who its clients are: by X-Forwarded-For with the shipped file, or in front of their bytes.
+@pytest.mark.parametrize(
+    "name, says",
+    [("nginx", None), ("haproxy", None), ("nginx", "proxy_protocol"), ("haproxy", "send-proxy"), ("haproxy", "send-proxy-v2")],
+)
+@scenario
+async def test_a_gateway_that_trusts_its_proxy_knows_its_clients_and_counts_them_by_address(name, says):
+    options = {"PUBLIC__TRUSTED_PROXIES": '["127.0.0.1"]', "CLIENT__CONNECTIONS_PER_ADDRESS_MAX": "2"}
+    if says:
+        options["PUBLIC__PROXY_PROTOCOL_REQUIRED"] = '["127.0.0.1:0"]'
+    async with backend() as asked, contextlib.AsyncExitStack() as stack:
+        options |= {"WEBHOOKS__CONNECT": asked.url, "WEBHOOKS__HEADERS": '["x-forwarded-for"]'}
+        at = await stack.enter_async_context(gateway(**{f"TIDEGATE_{key}": value for key, value in options.items()}))
+        through = await stack.enter_async_context(proxy(name, at.public, introduced=True, says=says))
+        first = await let_in(stack, through, "192.0.2.7")
+        await let_in(stack, through, "192.0.2.7")
+        # The next address is another client, and the proxy, behind which all of them are, is none.
+        await turned_away(through, "192.0.2.7")
+        for source in ("192.0.2.8", "192.0.2.9", "192.0.2.8"):
+            await let_in(stack, through, source, **{"X-Forwarded-For": "203.0.113.9"})
+        assert asked.sources == [f"192.0.2.{last}" for last in (7, 7, 8, 9, 8)]
+        await turned_away(through, "192.0.2.8")
+        await first.close()
+        async with asyncio.timeout(DEADLINE):
+            while True:
+                with contextlib.suppress(InvalidStatus):
+                    await let_in(stack, through, "192.0.2.7")
+                    break
+        await turned_away(through, "192.0.2.7")
+        if says and name == "haproxy":
+            # Its checks are for itself, and the gateway takes them for that.
+            await until(lambda: through.states()["gateway1"] == "UP", "gateway that is up")
+        assert await at.counted("proxy_headers_refused") == 0
+        assert (await at.counted("proxy_headers") > 0) == (says is not None)
+        assert await at.counted("connections_refused_by_address") >= 3
+
+
+# The same handshake past the proxy: nobody is taken for one, or for a client that it makes up.
+@scenario
+async def test_whoever_gets_past_the_proxy_is_a_stranger():
+    trusts = {"TIDEGATE_PUBLIC__TRUSTED_PROXIES": '["192.0.2.1"]'}
+    required = {**trusts, "TIDEGATE_PUBLIC__PROXY_PROTOCOL_REQUIRED": '["127.0.0.1:0"]'}
+    async with gateway(**trusts) as at, gateway(**required) as closed:
+        line = b"PROXY TCP4 192.0.2.7 127.0.0.1 56324 443\r\n"
+        for address, header, answer in ((at.public, line, b"HTTP/1.1 400"), (at.public, b"", b"HTTP/1.1 200"), (closed.public, line, b"")):
+            host, port = address.rsplit(":", 1)
+            reader, writer = await asyncio.open_connection(host, int(port))
+            with contextlib.suppress(ConnectionError):
+                writer.write(header + b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                said = b""
+                said = await asyncio.wait_for(reader.read(12), DEADLINE)
+            assert said == answer
+            writer.close()
 
 
 @each

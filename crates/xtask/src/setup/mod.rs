@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use crate::Project;
 
 pub use packages::{client_suite, npm_packages};
+pub use proxies::stream_module;
 pub use system::in_path;
 
 /// Something that a step cannot do without.

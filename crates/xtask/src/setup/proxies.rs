@@ -13,17 +13,35 @@ use crate::run::capture;
 /// Where servers are and where the PATH of those who are not root does not look.
 const FOLDERS: &[&str] = &["/usr/sbin", "/usr/local/sbin"];
 
+/// Where distributions keep the modules of nginx, below `/`.
+const MODULES: [&str; 3] = ["usr/lib/nginx/modules", "usr/lib64/nginx/modules", "usr/share/nginx/modules"];
+
 fn folder(project: &Project) -> PathBuf {
     project.target.join("proxies")
 }
 
-/// The program `name` of PATH or a folder for servers, else the one unpacked earlier.
+/// The program `name` of PATH or a folder for servers, else the one unpacked earlier; nginx with its stream module.
 pub(super) fn find(project: &Project, name: &str) -> Result<PathBuf, String> {
     let installed = FOLDERS.iter().map(|folder| Path::new(folder).join(name));
     let unpacked = folder(project).join(name);
-    in_path(name)
-        .or_else(|| installed.chain([unpacked]).find(|file| is_program(file)))
-        .ok_or_else(|| format!("no {name} in PATH nor {}", FOLDERS.join(" nor ")))
+    let all = in_path(name).into_iter().chain(installed).chain([unpacked]);
+    let mut programs = all.filter(|file| is_program(file)).peekable();
+    let what = if programs.peek().is_some() { " with its stream module" } else { "" };
+    programs
+        .find(|file| name != "nginx" || stream_module(file).is_some())
+        .ok_or_else(|| format!("no {name}{what} in PATH nor {}", FOLDERS.join(" nor ")))
+}
+
+/// The file of the module by which an nginx passes bytes on without reading them; empty where it is built in.
+pub fn stream_module(nginx: &Path) -> Option<PathBuf> {
+    let built_in = || {
+        let said = Command::new(nginx).arg("-V").output().ok()?.stderr;
+        String::from_utf8_lossy(&said).split_ascii_whitespace().any(|word| word == "--with-stream").then(PathBuf::new)
+    };
+    let unpacked = nginx.parent().map(|folder| folder.join("system"));
+    let root = unpacked.filter(|root| root.exists()).unwrap_or_else(|| "/".into());
+    let mut files = MODULES.iter().map(|folder| root.join(folder).join("ngx_stream_module.so"));
+    files.find(|file| file.exists()).or_else(built_in)
 }
 
 /// Fetches the distribution's package `name` with what it needs, unpacks it and writes a script that starts the program
@@ -32,7 +50,8 @@ pub(super) fn unpack(project: &Project, name: &str) -> Result<PathBuf, String> {
     let folder = folder(project);
     println!("unpacking {name} below {}", project.short(&folder));
     let system = folder.join("system");
-    debian::unpack(&[name], &system)?;
+    let packages: &[&str] = if name == "nginx" { &["nginx", "libnginx-mod-stream"] } else { &[name] };
+    debian::unpack(packages, &system)?;
     write_starter(&folder, &system, name)
 }
 
@@ -77,5 +96,21 @@ mod tests {
         let starter = write_starter(folder.path(), &system, "nginx").unwrap();
         let said = capture(Command::new(starter).args(["-p", "a b"])).unwrap();
         assert!(said.starts_with(&format!("{}/usr/lib/", system.display())) && said.ends_with(" -p a b\n"), "{said}");
+    }
+
+    #[test]
+    fn an_nginx_has_its_stream_module_in_a_file_or_built_in_or_not_at_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let (nginx, module) =
+            (folder.path().join("nginx"), folder.path().join("system/usr/lib/nginx/modules/ngx_stream_module.so"));
+        let built =
+            |with: &str| put_program(&nginx, &format!("#!/bin/sh\necho 'configure: --with-debug {with}' >&2\n"));
+        std::fs::create_dir_all(folder.path().join("system")).unwrap();
+        built("--with-stream=dynamic --with-stream_ssl_module");
+        assert_eq!(stream_module(&nginx), None);
+        built("--with-stream --with-stream_ssl_module");
+        assert_eq!(stream_module(&nginx), Some(PathBuf::new()));
+        put_program(&module, "");
+        assert_eq!(stream_module(&nginx), Some(module));
     }
 }

@@ -7,7 +7,7 @@ use super::conformance::conformance;
 use super::{Bench, Outcome, Step};
 use crate::gateway::Gateway;
 use crate::run::Ran;
-use crate::setup::Need;
+use crate::setup::{Need, stream_module};
 use crate::tally::{Runner, Tally};
 use crate::tidy;
 
@@ -303,7 +303,10 @@ fn proxies(bench: &mut Bench) -> Result<Outcome, String> {
     let mut command = Command::new(bench.tools.of(Need::PythonPackages)?);
     command.args(["-B", "-m", "pytest", "--color=no"]).current_dir(bench.project.xtask("proxy"));
     command.env("TIDEGATE_TEST_BINARY", bench.gateway()?);
-    command.env("TIDEGATE_TEST_NGINX", bench.tools.of(Need::Nginx)?);
+    let nginx = bench.tools.of(Need::Nginx)?;
+    command
+        .env("TIDEGATE_TEST_NGINX", &nginx)
+        .env("TIDEGATE_TEST_NGINX_STREAM", stream_module(&nginx).unwrap_or_default());
     command.env("TIDEGATE_TEST_HAPROXY", bench.tools.of(Need::Haproxy)?);
     command.env("TIDEGATE_TEST_OPENSSL", bench.tools.of(Need::Openssl)?);
     let ran = bench.watch(&mut command)?;
