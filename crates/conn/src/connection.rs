@@ -210,10 +210,8 @@ impl Connection {
         match outcome {
             Outcome::More => None,
             Outcome::Finished => Some(self.end(End::Flush, shared)),
-            Outcome::Upgraded { mut open, mut rest, mut fate, place } => {
-                if place != Place::NONE {
-                    self.place = place;
-                }
+            Outcome::Upgraded { mut open, mut rest, mut fate } => {
+                self.take_place(shared);
                 if matches!(fate, Fate::Stays) && !rest.is_empty() {
                     fate = open.received(&mut rest, &mut Cx { now, shared, outbox: &mut self.outbox });
                 }
@@ -342,6 +340,7 @@ impl Connection {
 
     /// A panic was caught inside this connection: its state is not to be trusted, and it closes with 1011.
     pub fn panicked(&mut self, now: Duration, shared: &mut Shared) -> Directions {
+        self.take_place(shared);
         let was_empty = self.outbox.is_empty();
         let end = match &self.phase {
             // What TLS has left behind may not be able to seal a frame.

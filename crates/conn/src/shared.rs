@@ -1,5 +1,6 @@
 //! What all connections of a worker use together, and what one call hands back to the worker.
 
+use crate::address::Place;
 use crate::compression::Compression;
 use crate::deltas::Deltas;
 use crate::disconnect::Disconnect;
@@ -55,6 +56,8 @@ pub struct Shared {
     pub verifications: Verifications,
     /// Unix time at the clock's origin: tokens are about the time of the outside world.
     pub unix_origin: Duration,
+    /// The place that the connection has taken whose turn it is: kept here, so that a panic does not lose it.
+    pub(crate) entering: Place,
     /// Connections that are told why they were turned away.
     pub(crate) turned_away: usize,
     pub(crate) sequence: u32,
@@ -80,6 +83,7 @@ impl Shared {
             users: Users::default(),
             verifications: Verifications::default(),
             unix_origin: Duration::ZERO,
+            entering: Place::NONE,
             turned_away: 0,
             sequence: 0,
             scratch: Vec::new(),

@@ -182,3 +182,36 @@ fn a_reload_lets_new_origins_in() {
     while handshake(&gateway) != "HTTP/1.1 101" {}
     while counted(&gateway, "handshakes") != 1 {}
 }
+
+#[test]
+fn a_reload_begins_to_count_by_address() {
+    let text = |max: u32| {
+        format!("[public]\ntrusted_proxies = ['127.0.0.1']\n[client]\nconnections_per_address_max = {max}\n")
+    };
+    let file = config(&text(0));
+    let mut gateway = start(&["--dev", "--config", path(&file)]);
+    let handshake = |gateway: &Running, client: &str| {
+        let mut socket = TcpStream::connect(&gateway.public).expect("it listens");
+        socket.set_read_timeout(Some(PATIENCE)).expect("settable");
+        let head = format!(
+            "GET /echo HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n\
+             Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nX-Forwarded-For: {client}\r\n\r\n"
+        );
+        socket.write_all(head.as_bytes()).expect("writable");
+        let mut status = [0; 12];
+        socket.read_exact(&mut status).expect("a status line");
+        (String::from_utf8_lossy(&status).into_owned(), socket)
+    };
+    let mut held: Vec<_> = (0..3).map(|_| handshake(&gateway, "192.0.2.7")).collect();
+    assert!(held.iter().all(|(status, _)| status == "HTTP/1.1 101"));
+    std::fs::write(file.path(), text(1)).expect("writable");
+    gateway.signal("HUP");
+    gateway.read_until("the new configuration is in force");
+    // By letter to each worker; from the last one on the second is one too many.
+    while held.last().is_some_and(|(status, _)| status != "HTTP/1.1 429") {
+        held.push(handshake(&gateway, "192.0.2.7"));
+    }
+    assert_eq!(handshake(&gateway, "192.0.2.8").0, "HTTP/1.1 101");
+    held.clear();
+    while handshake(&gateway, "192.0.2.7").0 != "HTTP/1.1 101" {}
+}

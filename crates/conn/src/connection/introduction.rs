@@ -124,6 +124,13 @@ impl Connection {
         self.end(End::Flush, shared)
     }
 
+    /// The place that a request behind a proxy has taken, if it has.
+    pub(super) fn take_place(&mut self, shared: &mut Shared) {
+        if shared.entering != Place::NONE {
+            self.place = std::mem::take(&mut shared.entering);
+        }
+    }
+
     /// The connection is gone.
     pub(super) fn give_place_back(&mut self, shared: &mut Shared) {
         let place = std::mem::take(&mut self.place);

@@ -3,7 +3,7 @@
 //! Nothing here takes a body: a request that has one is answered and the connection closed, so that the body cannot be
 //! read as the next request.
 
-use crate::address::{ADDRESS_HEADERS, Address, Paced, Place, client_behind, client_of, told_as};
+use crate::address::{ADDRESS_HEADERS, Address, Paced, client_behind, client_of, told_as};
 use crate::command::{Connect, Wanted};
 use crate::dialect::centrifugo::Format;
 use crate::dialect::plain;
@@ -49,14 +49,14 @@ pub(crate) enum Outcome {
     /// Close when everything is sent.
     Finished,
     /// It is a WebSocket now. `rest` came behind the head; `fate` is what opening it has decided already.
-    Upgraded { open: Box<Open>, rest: Vec<u8>, fate: Fate, place: Place },
+    Upgraded { open: Box<Open>, rest: Vec<u8>, fate: Fate },
 }
 
 /// The outcome of one request.
 enum Answer {
     KeepAlive,
     Close,
-    Upgrade(Box<Open>, Fate, Place),
+    Upgrade(Box<Open>, Fate),
 }
 
 impl Http {
@@ -129,9 +129,7 @@ impl Http {
             match cx.answer(&request, self.client) {
                 Answer::KeepAlive => rest = &rest[len..],
                 Answer::Close => return Outcome::Finished,
-                Answer::Upgrade(open, fate, place) => {
-                    return Outcome::Upgraded { open, rest: rest[len..].to_vec(), fate, place };
-                }
+                Answer::Upgrade(open, fate) => return Outcome::Upgraded { open, rest: rest[len..].to_vec(), fate },
             }
             self.idle = true;
             self.by = Moment::after(cx.now, cx.shared.settings.times.keep_alive_timeout);
@@ -174,8 +172,8 @@ impl Cx<'_> {
             Route::Unknown => return Err(Refusal::not_found()),
             Route::WebSocket(_) if request.method() != Method::Get => return Err(Refusal::method_not_allowed("GET")),
             Route::WebSocket(endpoint) => {
-                let (open, fate, place) = self.upgrade(request, endpoint, peer)?;
-                return Ok(Answer::Upgrade(Box::new(open), fate, place));
+                let (open, fate) = self.upgrade(request, endpoint, peer)?;
+                return Ok(Answer::Upgrade(Box::new(open), fate));
             }
             _ if matches!(request.method(), Method::Get | Method::Head) => {}
             _ => return Err(Refusal::method_not_allowed("GET, HEAD")),
@@ -189,12 +187,7 @@ impl Cx<'_> {
     }
 
     /// Checks a handshake and answers it with 101.
-    fn upgrade(
-        &mut self,
-        request: &Request<'_>,
-        endpoint: Endpoint,
-        peer: Address,
-    ) -> Result<(Open, Fate, Place), Refusal> {
+    fn upgrade(&mut self, request: &Request<'_>, endpoint: Endpoint, peer: Address) -> Result<(Open, Fate), Refusal> {
         let upgrade = handshake::check(request)?;
         let origin = request.only("origin")?;
         if !self.shared.settings.origins.allows(origin, request.host()) {
@@ -214,7 +207,7 @@ impl Cx<'_> {
             Endpoint::Plain => plain_connect(query)?,
             Endpoint::Centrifugo | Endpoint::Echo => None,
         };
-        let place = self.let_in(peer, client)?;
+        self.let_in(peer, client)?;
         let deflate = self.agree_on_compression(&upgrade);
         self.shared.outboxes.write(self.outbox, |out| upgrade.write_response_with(out, subprotocol, deflate));
         self.shared.counters.handshakes += 1;
@@ -225,7 +218,7 @@ impl Cx<'_> {
             Endpoint::Plain => self.session(request, client, deflate, Dialect::Plain, false),
         };
         let fate = wanted.map_or(Fate::Stays, |connect| open.connect_plain(self, connect));
-        Ok((open, fate, place))
+        Ok((open, fate))
     }
 
     /// Who the client is, by what trusted proxies say.
@@ -240,7 +233,7 @@ impl Cx<'_> {
 
     /// Whether there is time and room for one client more. The place that it takes is that of a client behind a proxy: one that
     /// has connected by itself has its own since then.
-    fn let_in(&mut self, peer: Address, client: Address) -> Result<Place, Refusal> {
+    fn let_in(&mut self, peer: Address, client: Address) -> Result<(), Refusal> {
         let limits = &self.shared.settings.limits;
         let counted = client_of(client, &self.shared.settings.trusted_proxies);
         if let (Some(rate), Some(ip)) = (limits.handshakes_per_address, counted) {
@@ -260,10 +253,10 @@ impl Cx<'_> {
             self.shared.counters.handshakes_refused += 1;
             return Err(Refusal::unavailable(RETRY_AFTER_SECONDS));
         }
-        if !self.shared.settings.trusted_proxies.contains(peer) {
-            return Ok(Place::NONE);
+        if self.shared.settings.trusted_proxies.contains(peer) {
+            self.shared.entering = self.shared.enter(client)?;
         }
-        self.shared.enter(client)
+        Ok(())
     }
 
     /// A session, with what its questions pass on of the handshake.
