@@ -80,7 +80,11 @@ fn flush(c: &mut Criterion) {
 fn encode(c: &mut Criterion) {
     let mut group = c.benchmark_group("fanout/encode");
     group.warm_up_time(Duration::from_millis(200)).measurement_time(Duration::from_secs(1));
-    for (name, encoding) in [("centrifugo_json", Encoding::CentrifugoJson), ("plain", Encoding::Plain)] {
+    for (name, encoding) in [
+        ("centrifugo_json", Encoding::CentrifugoJson),
+        ("centrifugo_protobuf", Encoding::CentrifugoProtobuf),
+        ("plain", Encoding::Plain),
+    ] {
         for bytes in [BYTES, 4096] {
             let publication = Publication {
                 channel: Channel::new("news:europe"),

@@ -1,8 +1,9 @@
-//! What does a frame cost that is read or written, beside two libraries that do nothing else?
+//! What does a frame cost that is read or written, beside four libraries that do nothing else?
 //!
 //! `tungstenite` and `fastwebsockets` are driven as their users drive them, over a stream in memory that has the bytes at
-//! once. Unmasking alone is public in `fastwebsockets` only; what `tungstenite` does is measured by its frames, and in
-//! [`unmask`] by a loop of the same shape (`aligned_words`).
+//! once; `yawc` and `sockudo-ws` by the layer of theirs that takes bytes in memory. Unmasking alone is public in all but
+//! `tungstenite`: what that does is measured by its frames, and in [`unmask`] by a loop of the same shape
+//! (`aligned_words`).
 
 use std::hint::black_box;
 use std::io::{self, Read, Write};
@@ -10,8 +11,10 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use criterion::{BatchSize, BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio_util::codec::{Decoder, Encoder};
 use wire::ws::{self, Event, Limits, OpCode, Reader, Role};
 
 /// Where the payload of a short frame of a client starts in what was received.
@@ -91,6 +94,8 @@ fn unmask(c: &mut Criterion) {
             black_box(ws::apply_mask(bytes, black_box(KEY)));
         });
         on_each(&mut group, "fastwebsockets", len, |bytes| fastwebsockets::unmask(bytes, black_box(KEY)));
+        on_each(&mut group, "yawc", len, |bytes| yawc::mask::apply_mask(bytes, black_box(KEY)));
+        on_each(&mut group, "sockudo_ws", len, |bytes| sockudo_ws::simd::apply_mask(bytes, black_box(KEY)));
         on_each(&mut group, "aligned_words", len, |bytes| aligned_words(bytes, black_box(KEY)));
     }
     group.finish();
@@ -208,6 +213,40 @@ fn read_fastwebsockets(frames: &[u8], count: usize) -> usize {
     (0..count).filter(|_| is_text(black_box(at_once(socket.read_frame()).expect("good frames")))).count()
 }
 
+/// What a receive brings, in the buffer type that the next two want.
+fn received(buffer: &mut BytesMut, chunk: &[u8]) {
+    buffer.reserve(chunk.len());
+    buffer.extend_from_slice(chunk);
+}
+
+/// Its decoder of frames; the layer above has a socket of its own.
+fn read_yawc(frames: &[u8], buffer: &mut BytesMut) -> usize {
+    buffer.clear();
+    let mut decoder = yawc::codec::Decoder::new(yawc::Role::Server, CHUNK_BYTES);
+    let mut messages = 0;
+    for chunk in frames.chunks(CHUNK_BYTES) {
+        received(buffer, chunk);
+        while let Some(frame) = decoder.decode(buffer).expect("good frames") {
+            // The layer above checks each text.
+            messages += usize::from(black_box(&frame).is_utf8() && frame.opcode() == yawc::OpCode::Text);
+        }
+    }
+    messages
+}
+
+/// Its protocol without a socket, as whole as ours.
+fn read_sockudo(frames: &[u8], buffer: &mut BytesMut, batch: &mut Vec<sockudo_ws::Message>) -> usize {
+    buffer.clear();
+    let mut protocol = sockudo_ws::protocol::Protocol::new(sockudo_ws::Role::Server, CHUNK_BYTES, CHUNK_BYTES);
+    let mut messages = 0;
+    for chunk in frames.chunks(CHUNK_BYTES) {
+        received(buffer, chunk);
+        protocol.process_into(buffer, batch).expect("good frames");
+        messages += batch.drain(..).filter(|message| black_box(message).is_text()).count();
+    }
+    messages
+}
+
 /// Decides whether the reader may hand out slices of the chunk, at the price of lifetimes.
 fn read(c: &mut Criterion) {
     for (len, count) in [(64, 10_000), (1024, 1000)] {
@@ -219,6 +258,10 @@ fn read(c: &mut Criterion) {
         group.bench_function("tidegate", |b| b.iter(|| assert_eq!(read_tidegate(&frames, &mut buffer), count)));
         group.bench_function("tungstenite", |b| b.iter(|| assert_eq!(read_tungstenite(&frames, count), count)));
         group.bench_function("fastwebsockets", |b| b.iter(|| assert_eq!(read_fastwebsockets(&frames, count), count)));
+        let (mut bytes, mut batch) = (BytesMut::with_capacity(2 * CHUNK_BYTES), Vec::new());
+        group.bench_function("yawc", |b| b.iter(|| assert_eq!(read_yawc(&frames, &mut bytes), count)));
+        let read = |bytes: &mut BytesMut, batch: &mut Vec<_>| assert_eq!(read_sockudo(&frames, bytes, batch), count);
+        group.bench_function("sockudo_ws", |b| b.iter(|| read(&mut bytes, &mut batch)));
         group.finish();
     }
 }
@@ -238,6 +281,37 @@ fn write(c: &mut Criterion) {
                     ws::write_frame(&mut out, OpCode::Text, true, black_box(&payload), mask);
                     black_box(&out);
                 });
+            });
+            let mut bytes = BytesMut::with_capacity(2 * len);
+            group.bench_function(BenchmarkId::new("sockudo_ws", len), |bencher| {
+                bencher.iter(|| {
+                    bytes.clear();
+                    sockudo_ws::frame::encode_frame(
+                        &mut bytes,
+                        sockudo_ws::OpCode::Text,
+                        black_box(&payload),
+                        true,
+                        mask,
+                    );
+                    black_box(&bytes);
+                });
+            });
+            group.bench_function(BenchmarkId::new("yawc", len), |bencher| {
+                let role = if mask.is_some() { yawc::Role::Client } else { yawc::Role::Server };
+                let mut encoder = yawc::codec::Encoder::new(role);
+                let frame = || {
+                    let frame = yawc::Frame::text(payload.clone());
+                    if let Some(mask) = mask { frame.with_mask(mask) } else { frame }
+                };
+                bencher.iter_batched(
+                    frame,
+                    |frame| {
+                        bytes.clear();
+                        encoder.encode(frame, &mut bytes).expect("into memory");
+                        black_box(&bytes);
+                    },
+                    BatchSize::SmallInput,
+                );
             });
             group.bench_function(BenchmarkId::new("tungstenite", len), |bencher| {
                 use tungstenite::protocol::frame::{
@@ -263,6 +337,44 @@ fn write(c: &mut Criterion) {
         }
         group.finish();
     }
+}
+
+/// Decides what checks text: the reader's own check, whose verdict comes with each chunk, beside the library inside it, what
+/// `sockudo-ws` offers, and std. A frame of a server is not masked, so the reader has no other pass over it: what reading
+/// it as binary takes is what is not the check.
+fn utf8(c: &mut Criterion) {
+    let mut group = c.benchmark_group("websocket/utf8");
+    short(&mut group);
+    for (name, piece) in [
+        ("ascii", "a plain text of no accents. "),
+        ("greek", "\u{3ba}\u{1f79}\u{3c3}\u{3bc}\u{3b5} "),
+        ("chinese", "\u{8ba2}\u{9605}\u{63a8}\u{9001}"),
+    ] {
+        for len in [64, 1024, 16 * 1024] {
+            let mut text: String = piece.chars().cycle().take(len).collect();
+            while text.len() > len {
+                text.pop();
+            }
+            let id = |who: &str| BenchmarkId::new(format!("{name}/{who}"), len);
+            group.throughput(Throughput::Bytes(text.len() as u64));
+            for (who, opcode) in [("reader", OpCode::Text), ("reader_as_binary", OpCode::Binary)] {
+                let mut frame = Vec::new();
+                ws::write_frame(&mut frame, opcode, true, text.as_bytes(), None);
+                let (mut reader, limits) = (Reader::new(Role::Client), Limits::default());
+                group.bench_function(id(who), |b| {
+                    b.iter(|| {
+                        let mut input = black_box(&mut frame[..]);
+                        assert!(matches!(reader.next(&mut input, &limits), Ok(Some(Event::Message { .. }))));
+                    });
+                });
+            }
+            let bytes = text.as_bytes();
+            group.bench_function(id("simdutf8"), |b| b.iter(|| simdutf8::basic::from_utf8(black_box(bytes)).is_ok()));
+            group.bench_function(id("sockudo_ws"), |b| b.iter(|| sockudo_ws::utf8::validate_utf8(black_box(bytes))));
+            group.bench_function(id("std"), |b| b.iter(|| str::from_utf8(black_box(bytes)).is_ok()));
+        }
+    }
+    group.finish();
 }
 
 /// Decides whether a handshake may be checked with all headers in a table, and hashed by a library.
@@ -294,8 +406,17 @@ fn handshake(c: &mut Criterion) {
             });
         });
     }
+    // It keeps the headers of the upgrade alone, and refuses less.
+    group.bench_function("sockudo_ws_request_to_answer", |bencher| {
+        bencher.iter(|| {
+            let parsed = sockudo_ws::handshake::parse_request(black_box(&head)).expect("a good head");
+            let (request, _) = parsed.expect("a whole head");
+            let accept = sockudo_ws::handshake::generate_accept_key(request.key);
+            sockudo_ws::handshake::build_response(&accept, None, None)
+        });
+    });
     group.finish();
 }
 
-criterion_group!(benches, unmask, unmask_and_validate, read, write, handshake);
+criterion_group!(benches, unmask, unmask_and_validate, utf8, read, write, handshake);
 criterion_main!(benches);
