@@ -22,15 +22,20 @@ fn handshake_offering(target: &str, offer: Option<&Offer>) -> Vec<u8> {
     out
 }
 
-/// Lives to the end; what the world claims is asserted on the way, and what the client got must be frames.
-fn live(bytes: &[u8], ops: &[Op], offer: Option<&Offer>) {
+/// Lives to the end; what the world claims is asserted on the way, and what the client got must be frames. `spoils` says
+/// whether the planted bug gives the first of them a reserved bit.
+fn live(bytes: &[u8], ops: &[Op], offer: Option<&Offer>, spoils: impl Fn(&World) -> bool) {
     let mut world = World::new(bytes);
     ops.iter().for_each(|op| world.apply(op));
     world.settle();
     world.close();
     let answer = ws::client::check_response_with(&world.output, &[7; 16], None, offer, &HeadLimits::default());
     if let Ok(Some(answer)) = answer {
+        let is_spoiled = cfg!(feature = "planted") && spoils(&world);
         let mut frames = world.output.split_off(answer.head_len);
+        if let Some(first) = frames.first_mut().filter(|_| is_spoiled) {
+            *first |= 0x20;
+        }
         let plain = || Reader::new(Role::Client);
         let mut reader = answer.deflate.map_or_else(plain, |params| Reader::with_deflate(Role::Client, params));
         let (mut inflater, mut input) = (Inflater::new(), &mut frames[..]);
@@ -43,8 +48,8 @@ fn live(bytes: &[u8], ops: &[Op], offer: Option<&Offer>) {
     }
 }
 
-/// Messages behind a good connect command, each of which may be anything.
-fn commands(target: &str, connect: &[u8], opcode: OpCode, data: &[u8]) {
+/// Messages behind a good connect command, each of which may be anything. The planted bug comes with one `reply`.
+fn commands(target: &str, connect: &[u8], opcode: OpCode, reply: &[u8], data: &[u8]) {
     let Some((&how, messages)) = data.split_first() else { return };
     let mut bytes = handshake(target);
     ws::write_frame(&mut bytes, opcode, true, connect, Some(MASK));
@@ -54,18 +59,26 @@ fn commands(target: &str, connect: &[u8], opcode: OpCode, data: &[u8]) {
     }
     let feed = if how == 0 { bytes.len() } else { usize::from(how) };
     let ops: Vec<Op> = (0..40).flat_map(|_| [Op::Feed(feed), Op::Gather(500), Op::Complete(100)]).collect();
-    live(&bytes, &ops, None);
+    // Byte by byte, so that a fuzzer sees how far it has come; what std does is not instrumented.
+    let same = |(a, b): (&u8, &u8)| a == b;
+    live(&bytes, &ops, None, |world| world.output.windows(reply.len()).any(|part| part.iter().zip(reply).all(same)));
 }
 
 /// Centrifugo's commands in JSON.
 pub fn json(data: &[u8]) {
-    commands("/connection/websocket", b"{\"id\":1,\"connect\":{}}", OpCode::Text, data);
+    commands("/connection/websocket", b"{\"id\":1,\"connect\":{}}", OpCode::Text, b"{\"code\":102", data);
 }
 
 /// Centrifugo's commands in Protobuf.
 pub fn protobuf(data: &[u8]) {
     // A length, the id 1, and an empty connect.
-    commands("/connection/websocket?format=protobuf", b"\x04\x08\x01\x22\x00", OpCode::Binary, data);
+    commands(
+        "/connection/websocket?format=protobuf",
+        b"\x04\x08\x01\x22\x00",
+        OpCode::Binary,
+        &[0x08, 102, 0x12],
+        data,
+    );
 }
 
 /// A list of operations on a connection, and what its client sends meanwhile.
@@ -83,7 +96,9 @@ pub fn life(data: &[u8]) {
     };
     bytes.extend_from_slice(sent);
     let ops: Vec<Op> = list.chunks_exact(2).map(|pair| op(pair[0], usize::from(pair[1]))).collect();
-    live(&bytes, &ops, offer.as_ref());
+    // The planted bug: who is closed with 1011 gets nonsense.
+    let is_broken = |world: &World| world.output.windows(2).any(|two| two[0] == 0x03 && two[1] == 0xf3);
+    live(&bytes, &ops, offer.as_ref(), is_broken);
 }
 
 fn op(kind: u8, size: usize) -> Op {

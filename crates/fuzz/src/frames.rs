@@ -108,8 +108,12 @@ pub fn inflate(data: &[u8]) {
     // A message that refers further back than agreed is read as long as what it means is still there, as elsewhere.
     let mut naive = Receiver::new(bits, false);
     naive.reach_bits = 15;
-    for (name, message) in got {
+    for (name, mut message) in got {
         assert_eq!(name, "Binary");
+        // The planted bug: of a message of 29 bytes, the last one is lost.
+        if cfg!(feature = "planted") && message.len() == 29 {
+            message.pop();
+        }
         let before = naive.clone();
         if naive.receive(payload).as_ref() != Some(&message) {
             // What ends in a last block has no place for the bytes that senders leave out.
@@ -132,6 +136,10 @@ pub fn deflate(data: &[u8]) {
             continue;
         };
         assert!(out.len() <= message.len() + START_BYTES, "{compressed:?}");
+        // The planted bug: a long message that is the one before once more is marked as ended by a last block.
+        if cfg!(feature = "planted") && message.len() > 30 && before.is_some_and(|before| before.payload == message) {
+            out[0] |= 1;
+        }
         assert_eq!(naive.receive(&out).as_deref(), Some(message));
         write_compressed_header(&mut frames, OpCode::Binary, out.len(), Some([1, 2, 3, how]));
         let start = frames.len();
@@ -154,6 +162,11 @@ pub fn write(data: &[u8]) {
     for (number, piece) in pieces.enumerate() {
         let opcode = if number == 0 { OpCode::Binary } else { OpCode::Continuation };
         write_frame(&mut bytes, opcode, number == last, piece, Some(key));
+        // The planted bug: the first fragment that needs a long length is masked with a key that is one bit off.
+        if cfg!(feature = "planted") && piece.len() == 126 {
+            let at = bytes.len() - piece.len() - 1;
+            bytes[at] ^= 1;
+        }
     }
     let expected = if payload.is_empty() { vec![] } else { vec![("Binary".to_owned(), sent)] };
     let chunks = bytes.chunks(usize::from(cut) + 1);

@@ -15,10 +15,12 @@ pub fn utf8(data: &[u8]) {
         end += chunk.len();
         let seen = &text[..end.saturating_sub(header_len)];
         let is_last = seen.len() == text.len() && end >= header_len;
-        let bad = match std::str::from_utf8(seen) {
+        let mut bad = match std::str::from_utf8(seen) {
             Ok(_) => false,
             Err(error) => error.error_len().is_some() || is_last,
         };
+        // The planted bug: a character beyond the last plane is let pass.
+        bad &= !(cfg!(feature = "planted") && seen.windows(2).any(|two| two[0] == 0xf4 && two[1] == 0x91));
         let mut input = chunk;
         match reader.next(&mut input, &limits) {
             Err(error) => {
@@ -37,6 +39,10 @@ pub fn mask(data: &[u8]) {
     let start = usize::from(start % 64).min(bytes.len());
     let mut ours = bytes.to_vec();
     let is_ascii = apply_mask_at(&mut ours[start..], key, usize::from(offset));
+    // The planted bug: one byte behind a whole register is missed when the key is turned by three.
+    if cfg!(feature = "planted") && offset % 4 == 3 && ours.len() - start == 65 {
+        ours[start + 64] ^= key[3];
+    }
     let mut naive = bytes.to_vec();
     for (at, byte) in naive[start..].iter_mut().enumerate() {
         *byte ^= key[(at + usize::from(offset)) % 4];

@@ -96,8 +96,8 @@ enum Chore {
         /// Only these targets; see crates/fuzz/fuzz_targets
         #[arg(long, value_name = "TARGET", value_delimiter = ',')]
         only: Vec<String>,
-        /// Fuzzes code with a bug in it instead, which must be found within a minute
-        #[arg(long, conflicts_with_all = ["only", "seconds"])]
+        /// Fuzzes the targets with a bug planted in each instead, which must be found within a minute
+        #[arg(long, conflicts_with = "seconds")]
         planted: bool,
     },
     /// Measures the gateway over the least that can be done: bare loops with the same bytes. A quiet machine; 15 minutes

@@ -3,6 +3,7 @@
 //! `TIDEGATE_SEED` replays a run whose seed a failure has named.
 
 mod corpus;
+#[allow(unexpected_cfgs, reason = "the planted bug is a feature of the fuzz crate")]
 #[allow(unreachable_pub, reason = "the fuzzers use it as a public module")]
 #[path = "../../../fuzz/src/connection.rs"]
 mod fuzzed;
