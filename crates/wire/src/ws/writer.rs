@@ -12,6 +12,7 @@ pub const CLOSE_REASON_BYTES_MAX: usize = 123;
 ///
 /// Control frames must have `fin` and at most 125 bytes of payload; the caller sees to it, and so
 /// does a debug assertion.
+#[inline]
 pub fn write_frame(out: &mut Vec<u8>, opcode: OpCode, fin: bool, payload: &[u8], mask: Option<[u8; 4]>) {
     out.reserve(HEADER_BYTES_MAX + payload.len());
     write_header(out, opcode, fin, payload.len(), mask);
@@ -23,6 +24,7 @@ pub fn write_frame(out: &mut Vec<u8>, opcode: OpCode, fin: bool, payload: &[u8],
 }
 
 /// Appends the header of a frame whose `payload_len` bytes, masked with `mask`, the caller appends.
+#[inline]
 pub fn write_header(out: &mut Vec<u8>, opcode: OpCode, fin: bool, payload_len: usize, mask: Option<[u8; 4]>) {
     write_header_after(out, u8::from(fin) << 7 | opcode as u8, opcode, payload_len, mask);
 }
@@ -36,6 +38,7 @@ pub fn write_compressed_header(out: &mut Vec<u8>, opcode: OpCode, payload_len: u
     write_header_after(out, 0xc0 | opcode as u8, opcode, payload_len, mask);
 }
 
+#[inline]
 fn write_header_after(out: &mut Vec<u8>, first: u8, opcode: OpCode, payload_len: usize, mask: Option<[u8; 4]>) {
     let fin = first & 0x80 != 0;
     debug_assert!(
@@ -43,16 +46,16 @@ fn write_header_after(out: &mut Vec<u8>, first: u8, opcode: OpCode, payload_len:
         "{opcode:?} frame, fin {fin}, {payload_len} bytes"
     );
     let mask_bit = if mask.is_some() { 0x80 } else { 0 };
-    out.push(first);
+    // In one piece each, so that room is looked for once.
     match payload_len {
-        0..=125 => out.push(mask_bit | payload_len as u8),
+        0..=125 => out.extend_from_slice(&[first, mask_bit | payload_len as u8]),
         126..=0xffff => {
-            out.push(mask_bit | 126);
-            out.extend_from_slice(&(payload_len as u16).to_be_bytes());
+            let [a, b] = (payload_len as u16).to_be_bytes();
+            out.extend_from_slice(&[first, mask_bit | 126, a, b]);
         }
         _ => {
-            out.push(mask_bit | 127);
-            out.extend_from_slice(&(payload_len as u64).to_be_bytes());
+            let [a, b, c, d, e, f, g, h] = (payload_len as u64).to_be_bytes();
+            out.extend_from_slice(&[first, mask_bit | 127, a, b, c, d, e, f, g, h]);
         }
     }
     if let Some(key) = mask {
