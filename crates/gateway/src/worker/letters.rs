@@ -14,6 +14,7 @@ use hub::{
 };
 use io::{ConnId, Io};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Letters read in one tick, and subscribers visited by their fan-outs: less than 1 ms of work.
 const LETTERS_PER_TICK: usize = 256;
@@ -212,8 +213,7 @@ impl<P: Post> Worker<P> {
                 Effect::FetchKeys => self.ask_for_keys(io),
                 Effect::AskBackend { number, question } => {
                     let ask = AskBackend { conn: id, number, question: *question };
-                    // The control thread is the party behind the last worker.
-                    if self.post.request(self.workers.into(), Letter::AskBackend(Box::new(ask))).is_err() {
+                    if self.post.request(self.control(), Letter::AskBackend(Box::new(ask))).is_err() {
                         self.refused.push((id, number, Refusable::Question));
                     }
                 }
@@ -233,8 +233,8 @@ impl<P: Post> Worker<P> {
     /// Not more often than once a second, and not at all where there is no room: the next such token asks again.
     fn ask_for_keys(&mut self, io: &Io) {
         if io.now() >= self.keys_wanted_again {
-            self.keys_wanted_again = io.now() + std::time::Duration::from_secs(1);
-            let _ = self.post.request(self.workers.into(), Letter::FetchKeys);
+            self.keys_wanted_again = io.now() + Duration::from_secs(1);
+            let _ = self.post.request(self.control(), Letter::FetchKeys);
         }
     }
 
@@ -330,6 +330,11 @@ impl<P: Post> Worker<P> {
         if let Some((_, directions)) = taken {
             self.carry_out(io, by.conn, directions);
         }
+    }
+
+    /// The control thread: the party behind the last worker.
+    pub(super) fn control(&self) -> Party {
+        self.workers.into()
     }
 
     pub(super) fn home_of(&self, channel: &str) -> Party {

@@ -2,7 +2,7 @@
 
 use super::Worker;
 use crate::letter::Letter;
-use crate::mailbox::{Party, Post};
+use crate::mailbox::Post;
 use conn::{ClientId, CloseReport, Encoding};
 use control::webhook::{Notice, What};
 use hub::Channel;
@@ -72,8 +72,7 @@ impl<P: Post> Worker<P> {
 
     /// Hands over what waits, as far as there is room. Whether something is left.
     pub(super) fn hand_over_notices(&mut self) -> bool {
-        // The control thread is the party behind the last worker.
-        let control = Party::from(self.workers);
+        let control = self.control();
         while !self.notices.waiting.is_empty() {
             let rest = self.notices.waiting.split_off(self.notices.waiting.len().min(PER_LETTER));
             let letter = Letter::Notices(std::mem::replace(&mut self.notices.waiting, rest));

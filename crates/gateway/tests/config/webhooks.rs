@@ -68,6 +68,16 @@ fn what_does_nothing_or_cannot_be_is_refused() {
             "without webhooks.notices",
         ),
         ("[webhooks]\nrpc = 'b/x'".into(), format!("[webhooks]\nrpc = {url}"), "not a URL of a backend"),
+        (
+            "[webhooks]\nnotices = 'b/x'\nclient_notices = true\nsigning_keys = ['k']".into(),
+            format!("[webhooks]\nnotices = {url}\nclient_notices = true\nsigning_keys = ['k']"),
+            "not a URL of a backend",
+        ),
+        (
+            "[webhooks]\nrpc = 'b/x'\nheaders = ['cookie']".into(),
+            format!("[webhooks]\nrpc = {url}\nheaders = ['cookie']"),
+            "not a URL of a backend",
+        ),
         ("[webhooks]\nrpc = 'grpc://b/x'".into(), "[webhooks]\nrpc = 'https://b/x'".into(), "http:// or https://"),
         (
             format!("[webhooks]\nrpc = {url}\nheaders = ['a b']"),

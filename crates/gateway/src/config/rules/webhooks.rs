@@ -50,13 +50,16 @@ pub(super) fn check(rules: &mut Rules<'_>, config: &Config) {
         "list it in webhooks.headers",
     );
     let is_used = is_told || webhooks.targets().next().is_some();
+    let urls = Event::ALL.map(|event| format!("webhooks.{}", event.word()));
     for (key, is_set) in [
         ("webhooks.headers", !webhooks.headers.is_empty()),
         ("webhooks.emulated_headers", !webhooks.emulated_headers.is_empty()),
         ("webhooks.signing_keys", !webhooks.signing_keys.is_empty()),
     ] {
+        // A URL that was refused is meant to be one.
+        let keys: Vec<&str> = [key, "webhooks.notices"].into_iter().chain(urls.iter().map(String::as_str)).collect();
         rules.holds(
-            &[key, "webhooks"],
+            &keys,
             !is_set || is_used,
             || "it does nothing without the URL of a webhook".into(),
             "set for example webhooks.connect",
