@@ -121,8 +121,11 @@ pub struct TokenArgs {
     /// Make a subscription token for this channel instead of one to connect with
     #[arg(long, value_name = "CHANNEL")]
     pub subscribe: Option<String>,
+    /// Make so many, a line each, of users ID1 to IDN: for tests with load
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub count: Option<u32>,
     /// Make none, but say what this one is good for, or what is wrong with it
-    #[arg(long, value_name = "TOKEN", conflicts_with_all = ["user", "ttl", "info", "channels", "subscribe"])]
+    #[arg(long, value_name = "TOKEN", conflicts_with_all = ["user", "ttl", "info", "channels", "subscribe", "count"])]
     pub check: Option<String>,
 }
 

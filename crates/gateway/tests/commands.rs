@@ -289,6 +289,20 @@ fn token_signs_what_token_checks() {
 }
 
 #[test]
+fn token_makes_one_for_each_of_many_users() {
+    let secret = env("TIDEGATE_TOKEN__HMAC_SECRET_KEYS", "[\"a secret of at least thirty-two bytes\"]");
+    let users_of = |args: &[&str]| -> Vec<String> {
+        let ran = run(&[&["token", "--ttl", "0s"], args].concat(), &secret);
+        assert_eq!((ran.exit, ran.err.as_str()), (0, ""), "{args:?}");
+        ran.out.lines().map(|token| run(&["token", "--check", token], &secret).out).collect()
+    };
+    let of = |user: &str| format!("a connection token of user {user:?}, for ever\n");
+    assert_eq!(users_of(&["--user", "load-", "--count", "3"]), ["load-1", "load-2", "load-3"].map(of));
+    assert_eq!(users_of(&["--user", "load-", "--count", "1"]), [of("load-1")]);
+    assert_eq!(users_of(&["--user", "load-"]), [of("load-")], "without --count the user is the one that is named");
+}
+
+#[test]
 fn token_says_what_is_missing() {
     let secret = env("TIDEGATE_TOKEN__HMAC_SECRET_KEYS", "[\"a secret of at least thirty-two bytes\"]");
     for (args, env, says) in [

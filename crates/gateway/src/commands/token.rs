@@ -1,4 +1,4 @@
-//! `tidegate token`: a token to try things out with, or what is wrong with one.
+//! `tidegate token`: a token to try things out with, or many, or what is wrong with one.
 
 use crate::cli::{EXIT_RUNTIME, EXIT_USAGE, TokenArgs};
 use crate::config::{self, Config, Inputs};
@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::io::{self, Write};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Prints a token that the config's first secret has signed, or checks one with all of the config's keys.
+/// Prints tokens that the config's first secret has signed, or checks one with all of the config's keys.
 ///
 /// # Errors
 /// When `out` or `err` cannot be written to.
@@ -26,20 +26,33 @@ pub fn run(args: &TokenArgs, env: &[(OsString, OsString)], out: &mut dyn Write, 
     if let Some(token) = &args.check {
         return check(&loaded.config, token, unix, out, err);
     }
-    let signed = claims(args, unix).and_then(|claims| sign(&loaded.config, &claims));
-    match signed {
-        Ok(token) => writeln!(out, "{token}").map(|()| 0),
-        Err((message, hint)) => {
-            writeln!(err, "error: {message}\n  hint: {hint}")?;
-            Ok(EXIT_USAGE)
-        }
+    if let Err((message, hint)) = make(args, &loaded.config, unix, out)? {
+        writeln!(err, "error: {message}\n  hint: {hint}")?;
+        return Ok(EXIT_USAGE);
     }
+    Ok(0)
+}
+
+/// One of the user that is named, or one of each of as many as are asked for.
+fn make(args: &TokenArgs, config: &Config, unix: Duration, out: &mut dyn Write) -> io::Result<Result<(), Wrong>> {
+    let (mut claims, secret) = match claims(args, unix).and_then(|claims| Ok((claims, secret(config)?))) {
+        Ok(found) => found,
+        Err(wrong) => return Ok(Err(wrong)),
+    };
+    for number in 0..args.count.unwrap_or(1) {
+        if args.count.is_some() {
+            claims.insert("sub".into(), format!("{}{}", args.user, number + 1).into());
+        }
+        let text = serde_json::to_string(&claims).map_err(io::Error::other)?;
+        writeln!(out, "{}", sign_hs256(secret, &text))?;
+    }
+    Ok(Ok(()))
 }
 
 /// What is wrong, and what to do.
 type Wrong = (String, &'static str);
 
-fn claims(args: &TokenArgs, unix: Duration) -> Result<String, Wrong> {
+fn claims(args: &TokenArgs, unix: Duration) -> Result<Map<String, Value>, Wrong> {
     let mut claims = Map::new();
     claims.insert("sub".into(), args.user.clone().into());
     claims.insert("iat".into(), unix.as_secs().into());
@@ -60,16 +73,16 @@ fn claims(args: &TokenArgs, unix: Duration) -> Result<String, Wrong> {
     if !args.channels.is_empty() {
         claims.insert("channels".into(), args.channels.clone().into());
     }
-    Ok(Value::Object(claims).to_string())
+    Ok(claims)
 }
 
-fn sign(config: &Config, claims: &str) -> Result<String, Wrong> {
+fn secret(config: &Config) -> Result<&[u8], Wrong> {
     let secret = config.token.hmac_secret_keys.first().ok_or((
         "there is no secret to sign with".to_owned(),
         "set token.hmac_secret_keys in the file of --config, or TIDEGATE_TOKEN__HMAC_SECRET_KEYS_FILE; for a public key, \
          whoever has the private one signs",
     ))?;
-    Ok(sign_hs256(secret.expose().as_bytes(), claims))
+    Ok(secret.expose().as_bytes())
 }
 
 fn check(config: &Config, token: &str, unix: Duration, out: &mut dyn Write, err: &mut dyn Write) -> io::Result<u8> {

@@ -2,13 +2,13 @@
 
 mod values;
 
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, Tokens};
 use crate::endpoint::{Endpoint, of_api, of_clients};
 use crate::loops::Wanted;
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
 use std::time::Duration;
-use values::{api_key, channel_name, duration, echo_size, publication_size, rate};
+use values::{api_key, channel_name, duration, echo_size, publication_size, rate, tokens};
 
 /// Publishers of one run; their number is four hex digits of every payload.
 const PUBLISHERS_MAX: i64 = 256;
@@ -97,6 +97,10 @@ pub(crate) struct SubscribeArgs {
     /// A token that every client connects with, as `tidegate token` makes one
     #[arg(long, value_name = "TOKEN")]
     pub(crate) token: Option<String>,
+    /// A token for each client, one a line, as `tidegate token --count N` makes them; client i takes number i, and begins
+    /// again where there are too few
+    #[arg(long, value_name = "FILE", conflicts_with = "token", value_parser = tokens)]
+    pub(crate) tokens: Option<Tokens>,
 }
 
 /// `hold`

@@ -1,5 +1,6 @@
 //! What may stand behind a flag.
 
+use crate::dialect::Tokens;
 use crate::fleet::MESSAGE_BYTES_MAX;
 use std::time::Duration;
 
@@ -50,6 +51,17 @@ pub(super) fn channel_name(text: &str) -> Result<String, String> {
     }
 }
 
+/// The lines of a file.
+pub(super) fn tokens(path: &str) -> Result<Tokens, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let tokens: Tokens = text.lines().map(str::to_owned).collect();
+    match tokens.iter().position(|token| token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic())) {
+        Some(at) => Err(format!("line {} is not a token", at + 1)),
+        None if tokens.is_empty() => Err("there is no token in it".to_owned()),
+        None => Ok(tokens),
+    }
+}
+
 pub(super) fn api_key(text: &str) -> Result<String, String> {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic()) {
         Ok(text.to_owned())
@@ -78,6 +90,20 @@ mod tests {
         assert!(echo_size("19").is_err());
         assert_eq!(publication_size("40"), Ok(40));
         assert!(publication_size("39").is_err());
+    }
+
+    #[test]
+    fn a_file_of_tokens_has_one_a_line() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let read = |text: &str| {
+            std::fs::write(file.path(), text).unwrap();
+            tokens(file.path().to_str().unwrap())
+        };
+        assert_eq!(&*read("a.b.c\nd.e.f\n").unwrap(), ["a.b.c", "d.e.f"]);
+        assert_eq!(read("a.b.c\nd e.f\n").unwrap_err(), "line 2 is not a token");
+        assert_eq!(read("a.b.c\n\nd.e.f").unwrap_err(), "line 2 is not a token");
+        assert_eq!(read("").unwrap_err(), "there is no token in it");
+        assert!(tokens("/nowhere/at/all").is_err());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use serde_json::json;
 use std::borrow::Cow;
 use std::fmt::Write;
+use std::sync::Arc;
 use wire::ws::OpCode;
 
 /// Bytes of commands put into one message; a server limits its messages, 64 KiB being usual.
@@ -36,6 +37,9 @@ pub(crate) enum Dialect {
     None,
 }
 
+/// The tokens that clients connect with, in turns; none without any.
+pub(crate) type Tokens = Arc<[String]>;
+
 /// The channels of each client of a fleet.
 #[derive(Clone, Debug)]
 pub(crate) struct Subscriptions {
@@ -45,8 +49,7 @@ pub(crate) struct Subscriptions {
     pub(crate) channels: u32,
     /// Further channels per client.
     pub(crate) personal: u32,
-    /// The token that every client connects with, if any.
-    pub(crate) token: Option<String>,
+    pub(crate) tokens: Tokens,
 }
 
 impl Subscriptions {
@@ -68,6 +71,11 @@ impl Subscriptions {
     /// How many channels each client has.
     pub(crate) fn count(&self) -> usize {
         1 + self.personal as usize
+    }
+
+    fn token(&self, client: u32) -> Option<&String> {
+        let turn = (client as usize).checked_rem(self.tokens.len())?;
+        self.tokens.get(turn)
     }
 
     fn of(&self, client: u32) -> impl Iterator<Item = String> {
@@ -120,8 +128,8 @@ impl Dialect {
     /// Whether clients can ask for such channels at `path`.
     pub(crate) fn check(self, path: &str, subscriptions: &Subscriptions, clients: u32) -> Result<(), String> {
         match self {
-            _ if subscriptions.token.is_some() && self != Dialect::Centrifugo => {
-                Err("--token is for --dialect centrifugo".to_owned())
+            _ if !subscriptions.tokens.is_empty() && self != Dialect::Centrifugo => {
+                Err("tokens are for --dialect centrifugo".to_owned())
             }
             Dialect::Raw if subscriptions.personal > 0 => {
                 Err("--dialect raw has one channel per client: leave out --personal".to_owned())
@@ -146,7 +154,7 @@ impl Dialect {
         match self {
             Dialect::Centrifugo => {
                 let mut id = 1;
-                let token = subscriptions.token.as_ref();
+                let token = subscriptions.token(client);
                 let connect = token.map_or_else(|| json!({}), |token| json!({ "token": token }));
                 let first = json!({ "id": 1, "connect": connect }).to_string();
                 let subscribe = |commands: &mut String, channel: &str| {

@@ -1,7 +1,7 @@
 use super::*;
 
 fn subscriptions(channels: u32, personal: u32) -> Subscriptions {
-    Subscriptions { channel: "ns:a".to_owned(), channels, personal, token: None }
+    Subscriptions { channel: "ns:a".to_owned(), channels, personal, tokens: Tokens::default() }
 }
 
 /// What was heard, written out: a name that is borrowed from one message cannot leave it.
@@ -41,13 +41,15 @@ fn a_centrifugo_client_connects_and_subscribes_in_one_message() {
 
 #[test]
 fn a_token_goes_with_the_connect_of_the_protocol_that_knows_it() {
-    let with_token = Subscriptions { token: Some("a.b.c".to_owned()), ..subscriptions(1, 0) };
-    let mut messages = Vec::new();
-    Dialect::Centrifugo.greeting(&with_token, 0, |m| messages.push(m.to_owned()));
-    let first: serde_json::Value = serde_json::from_str(messages[0].lines().next().unwrap()).unwrap();
-    assert_eq!(first, serde_json::json!({"id": 1, "connect": {"token": "a.b.c"}}));
-    assert!(Dialect::Centrifugo.check("/", &with_token, 1).is_ok());
-    assert!(Dialect::Plain.check("/", &with_token, 1).is_err());
+    let with_tokens = Subscriptions { tokens: ["a.b.c", "d.e.f"].map(str::to_owned).into(), ..subscriptions(1, 0) };
+    for (client, token) in [(0, "a.b.c"), (1, "d.e.f"), (2, "a.b.c")] {
+        let mut messages = Vec::new();
+        Dialect::Centrifugo.greeting(&with_tokens, client, |m| messages.push(m.to_owned()));
+        let first: serde_json::Value = serde_json::from_str(messages[0].lines().next().unwrap()).unwrap();
+        assert_eq!(first, serde_json::json!({"id": 1, "connect": {"token": token}}));
+    }
+    assert!(Dialect::Centrifugo.check("/", &with_tokens, 1).is_ok());
+    assert!(Dialect::Plain.check("/", &with_tokens, 1).is_err());
 }
 
 #[test]

@@ -13,7 +13,7 @@ mod watch;
 
 use crate::cli::{CommonArgs, Scenario, SubscribeArgs};
 use crate::crew::Failure;
-use crate::dialect::{Dialect, Subscriptions};
+use crate::dialect::{Dialect, Subscriptions, Tokens};
 use stage::Stage;
 
 /// Runs a scenario to its end and prints the report. Whether nothing went wrong.
@@ -52,12 +52,12 @@ impl SubscribeArgs {
                 channel: self.channel.clone(),
                 channels: self.channels,
                 personal: self.personal,
-                token: self.token.clone(),
+                tokens: self.tokens.clone().unwrap_or_else(|| self.token.iter().cloned().collect()),
             });
         }
-        if self.channels > 1 || self.personal > 0 || self.token.is_some() {
+        if self.channels > 1 || self.personal > 0 || self.token.is_some() || self.tokens.is_some() {
             return Err(Failure::usage(
-                "--dialect none says nothing and subscribes to nothing: leave out --channels, --personal and --token",
+                "--dialect none says nothing and subscribes to nothing: leave out --channels, --personal and tokens",
             ));
         }
         Ok(no_subscriptions())
@@ -66,5 +66,5 @@ impl SubscribeArgs {
 
 /// The subscriptions of clients that have none.
 fn no_subscriptions() -> Subscriptions {
-    Subscriptions { channel: String::new(), channels: 1, personal: 0, token: None }
+    Subscriptions { channel: String::new(), channels: 1, personal: 0, tokens: Tokens::default() }
 }

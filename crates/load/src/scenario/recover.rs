@@ -6,7 +6,7 @@ use super::publish::{fill, publish};
 use super::stage::Stage;
 use crate::cli::RecoverArgs;
 use crate::crew::Failure;
-use crate::dialect::{Dialect, Since, Subscribed, Subscriptions, positioned_greeting};
+use crate::dialect::{Dialect, Since, Subscribed, Subscriptions, Tokens, positioned_greeting};
 use crate::fleet::{ClientNo, Item, Net, Script};
 use crate::latency::{Latencies, Recorder};
 use crate::loops::Share;
@@ -294,8 +294,12 @@ impl Script for Recover {
 }
 
 pub(super) fn run(args: &RecoverArgs, stage: &mut Stage<'_>) -> Result<Report, Failure> {
-    let subscriptions =
-        Subscriptions { channel: args.channel.clone(), channels: args.channels, personal: 0, token: None };
+    let subscriptions = Subscriptions {
+        channel: args.channel.clone(),
+        channels: args.channels,
+        personal: 0,
+        tokens: Tokens::default(),
+    };
     let weather = weather(args);
     let mut publishing = Publishing {
         api: Api::new(Dialect::Centrifugo, args.api.clone(), args.key.clone(), args.channels)
@@ -403,7 +407,12 @@ mod tests {
             size: SIZE,
             publishers: 1,
             clients: 1,
-            subscriptions: Subscriptions { channel: "c".to_owned(), channels: 1, personal: 0, token: None },
+            subscriptions: Subscriptions {
+                channel: "c".to_owned(),
+                channels: 1,
+                personal: 0,
+                tokens: Tokens::default(),
+            },
             names: Arc::new(vec!["c".to_owned()]),
             published: Arc::default(),
             timeline: None,
