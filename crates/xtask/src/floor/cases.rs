@@ -1,5 +1,8 @@
 //! What is measured, and who takes part.
 
+use std::path::Path;
+
+use super::identity;
 use crate::measure::Server;
 
 /// What a server runs on.
@@ -27,6 +30,8 @@ pub(super) enum Contender {
     Floor(Driver),
     /// The gateway with one worker.
     Tidegate(Driver),
+    /// The same, and every client has a token of its own, a position, presence, and a personal channel beside the shared one.
+    Identified(Driver),
 }
 
 /// What everybody is divided by.
@@ -40,6 +45,8 @@ impl Contender {
             Contender::Floor(Driver::Uring) => "floor-uring",
             Contender::Tidegate(Driver::Epoll) => "tidegate-epoll",
             Contender::Tidegate(Driver::Uring) => "tidegate-uring",
+            Contender::Identified(Driver::Epoll) => "identified-epoll",
+            Contender::Identified(Driver::Uring) => "identified-uring",
         }
     }
 }
@@ -162,10 +169,11 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 impl Case {
-    /// Who takes part, the baseline first.
+    /// Who takes part, the baseline first. Who the clients are matters where they have a session.
     pub(super) fn contenders(&self) -> Vec<Contender> {
         let drivers = [Driver::Epoll, Driver::Uring];
-        drivers.map(Contender::Floor).into_iter().chain(drivers.map(Contender::Tidegate)).collect()
+        let identified = drivers.iter().filter(|_| self.has_api()).map(|driver| Contender::Identified(*driver));
+        drivers.map(Contender::Floor).into_iter().chain(drivers.map(Contender::Tidegate)).chain(identified).collect()
     }
 
     /// How many publish, if anybody does.
@@ -187,12 +195,16 @@ impl Case {
         Some(1e6 * f64::from(burst) * f64::from(self.clients) / f64::from(deliveries(burst)))
     }
 
-    /// What the server is told.
-    pub(super) fn server_arguments(&self, contender: Contender) -> Vec<String> {
+    /// What the server is told; `folder` has the files of [`identity::write`].
+    pub(super) fn server_arguments(&self, contender: Contender, folder: &Path) -> Vec<String> {
+        let config = folder.join(identity::CONFIG).display().to_string();
+        let addresses = ["--listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0"];
         let words: Vec<&str> = match contender {
             Contender::Tidegate(driver) => {
-                let addresses = ["--listen", "127.0.0.1:0", "--api-listen", "127.0.0.1:0"];
                 [&["--dev", "--workers", "1", "--io", driver.name()], &addresses[..]].concat()
+            }
+            Contender::Identified(driver) => {
+                [&["serve", "--config", &config, "--workers", "1", "--io", driver.name()], &addresses[..]].concat()
             }
             Contender::Floor(driver) => {
                 let work: &[&str] = match self.load {
@@ -207,10 +219,19 @@ impl Case {
         words.into_iter().map(str::to_owned).collect()
     }
 
-    /// What the generator is told.
-    pub(super) fn generator_arguments(&self, server: &Server, seconds: u32) -> Vec<String> {
+    /// What the generator is told; `folder` has the files of [`identity::write`].
+    pub(super) fn generator_arguments(
+        &self,
+        contender: Contender,
+        server: &Server,
+        seconds: u32,
+        folder: &Path,
+    ) -> Vec<String> {
         let urls = Urls { public: server.ws("public"), api: self.has_api().then(|| server.url("api").to_owned()) };
         let mut arguments = self.load_arguments(&urls, seconds);
+        if matches!(contender, Contender::Identified(_)) {
+            arguments.extend(identity::load_arguments(folder));
+        }
         arguments.extend(["--server-pid".to_owned(), server.pid().to_string()]);
         arguments
     }
@@ -296,6 +317,14 @@ mod tests {
     }
 
     #[test]
+    fn identity_is_measured_where_clients_have_a_session() {
+        for case in CASES {
+            let is_measured = case.contenders().contains(&Contender::Identified(Driver::Uring));
+            assert_eq!(is_measured, case.name.starts_with("fanout"), "{}", case.name);
+        }
+    }
+
+    #[test]
     fn each_bare_loop_does_the_work_that_it_is_compared_in() {
         for (name, work) in [
             ("echo-1", "echo --driver epoll"),
@@ -304,7 +333,7 @@ mod tests {
             ("handshake", "accept --driver epoll"),
         ] {
             let case = CASES.iter().find(|case| case.name == name).unwrap();
-            assert_eq!(case.server_arguments(BASELINE).join(" "), work);
+            assert_eq!(case.server_arguments(BASELINE, Path::new("")).join(" "), work);
         }
     }
 }

@@ -1,11 +1,12 @@
 //! `cargo xtask floor`: what Tidegate costs over the least that can be done, as ratios measured in one run.
 //!
 //! In each round every contender has its turn: Tidegate on epoll and on io_uring, and the bare loops of `benches/` (`floor`)
-//! on both, each a fresh process pinned to one core, with the same load from the same generator on the other cores. What is
+//! on both, and in a fan-out Tidegate with clients that have tokens, positions, presence and personal channels; each a fresh process pinned to one core, with the same load from the same generator on the other cores. What is
 //! compared is the CPU time of the server's threads per message. The order changes from round to round, so that nobody
 //! always comes after the same neighbour.
 
 mod cases;
+mod identity;
 mod results;
 
 use std::path::{Path, PathBuf};
@@ -62,6 +63,7 @@ pub fn run(project: &Project, plan: &Plan) -> Result<bool, String> {
         cores,
         logs,
     };
+    identity::write(&programs.tidegate, &programs.logs)?;
     let mut results = Results::new(Machine::probe(), plan.rounds, plan.seconds);
     let mut progress = Progress { started: Instant::now(), done: 0, turns: 0 };
     progress.turns = cases.iter().map(|case| case.contenders().len()).sum::<usize>() * plan.rounds;
@@ -124,7 +126,7 @@ impl Programs {
     /// One contender's turn at one case.
     fn turn(&self, case: &Case, contender: Contender, seconds: u32) -> Result<Sample, String> {
         let mut server = self.start(case, contender)?;
-        let arguments = case.generator_arguments(&server, seconds);
+        let arguments = case.generator_arguments(contender, &server, seconds, &self.logs);
         let segments_before = results::data_segments()?;
         let limit = RUN_MAX + Duration::from_secs(u64::from(seconds));
         let run = self.generator.run(&arguments, limit).and_then(Run::clean);
@@ -134,12 +136,12 @@ impl Programs {
 
     fn start(&self, case: &Case, contender: Contender) -> Result<Server, String> {
         let (program, kinds): (&Path, &'static [&'static str]) = match contender {
-            Contender::Tidegate(_) => (&self.tidegate, &["public", "api"]),
+            Contender::Tidegate(_) | Contender::Identified(_) => (&self.tidegate, &["public", "api"]),
             Contender::Floor(_) if case.has_api() => (&self.floor, &["public", "api"]),
             Contender::Floor(_) => (&self.floor, &["public"]),
         };
         let mut command = Command::new(program);
-        command.args(case.server_arguments(contender));
+        command.args(case.server_arguments(contender, &self.logs));
         Server::start(&command, &self.cores, &Ready::Lines(kinds), &self.logs.join(format!("{}.log", contender.name())))
     }
 }

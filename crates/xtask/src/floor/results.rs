@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
 use serde::Serialize;
 
 use super::cases::{BASELINE, Budget, CASES, Case, Contender, Driver, Load};
+use super::identity;
 use crate::measure::{Machine, Run, Spread, ratio};
 
 /// One turn of one contender.
@@ -41,11 +43,14 @@ struct Entry {
 }
 
 /// Data segments of one client besides deliveries: its request, introduction, close frame and FIN, and the server's answers
-/// to them. The gateway answers the two commands of an introduction one by one, because the second asks a channel's home.
+/// to them. The gateway answers the commands of an introduction one by one, because those behind the first ask a channel's
+/// home.
 fn segments_per_client(contender: Contender) -> u64 {
     match contender {
         Contender::Floor(_) => 8,
         Contender::Tidegate(_) => 9,
+        // Its connect has to ask the home of the personal channel, so that both answers are ready together.
+        Contender::Identified(_) => 8,
     }
 }
 
@@ -163,7 +168,7 @@ impl Results {
 /// The budget of a contender that has one, and whether it was met.
 fn verdict(budget: Budget, contender: Contender, cpu_us: f64, over: Option<f64>) -> String {
     let (limit, value, unit) = match (budget, contender) {
-        (_, Contender::Floor(_)) => return String::new(),
+        (_, Contender::Floor(_) | Contender::Identified(_)) => return String::new(),
         (Budget::Ratio(limit, _), Contender::Tidegate(Driver::Epoll)) => (limit, over, ""),
         (Budget::Ratio(_, limit), Contender::Tidegate(Driver::Uring)) => (limit, over, ""),
         (Budget::Microseconds(limit), Contender::Tidegate(_)) => (limit, Some(cpu_us), " us"),
@@ -196,6 +201,10 @@ impl fmt::Display for Results {
         writeln!(f, "\nCommands (with `--server-pid PID --json`):\n\n```")?;
         measured().try_for_each(|case| writeln!(f, "{}", case.command(self.seconds)))?;
         writeln!(f, "```")?;
+        if measured().any(Case::has_api) {
+            let more = identity::load_arguments(Path::new("")).join(" ");
+            writeln!(f, "\n`identified`: with `{more}`, and this config:\n\n```toml\n{}```", identity::config())?;
+        }
         for (case, entries) in &self.cases {
             for (name, entry) in entries {
                 for why in &entry.failures {
