@@ -13,6 +13,7 @@ mod answers;
 mod introduction;
 mod orders;
 mod report;
+mod weight;
 
 pub use orders::Given;
 pub use report::{CloseReport, Delivered, Side};

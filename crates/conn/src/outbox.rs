@@ -146,6 +146,8 @@ pub struct Outboxes {
     /// Capacity kept by free bodies, in bytes.
     kept_bytes: usize,
     bodies_in_use: usize,
+    /// Memory of the bodies alive, in bytes.
+    held_bytes: usize,
     /// Nodes dropped unsent since the start.
     dropped: u64,
     /// Of the outboxes whose readers are slow. Entries nobody uses are kept for the next one, and are empty.
@@ -166,6 +168,7 @@ impl Default for Outboxes {
             free_body: NONE,
             kept_bytes: 0,
             bodies_in_use: 0,
+            held_bytes: 0,
             dropped: 0,
             watches: Vec::new(),
             free_watches: Vec::new(),
@@ -187,6 +190,7 @@ impl Outboxes {
         body.standing = Standing::Firm;
         body.mark = None;
         fill(&mut body.bytes);
+        self.held_bytes += body.bytes.capacity();
         BodyId(id)
     }
 
@@ -236,6 +240,11 @@ impl Outboxes {
         self.bodies_in_use
     }
 
+    /// Memory of the bodies alive, in bytes; what is shared is counted once.
+    pub fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
     /// Entries dropped unsent since the start: with a connection that died, or of a slow one.
     pub fn dropped(&self) -> u64 {
         self.dropped
@@ -257,9 +266,11 @@ impl Outboxes {
             watch.wrote_reply();
         }
         if let Some(body) = self.last_body(outbox).filter(|body| body.private && body.bytes.len() < PRIVATE_BYTES_MAX) {
-            let before = body.bytes.len();
+            let (before, capacity) = (body.bytes.len(), body.bytes.capacity());
             fill(&mut body.bytes);
             outbox.bytes += (body.bytes.len() - before) as u32;
+            let grown = body.bytes.capacity() - capacity;
+            self.held_bytes += grown;
             return;
         }
         let id = self.take_body();
@@ -271,6 +282,7 @@ impl Outboxes {
         fill(&mut body.bytes);
         let len = body.bytes.len();
         body.refs = 1;
+        self.held_bytes += body.bytes.capacity();
         if len == 0 {
             self.drop_ref(id);
             return;
@@ -356,6 +368,13 @@ impl Outboxes {
         }
         self.unwatch(outbox);
         *outbox = Outbox::default();
+    }
+
+    /// Drops everything that waits, also what is half sent: the connection is about to be reset.
+    pub(crate) fn drop_all(&mut self, outbox: &mut Outbox) {
+        let agreed = outbox.agreed.take();
+        self.clear(outbox);
+        outbox.agreed = agreed;
     }
 
     /// Length of what a node points at; a hole has none.
@@ -458,6 +477,7 @@ impl Outboxes {
         }
         self.bodies_in_use -= 1;
         let capacity = body.bytes.capacity();
+        self.held_bytes -= capacity;
         if capacity > KEPT_BYTES_MAX || self.kept_bytes + capacity > KEPT_TOTAL_MAX {
             body.bytes = Vec::new();
         } else {

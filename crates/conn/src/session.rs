@@ -271,6 +271,10 @@ impl Session {
         if self.stage == Stage::Connected && !is_run_again && !self.is_in_time(cx, &command)? {
             return self.refuse(cx, id, &ClientError::TOO_MANY_REQUESTS);
         }
+        if cx.shared.is_short_of_memory && id > 0 && matches!(command.request, Request::Subscribe(_)) {
+            cx.shared.counters.subscribes_short += 1;
+            return self.refuse(cx, id, &ClientError::TOO_MANY_REQUESTS);
+        }
         match (self.stage, command.request) {
             (Stage::Unconnected, Request::Connect(connect)) if id > 0 => {
                 let done = self.connect(cx, liveness, id, connect);

@@ -54,6 +54,8 @@ pub struct Shared {
     pub users: Users,
     /// How many tokens may be checked in this tick.
     pub verifications: Verifications,
+    /// The process holds as much as it may: nobody new is let in, and nobody subscribes to more.
+    pub is_short_of_memory: bool,
     /// Unix time at the clock's origin: tokens are about the time of the outside world.
     pub unix_origin: Duration,
     /// The place that the connection has taken whose turn it is: kept here, so that a panic does not lose it.
@@ -82,6 +84,7 @@ impl Shared {
             commands_left: COMMANDS_PER_TICK,
             users: Users::default(),
             verifications: Verifications::default(),
+            is_short_of_memory: false,
             unix_origin: Duration::ZERO,
             entering: Place::NONE,
             turned_away: 0,
@@ -149,6 +152,12 @@ pub struct Counters {
     pub fast_addresses: u64,
     /// Handshakes refused because all clients together made too many.
     pub handshakes_refused: u64,
+    /// Handshakes refused because the process holds as much as it may.
+    pub handshakes_short: u64,
+    /// Subscribes refused for that.
+    pub subscribes_short: u64,
+    /// Connections closed for that.
+    pub shed: u64,
     /// Connections and handshakes not counted for want of room in a table.
     pub addresses_uncounted: u64,
     /// Pings sent.

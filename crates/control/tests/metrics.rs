@@ -238,6 +238,8 @@ async fn the_workers_figures_arrive_under_their_worker() {
     assert_eq!(time.value("tidegate_webhook_call_seconds_total", &[("event", "connect")]), 2.5);
     assert_eq!(families["tidegate_uptime_seconds"].value("tidegate_uptime_seconds", &[]), 1.5);
     assert_eq!(families["tidegate_log_lines_dropped"].value("tidegate_log_lines_dropped_total", &[]), 4.0);
+    assert_eq!(families["tidegate_memory_bytes"].value("tidegate_memory_bytes", &[]), 734_003_200.0);
+    assert_eq!(families["tidegate_memory_max_bytes"].value("tidegate_memory_max_bytes", &[]), 838_860_800.0);
     assert_eq!(families["tidegate_ready"].value("tidegate_ready", &[]), 1.0);
     let reason = "asked for by `--io epoll`, a \"quoted\" \\ and\nbroken reason";
     families["tidegate_driver"].value("tidegate_driver_info", &[("driver", "epoll"), ("reason", reason)]);

@@ -12,6 +12,7 @@ pub use questions::Backends;
 use crate::keys::Keys;
 use crate::letter::{Action, Described, Matching, Order};
 use crate::mailbox::{Mailbox, Party};
+use crate::memory::Memory;
 use crate::stats::{Number, WorkerStats};
 use crate::tls::Expiry;
 use bridge::Ask;
@@ -46,6 +47,8 @@ pub struct Identity {
     pub files_max: u64,
     /// Connections all workers take together.
     pub connections_max: u64,
+    /// How much memory it holds, and may.
+    pub memory: Arc<Memory>,
 }
 
 /// The API's handle on the workers.
@@ -170,6 +173,11 @@ impl Gateway {
     /// Connections open on all workers.
     pub fn connections(&self) -> u64 {
         self.sum(Number::Connections)
+    }
+
+    /// How much memory the process holds, and may.
+    pub fn memory(&self) -> &Arc<Memory> {
+        &self.identity.memory
     }
 
     /// Who this process is.
@@ -315,6 +323,8 @@ impl Backend for Gateway {
             uptime: self.clock.now(),
             files_max: self.identity.files_max,
             connections_max: self.identity.connections_max,
+            memory: self.identity.memory.in_use(),
+            memory_max: self.identity.memory.ceiling(),
             log_lines_dropped: self.log_lines_dropped.lines(),
             webhooks: self.switchboard.sample().into_iter().chain(self.fetches()).collect(),
             notices: self.notices(),

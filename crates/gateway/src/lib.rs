@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Threads exchange [`letter::Letter`]s through [`mailbox`]es and share nothing mutable but the
-//! count of their clients by address ([`conn::address`]).
+//! count of their clients by address ([`conn::address`]) and of their memory ([`memory`]).
 #![forbid(unsafe_code)]
 
 pub mod backend;
@@ -19,6 +19,7 @@ pub mod letter;
 pub mod lifecycle;
 pub mod logging;
 pub mod mailbox;
+pub mod memory;
 mod notify;
 pub mod serve;
 pub mod stats;

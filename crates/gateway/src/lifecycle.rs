@@ -9,9 +9,10 @@
 //! ```
 
 use crate::backend::Gateway;
-use crate::config::Config;
+use crate::config::{Config, Workers};
 use crate::letter::Order;
 use crate::logging;
+use crate::memory::{self, LOOK_AT_MEMORY};
 use crate::notify::Manager;
 use crate::serve::{LAST_NOTICES, Reload, api_settings};
 use crate::tls::{self, Identities};
@@ -58,6 +59,8 @@ pub(crate) struct Lifecycle {
     pub(crate) addresses: Arc<Addresses>,
     /// The workers' clock.
     pub(crate) clock: io::Clock,
+    /// What there is.
+    pub(crate) machine: topology::Machine,
 }
 
 /// What is shown on TLS listeners.
@@ -139,6 +142,8 @@ impl Lifecycle {
         let mut looks = tokio::time::interval(LOOK_AT_CERTIFICATES);
         looks.reset(); // The start has looked already.
         let mut clock_looks = tokio::time::interval(LOOK_AT_CLOCK);
+        let mut memory_looks = tokio::time::interval(LOOK_AT_MEMORY);
+        let mut memory = memory::Watch::new(gateway.memory().clone());
         let mut origin = topology::unix_origin(self.clock);
         let mut keys = self.gateway.keys().known();
         loop {
@@ -147,6 +152,10 @@ impl Lifecycle {
                 ended = self.ended.recv() => return failed(ended),
                 _ = looks.tick() => {
                     self.certificates.report(&gateway);
+                    continue;
+                }
+                _ = memory_looks.tick() => {
+                    memory.look(gateway.connections());
                     continue;
                 }
                 _ = clock_looks.tick() => {
@@ -239,6 +248,7 @@ impl Lifecycle {
         api.send_replace(Arc::new(api_settings(&config)));
         self.gateway.set_namespaces(settings.namespaces.clone());
         self.gateway.set_backends(backends);
+        self.gateway.memory().set_ceiling(topology::memory_bytes_max(&config, &self.machine));
         self.config = config;
         tracing::info!("reload: the new configuration is in force");
         Ok(())
@@ -266,9 +276,11 @@ impl Lifecycle {
 
     fn needs_restart(&self, new: &Config) -> Vec<&'static str> {
         let old = &self.config;
+        // The ceiling of memory is in force at once.
+        let workers = Workers { memory_bytes_max: old.workers.memory_bytes_max, ..new.workers.clone() };
         let changed = [
             ("server", old.server != new.server),
-            ("workers", old.workers != new.workers),
+            ("workers", old.workers != workers),
             ("public.listen", self.started.public.listen != new.public.listen),
             ("tls.listen", self.started.tls.listen != new.tls.listen),
             (

@@ -5,6 +5,7 @@ use crate::cli::{Cli, Command, Dev, EXIT_RUNTIME, EXIT_USAGE, ServeArgs};
 use crate::config::{Config, LogFormat};
 use crate::lifecycle::{Certificates, Lifecycle, Outcome, Signals};
 use crate::logging::Logs;
+use crate::memory::Memory;
 use crate::topology::{self, Layout, Machine, Outside, Secrets, Start, StartError, Why, Workers};
 use crate::{commands, config, tls};
 use conn::Settings;
@@ -109,7 +110,9 @@ fn start_and_run(config: &Config, reload: Reload, logs: &Logs) -> Result<Outcome
         let (api_tls, shown_to_api) = watch::channel(identities.as_ref().map(|all| all.api.clone()));
         let api = bind_api(config, &shown_to_api).await?;
         let settings = Arc::new(settings);
-        let start = Start { config, layout: &layout, settings: settings.clone(), secrets, clock };
+        let memory = Arc::new(Memory::new(layout.memory_bytes_max));
+        let start =
+            Start { config, layout: &layout, settings: settings.clone(), secrets, clock, memory: memory.clone() };
         let Workers { mailbox, wake, stats, drivers, listening, ended } = start.workers()?;
         let reach = Reach {
             hash: ChannelHash::new(secrets.hash),
@@ -123,6 +126,7 @@ fn start_and_run(config: &Config, reload: Reload, logs: &Logs) -> Result<Outcome
             drivers: drivers.into_iter().map(in_use).collect(),
             files_max: layout.files_max,
             connections_max: layout.connections_max,
+            memory,
         };
         let signals = Signals::listen().map_err(kernel("listening for signals"))?;
         let announcement = Announcement {
@@ -153,6 +157,7 @@ fn start_and_run(config: &Config, reload: Reload, logs: &Logs) -> Result<Outcome
             signals,
             certificates,
             clock,
+            machine,
         };
         Ok(run(api, bridge, lifecycle, announcement).await)
     })
@@ -320,6 +325,12 @@ fn banner(
     line(format_args!("workers {}, {}", layout.workers, layout.pinning));
     let tables = if layout.private_tables { ", for each worker by itself" } else { "" };
     line(format_args!("open files {}{tables}: room for {} clients", layout.files_max, layout.connections_max));
+    if layout.memory_bytes_max > 0 {
+        line(format_args!(
+            "memory {} MiB: beyond it newcomers wait and the heaviest backlogs go",
+            layout.memory_bytes_max >> 20
+        ));
+    }
     if let (true, Some(url)) = (config.demo.enabled, public.first()) {
         line(format_args!("demo {url}/"));
     }

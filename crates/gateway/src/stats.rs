@@ -108,6 +108,12 @@ numbers! {
     HandshakesRefused,
     /// Not counted for want of room in a table.
     AddressesUncounted,
+    /// Handshakes refused because the process held as much as it may.
+    HandshakesShort,
+    /// Subscribes refused for that.
+    SubscribesShort,
+    /// Connections closed for that.
+    Shed,
     /// TLS handshakes completed.
     TlsHandshakes,
     /// Of these, shortened by a ticket.
@@ -298,6 +304,9 @@ impl WorkerStats {
         set(Number::FastAddresses, counters.fast_addresses);
         set(Number::HandshakesRefused, counters.handshakes_refused);
         set(Number::AddressesUncounted, counters.addresses_uncounted);
+        set(Number::HandshakesShort, counters.handshakes_short);
+        set(Number::SubscribesShort, counters.subscribes_short);
+        set(Number::Shed, counters.shed);
         set(Number::TlsHandshakes, counters.tls_handshakes);
         set(Number::TlsResumed, counters.tls_resumed);
         set(Number::TlsFailed, counters.tls_failed);

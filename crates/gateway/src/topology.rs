@@ -3,8 +3,9 @@
 mod layout;
 mod start;
 
+pub(crate) use layout::memory_bytes_max;
 pub use layout::{Layout, Machine};
-pub use start::{InUse, Start, Why, Workers, unix_origin};
+pub use start::{FULL_ANSWER, InUse, Start, Why, Workers, unix_origin};
 
 use crate::backend::Backends;
 use crate::config::{self, Config};

@@ -8,6 +8,7 @@
 use gateway::config::{Config, Count, DriverChoice};
 use gateway::letter::{Letter, Order, Publish, Ticket};
 use gateway::mailbox::Post;
+use gateway::memory::Memory;
 use gateway::stats::Number;
 use gateway::topology::{self, Layout, Machine, Secrets, Start, Workers};
 use hub::{Channel, ChannelHash, Draft};
@@ -148,7 +149,14 @@ impl Rig {
         let settings = Arc::new(topology::settings(&config, false).expect("a checked config"));
         let secrets = Secrets::draw().expect("random");
         let hash = ChannelHash::new(secrets.hash);
-        let start = Start { config: &config, layout: &layout, settings, secrets, clock: io::Clock::start() };
+        let start = Start {
+            config: &config,
+            layout: &layout,
+            settings,
+            secrets,
+            clock: io::Clock::start(),
+            memory: Arc::new(Memory::new(1 << 40)),
+        };
         let workers = start.workers().expect("it starts");
         let io::Address::Ip(address) = workers.listening[0] else { panic!("TCP was asked for") };
         Rig { workers, address, hash, tickets: 0, audiences: Vec::new() }

@@ -56,6 +56,8 @@ pub struct Counters {
     pub accepts: Counter,
     /// Connections over the limit (ours or that of file descriptors): answered and closed.
     pub refused_full: Counter,
+    /// Connections answered so because the handler wanted nobody new.
+    pub refused_asked: Counter,
     /// Times accepting paused because the kernel had no memory.
     pub enomem_pauses: Counter,
     /// Outbound connects begun.

@@ -145,6 +145,12 @@ impl Slots {
         (slot.generation == id.generation() && slot.state != State::Free).then_some(slot)
     }
 
+    /// The same to look at.
+    pub(crate) fn get(&self, id: ConnId) -> Option<&Slot> {
+        let slot = self.slots.get(id.index() as usize)?;
+        (slot.generation == id.generation() && slot.state != State::Free).then_some(slot)
+    }
+
     /// The slot at `index`, which the caller took from a queue or column.
     #[inline]
     pub(crate) fn at(&mut self, index: u32) -> &mut Slot {

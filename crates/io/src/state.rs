@@ -57,6 +57,8 @@ pub struct Io {
     /// Connects asked for.
     pub(crate) connects: VecDeque<(ConnId, Target)>,
     pub(crate) accepting: Accepting,
+    /// The handler wants nobody new for now.
+    pub(crate) refusing: bool,
     pub(crate) again: bool,
     pub(crate) enough: bool,
     pub(crate) alarm: Option<Duration>,
@@ -83,6 +85,7 @@ impl Io {
             ending: VecDeque::new(),
             connects: VecDeque::new(),
             accepting: Accepting::Open,
+            refusing: false,
             again: false,
             enough: false,
             alarm: None,
@@ -260,6 +263,19 @@ impl Io {
     /// Serves the connections that the kernel has queued, then closes the listeners.
     pub fn stop_accepting(&mut self) {
         self.accepting = Accepting::Draining;
+    }
+
+    /// From now on whoever connects is answered as if there were no room, or is let in again.
+    #[inline]
+    pub fn refuse_newcomers(&mut self, refusing: bool) {
+        self.refusing = refusing;
+    }
+
+    /// Whether something of the connection is left from an earlier tick because its socket was full, or is so again and again. A
+    /// broadcast that has not come to it yet is not meant.
+    #[must_use]
+    pub fn is_behind(&self, id: ConnId) -> bool {
+        self.slots.get(id).is_some_and(|slot| slot.has(flag::BLOCKED | flag::SENDING | flag::QUEUED_REPLY))
     }
 
     /// This driver's counters, for whoever reports them.

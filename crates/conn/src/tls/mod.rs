@@ -110,6 +110,11 @@ impl Tls {
         self.is_exhausted
     }
 
+    /// Memory of records that have not come whole.
+    pub(crate) fn input_bytes(&self) -> usize {
+        self.arrived.capacity()
+    }
+
     /// Something waits to be sent beside what waits in the outbox.
     pub(crate) fn has_sealed(&self) -> bool {
         self.taken < self.sealed.len()

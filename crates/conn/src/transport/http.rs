@@ -234,6 +234,10 @@ impl Cx<'_> {
     /// Whether there is time and room for one client more. The place that it takes is that of a client behind a proxy: one that
     /// has connected by itself has its own since then.
     fn let_in(&mut self, peer: Address, client: Address) -> Result<(), Refusal> {
+        if self.shared.is_short_of_memory {
+            self.shared.counters.handshakes_short += 1;
+            return Err(Refusal::unavailable(RETRY_AFTER_SECONDS));
+        }
         let limits = &self.shared.settings.limits;
         let counted = client_of(client, &self.shared.settings.trusted_proxies);
         if let (Some(rate), Some(ip)) = (limits.handshakes_per_address, counted) {

@@ -407,6 +407,12 @@ impl Open {
         });
     }
 
+    /// Memory of what is half received or waits for its turn.
+    pub(crate) fn input_bytes(&self) -> usize {
+        let held = self.held.as_ref().map_or(0, |held| held.commands.capacity() + held.bytes.capacity());
+        self.reader.partial_bytes() + held
+    }
+
     pub(crate) fn take_reader(&mut self) -> Reader {
         std::mem::replace(&mut self.reader, Reader::new(Role::Server))
     }

@@ -34,6 +34,10 @@ pub struct NodeSample {
     pub files_max: u64,
     /// Connections that all workers together take.
     pub connections_max: u64,
+    /// Memory in use.
+    pub memory: u64,
+    /// How much that may be; 0: anything.
+    pub memory_max: u64,
     /// Log lines dropped because the log's queue was full.
     pub log_lines_dropped: u64,
     /// What is shown on TLS listeners.
@@ -169,6 +173,12 @@ pub struct WorkerSample {
     pub handshakes_refused: u64,
     /// Connections and handshakes not counted by address for want of room in a table.
     pub addresses_uncounted: u64,
+    /// Connections and handshakes refused because the node held as much memory as it may.
+    pub short_refused: u64,
+    /// Subscribes refused for that.
+    pub short_subscribes: u64,
+    /// Clients closed for that.
+    pub short_closed: u64,
     /// permessage-deflate.
     pub compression: CompressionSample,
     /// TLS handshakes completed.

@@ -106,6 +106,9 @@ const COUNTERS: &[PerWorker] = &[
     ("addresses_uncounted", None, "Connections and handshakes not counted by address for want of room", |w| {
         w.addresses_uncounted
     }),
+    ("memory_refused", None, "Newcomers refused because the node held as much memory as it may", |w| w.short_refused),
+    ("memory_subscribes_refused", None, "Subscribes refused for that", |w| w.short_subscribes),
+    ("memory_closed", None, "Clients closed for that, the heaviest backlogs first", |w| w.short_closed),
     ("compression_agreed", None, "Connections that agreed on compression", |w| w.compression.agreed),
     ("compression_refused", None, "Connections without it for want of room for their history", |w| {
         w.compression.refused
@@ -140,6 +143,10 @@ impl Writer<'_, '_> {
         self.one("files_max", None, "Limit of open files of the process", &files)?;
         let connections = ConstGauge::new(sample.connections_max);
         self.one("connections_max", None, "Client connections that all workers take", &connections)?;
+        let memory = ConstGauge::new(sample.memory);
+        self.one("memory", Some(Unit::Bytes), "Memory in use, as far as workers.memory_bytes_max looks", &memory)?;
+        let memory_max = ConstGauge::new(sample.memory_max);
+        self.one("memory_max", Some(Unit::Bytes), "How much that may be; 0: anything", &memory_max)?;
         let dropped = ConstCounter::new(sample.log_lines_dropped);
         self.one("log_lines_dropped", None, "Log lines dropped because the log's queue was full", &dropped)?;
         let NoticeSample { delivered, dropped, waiting } = sample.notices;

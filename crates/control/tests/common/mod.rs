@@ -190,6 +190,8 @@ impl Backend for Fake {
             uptime: Duration::from_millis(1500),
             files_max: 1024,
             connections_max: 900,
+            memory: 700 << 20,
+            memory_max: 800 << 20,
             log_lines_dropped: 4,
             certificates: vec![CertificateInUse {
                 file: "/etc/a \"quoted\"\nname.pem".into(),

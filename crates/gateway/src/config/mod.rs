@@ -47,7 +47,7 @@ pub use sections::{
 };
 pub use tls::{CertificateFiles, ClientAuth, Tls};
 pub use token::{Ecdsa, Ed25519, PublicKey, Rsa, Token, Until};
-pub use values::{Bytes, Count, REDACTED, Secret, Time};
+pub use values::{Bytes, Ceiling, Count, REDACTED, Secret, Time};
 pub use webhooks::{HeaderName, Url, Webhooks};
 
 use std::collections::BTreeMap;

@@ -1,5 +1,6 @@
 //! What must hold between the values of a config, once each of them is readable.
 
+mod limits;
 mod proxies;
 mod tls;
 mod webhooks;
@@ -53,6 +54,7 @@ pub(super) fn check(
     rules.within("drain.time", config.drain.time, &range);
     rules.within("drain.notice", config.drain.notice, &(Time::ZERO..=*range.end()));
     rules.count("log.queue_lines", config.log.queue_lines.into(), 1, 1 << 20);
+    limits::check(&mut rules, config);
     proxies::check(&mut rules, config);
     tls::check(&mut rules, config);
     webhooks::check(&mut rules, config);

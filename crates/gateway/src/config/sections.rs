@@ -9,7 +9,7 @@ use super::origins::OriginPattern;
 use super::proxies::TrustedProxy;
 use super::tls::Tls;
 use super::token::Token;
-use super::values::{Bytes, Count, Secret, Time, choice, whole};
+use super::values::{Bytes, Ceiling, Count, Secret, Time, choice, whole};
 use super::webhooks::Webhooks;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -116,6 +116,8 @@ pub struct Workers {
     pub cpus: Vec<u32>,
     /// Client connections of the whole process. Auto: what the limit of open files allows.
     pub connections_max: Count,
+    /// Memory of the whole process, beyond which newcomers are refused and the heaviest backlogs go; 0: any. Auto: by what there is.
+    pub memory_bytes_max: Ceiling,
     /// Whether the limit of open files counts for each of them by itself.
     pub private_fd_tables: PrivateTables,
     /// How long a worker polls before it sleeps.
@@ -130,6 +132,7 @@ impl Default for Workers {
             pin: Pin::Auto,
             cpus: Vec::new(),
             connections_max: Count::Auto,
+            memory_bytes_max: Ceiling::Auto,
             private_fd_tables: PrivateTables::Auto,
             spin: Time::ZERO,
         }

@@ -277,6 +277,48 @@ impl Serialize for Count {
     }
 }
 
+/// `"auto"`, or a size that is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Ceiling {
+    /// Found out from the machine at start.
+    #[default]
+    Auto,
+    /// Exactly this much.
+    Fixed(Bytes),
+}
+
+impl<'de> Deserialize<'de> for Ceiling {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct AutoOrSize;
+        impl Visitor<'_> for AutoOrSize {
+            type Value = Ceiling;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "\"auto\" or {BYTES_EXPECTED}")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Ceiling, E> {
+                match text {
+                    "auto" => Ok(Ceiling::Auto),
+                    _ => text.parse().map(Ceiling::Fixed).map_err(E::custom),
+                }
+            }
+            fn visit_i64<E: Error>(self, number: i64) -> Result<Ceiling, E> {
+                let bytes = u64::try_from(number).map_err(|_| E::invalid_value(Unexpected::Signed(number), &self))?;
+                Ok(Ceiling::Fixed(Bytes(bytes)))
+            }
+        }
+        deserializer.deserialize_any(AutoOrSize)
+    }
+}
+
+impl Serialize for Ceiling {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Fixed(bytes) => bytes.serialize(serializer),
+        }
+    }
+}
+
 /// A key or password. It is printed neither by `Debug` nor by serialisation, only handed out by [`Secret::expose`].
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Box<str>);

@@ -1,7 +1,8 @@
 //! How the machine is used: workers, cores, descriptors.
 
 use super::StartError;
-use crate::config::{Config, Count, Pin, PrivateTables, WORKERS_MAX};
+use crate::config::{Ceiling, Config, Count, Pin, PrivateTables, WORKERS_MAX};
+use crate::memory::{self, Memory};
 
 /// Files of a table that all threads share which are not client connections: the log, the API's listeners and
 /// connections, /proc readings.
@@ -27,6 +28,8 @@ pub struct Layout {
     pub connections_max: u64,
     /// Client connections of each worker.
     pub connections_per_worker: usize,
+    /// Memory that the process takes for its clients; 0: any.
+    pub memory_bytes_max: u64,
 }
 
 impl Layout {
@@ -62,7 +65,16 @@ impl Layout {
             private_tables,
             connections_max,
             connections_per_worker: per_worker(connections_max, possible, workers as u64),
+            memory_bytes_max: memory_bytes_max(config, machine),
         })
+    }
+}
+
+/// The ceiling of memory; none where it is to be found out and the kernel does not say how much there is.
+pub(crate) fn memory_bytes_max(config: &Config, machine: &Machine) -> u64 {
+    match config.workers.memory_bytes_max {
+        Ceiling::Fixed(bytes) => bytes.get() as u64,
+        Ceiling::Auto => machine.memory.map_or(0, Memory::ceiling_of),
     }
 }
 
@@ -145,6 +157,8 @@ pub struct Machine {
     pub cpu_quota: Option<f64>,
     /// Soft limit of open files.
     pub files_max: u64,
+    /// Memory that it can have.
+    pub memory: Option<u64>,
     /// Why a thread cannot have a table of descriptors of its own, where it cannot.
     pub private_tables_refused: Option<String>,
 }
@@ -162,14 +176,15 @@ impl Machine {
         // Unknown cores only mean that nothing is pinned.
         let cores = io::affinity::cores().unwrap_or_default();
         let private_tables_refused = io::descriptors::try_private_table().err().map(|error| error.to_string());
-        Ok(Self { cores, cpu_quota: io::affinity::cpu_quota(), files_max: files.soft, private_tables_refused })
+        let (cpu_quota, memory) = (io::affinity::cpu_quota(), memory::available());
+        Ok(Self { cores, cpu_quota, files_max: files.soft, memory, private_tables_refused })
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Workers;
+    use crate::config::{Bytes, Workers};
 
     fn decide(workers: Workers, machine: &Machine) -> Result<Layout, String> {
         let config = Config { workers, ..Config::default() };
@@ -227,6 +242,19 @@ mod tests {
         assert_eq!(per_worker(10_000, 10_000, 4), 2_500);
         assert_eq!(per_worker(10_000, 1_000_000, 1), 10_000, "alone it knows them all");
         assert_eq!(per_worker(1, 0, 4), 1);
+    }
+
+    #[test]
+    fn three_quarters_of_the_memory_are_the_ceiling_unless_the_config_says_another() {
+        let with_memory = Machine { memory: Some(4 << 30), ..machine(2, 20_000) };
+        let ceiling = |bytes, machine: &Machine| {
+            let workers = Workers { memory_bytes_max: bytes, ..Workers::default() };
+            decide(workers, machine).unwrap().memory_bytes_max
+        };
+        assert_eq!(ceiling(Ceiling::Auto, &with_memory), 3 << 30);
+        assert_eq!(ceiling(Ceiling::Auto, &machine(2, 20_000)), 0);
+        assert_eq!(ceiling(Ceiling::Fixed(Bytes::new(0)), &with_memory), 0);
+        assert_eq!(ceiling(Ceiling::Fixed(Bytes::mib(100)), &with_memory), 100 << 20);
     }
 
     #[test]

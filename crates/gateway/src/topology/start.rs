@@ -3,6 +3,7 @@
 use super::{Layout, Secrets, StartError};
 use crate::config::{Config, DriverChoice};
 use crate::mailbox::{self, Mailbox, Sizes};
+use crate::memory::Memory;
 use crate::stats::WorkerStats;
 use crate::worker::{Plan, Worker};
 use conn::Settings;
@@ -24,8 +25,8 @@ const ANSWERS_SHARE: usize = 2;
 /// once each time it doubles.
 const ROOM_FILES_MAX: usize = 256 * 1024;
 
-/// What a client over the limit is told. The connection is closed behind it.
-const FULL_ANSWER: &str = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\
+/// What a client over a limit is told. The connection is closed behind it.
+pub const FULL_ANSWER: &str = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n\
     Content-Type: text/plain; charset=utf-8\r\nContent-Length: 42\r\n\r\nthis server takes no more clients for now\n";
 
 /// Running workers and what the control thread needs to speak to them.
@@ -88,6 +89,8 @@ pub struct Start<'a> {
     pub secrets: Secrets,
     /// The process's clock.
     pub clock: Clock,
+    /// What the workers hold together.
+    pub memory: Arc<Memory>,
 }
 
 impl Start<'_> {
@@ -185,6 +188,7 @@ impl Start<'_> {
             id_key: self.secrets.ids,
             connections_max: self.layout.connections_per_worker,
             request_timeout: self.config.hub.request_timeout.get(),
+            memory: self.memory.clone(),
         }
     }
 

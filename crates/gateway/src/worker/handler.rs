@@ -70,6 +70,7 @@ impl<P: Post> Handler for Worker<P> {
     fn woken(&mut self, io: &mut Io) {
         // Half a tick's commands for those who wait since an earlier one, the rest for whoever comes: neither can keep the
         // other waiting for long.
+        self.heed_memory(io);
         self.shared.verifications.renew();
         self.shared.commands_left = COMMANDS_PER_TICK / 2;
         self.go_on_with_held(io);
@@ -92,6 +93,7 @@ impl<P: Post> Handler for Worker<P> {
             io.alarm(io.now() + super::RETRY_AFTER);
         }
         self.drop_expired(io);
+        self.weigh(io);
         self.publish_stats();
     }
 }

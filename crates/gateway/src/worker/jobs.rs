@@ -8,7 +8,7 @@ use io::{ConnId, Io};
 use std::time::Duration;
 
 /// Connections visited per tick.
-const VISITS_PER_TICK: usize = 1024;
+pub(super) const VISITS_PER_TICK: usize = 1024;
 
 /// How often the drain looks what is due.
 const DRAIN_STEP: Duration = Duration::from_millis(50);
@@ -217,6 +217,6 @@ impl Drain {
     }
 }
 
-fn conn_id(slot: usize, generation: u32) -> ConnId {
+pub(super) fn conn_id(slot: usize, generation: u32) -> ConnId {
     ConnId::from_bits(u64::from(generation) << 32 | slot as u64)
 }

@@ -4,12 +4,14 @@ mod fanout;
 mod handler;
 mod jobs;
 mod letters;
+mod memory;
 mod notices;
 mod presence;
 mod table;
 
 use crate::letter::{Letter, Subscriber};
 use crate::mailbox::{Party, Post};
+use crate::memory::Memory;
 use crate::stats::{Closes, WorkerStats};
 use conn::{IdSource, Settings, Shared};
 use fanout::Fanout;
@@ -53,6 +55,8 @@ pub struct Plan {
     pub connections_max: usize,
     /// After it a request between workers is not worth doing.
     pub request_timeout: Duration,
+    /// What all workers hold together, and how much that may be.
+    pub memory: Arc<Memory>,
 }
 
 /// A worker; [`io::Handler`] is what it is to its driver.
@@ -69,6 +73,8 @@ pub struct Worker<P> {
     post: P,
     fanout: Fanout,
     jobs: Jobs,
+    memory: Arc<Memory>,
+    shedding: memory::Shedding,
     /// A letter about presence that was read and has to wait for the next tick; the ones behind it wait, too.
     postponed: Option<(Party, Letter)>,
     /// Requests refused while effects were applied; answered right after.
@@ -114,6 +120,8 @@ impl<P: Post> Worker<P> {
             post,
             fanout: Fanout::new(),
             jobs: Jobs::default(),
+            memory: plan.memory,
+            shedding: memory::Shedding::default(),
             postponed: None,
             refused: Vec::new(),
             refused_subscribes: Vec::new(),
@@ -161,6 +169,7 @@ impl<P: Post> Worker<P> {
     /// The worker has ended: what is left to be said is said.
     pub fn take_leave(&mut self) {
         self.hand_over_notices();
+        self.hold_nothing();
         self.post.flush();
         self.publish_stats();
     }

@@ -269,7 +269,7 @@ fn an_error_has_line_column_key_and_hint_and_its_twin_is_accepted() {
 }
 
 /// What must hold between values: the broken one, a word of the message or hint, and the twin.
-const RELATIONS: [(&str, &str, &str); 44] = [
+const RELATIONS: [(&str, &str, &str); 47] = [
     ("[outbox]\nlow_water = '256KiB'", "less than outbox.high_water", "[outbox]\nlow_water = '255KiB'"),
     ("[outbox]\nhigh_water = '1025KiB'", "than outbox.bytes_max", "[outbox]\nhigh_water = '1024KiB'"),
     ("[outbox]\nreply_bytes_max = '961KiB'", "than outbox.bytes_max", "[outbox]\nreply_bytes_max = '960KiB'"),
@@ -297,6 +297,9 @@ const RELATIONS: [(&str, &str, &str); 44] = [
         "nothing without allowed_delta_types",
         "[channels]\ndelta_publish = true\nallowed_delta_types = ['fossil']",
     ),
+    ("[workers]\nmemory_bytes_max = '63MiB'", "less than 64MiB", "[workers]\nmemory_bytes_max = '64MiB'"),
+    ("[workers]\nmemory_bytes_max = 1", "less than 64MiB", "[workers]\nmemory_bytes_max = 0"),
+    ("[workers]\nmemory_bytes_max = 'most'", "not a size", "[workers]\nmemory_bytes_max = 'auto'"),
     (
         "[client]\nconnections_per_address_max = 1048577",
         "0 to 1048576",

@@ -528,5 +528,6 @@ fn plan(seed: u64, number: usize, count: usize, settings: &Arc<Settings>, hash: 
         id_key: [7; 16],
         connections_max: CLIENTS_MAX,
         request_timeout: Duration::from_secs(60),
+        memory: Arc::default(),
     }
 }

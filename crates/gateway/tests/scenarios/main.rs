@@ -19,6 +19,7 @@ mod granted_channels;
 mod heartbeat;
 mod history;
 mod http;
+mod memory;
 mod neighbours;
 mod notices;
 mod plain;

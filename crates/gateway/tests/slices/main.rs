@@ -49,6 +49,7 @@ fn worker_with<P: Post>(
         id_key: [7; 16],
         connections_max: CONNECTIONS,
         request_timeout: LONG,
+        memory: Arc::default(),
     };
     let post = post(mailboxes.pop().expect("one"));
     let mut driver = net.driver(Options { connections_max: CONNECTIONS, ..Options::default() }, 1);

@@ -10,6 +10,7 @@ use gateway::letter::{
     Act, Action, AskBackend, Described, Letter, Matching, Order, Publish, ReadPresence, Refused, RemoveHistory, Ticket,
 };
 use gateway::mailbox::Post as _;
+use gateway::memory::Memory;
 use gateway::stats::Number;
 use hub::{Channel, ChannelHash, Draft, Presence, PresenceQuery, Published};
 use serde_json::{Value, json};
@@ -41,13 +42,14 @@ pub(crate) struct Gateway {
     offer: Option<Offer>,
     tickets: Cell<u64>,
     settings: Arc<Settings>,
+    memory: Arc<Memory>,
 }
 
 impl Gateway {
     pub(super) fn new(machine: Box<dyn Machine>, setup: &Setup) -> Self {
         let machine = Rc::new(RefCell::new(machine));
-        let (hash, settings) = (setup.hash(), setup.settings());
-        Self { machine, hash, format: setup.format, offer: setup.offer, tickets: Cell::new(0), settings }
+        let (hash, settings, memory) = (setup.hash(), setup.settings(), setup.memory());
+        Self { machine, hash, format: setup.format, offer: setup.offer, tickets: Cell::new(0), settings, memory }
     }
 
     /// A connection on which nothing was said yet.
@@ -99,8 +101,8 @@ impl Gateway {
 
     /// The same that offers something else about compression than the setup says.
     pub(crate) fn centrifugo_offering(&self, offer: Option<Offer>) -> Client {
-        let (machine, settings) = (self.machine.clone(), self.settings.clone());
-        let mut other = Self { machine, settings, tickets: Cell::new(0), ..*self };
+        let (machine, settings, memory) = (self.machine.clone(), self.settings.clone(), self.memory.clone());
+        let mut other = Self { machine, settings, memory, tickets: Cell::new(0), ..*self };
         other.offer = offer;
         other.centrifugo()
     }
@@ -419,6 +421,11 @@ impl Gateway {
     /// The workers' numbers, added up.
     pub(crate) fn sum(&self, number: Number) -> u64 {
         self.machine.borrow().stats().iter().map(|stats| stats.number(number)).sum()
+    }
+
+    /// What the workers hold, and may.
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     /// Connections that have a place among those of their address.

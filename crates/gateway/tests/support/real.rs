@@ -59,9 +59,11 @@ impl Real {
             private_tables: driver == DriverChoice::Uring,
             connections_max: setup.connections_max as u64,
             connections_per_worker: setup.connections_max,
+            memory_bytes_max: setup.memory_bytes_max,
         };
         let settings = Arc::new(setup.settings.clone());
-        let start = Start { config: &config, layout: &layout, settings, secrets: SECRETS, clock };
+        let memory = setup.memory();
+        let start = Start { config: &config, layout: &layout, settings, secrets: SECRETS, clock, memory };
         let workers = start.workers().expect("the workers start");
         let io::Address::Ip(address) = workers.listening[0] else { unreachable!("the config lists an IP address") };
         let poll = Poll::new().expect("a poll");

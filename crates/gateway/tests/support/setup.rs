@@ -7,6 +7,7 @@ use conn::address::Addresses;
 use conn::settings::Compression;
 use gateway::config::{Inputs, load};
 use gateway::mailbox::Sizes;
+use gateway::memory::Memory;
 use gateway::topology::{self, Secrets};
 use gateway::worker::Plan;
 use hub::{ChannelHash, HomeLimits, WorkerId};
@@ -32,6 +33,9 @@ pub(crate) struct Setup {
     pub(crate) home: HomeLimits,
     pub(crate) connections_max: usize,
     pub(crate) request_timeout: Duration,
+    /// Bytes that its workers may hold together, by what they count; 0: any.
+    pub(crate) memory_bytes_max: u64,
+    pub(crate) memory: Arc<Memory>,
 }
 
 impl Setup {
@@ -280,6 +284,8 @@ allow_history_for_anonymous = {reads}
             home: HomeLimits { channels_max: 10_000, ..HomeLimits::default() },
             connections_max: 256,
             request_timeout: Duration::from_secs(5),
+            memory_bytes_max: 0,
+            memory: Arc::default(),
         }
     }
 
@@ -329,9 +335,10 @@ allow_history_for_anonymous = {reads}
         Self { introduction, ..self }
     }
 
-    /// The same with a table of addresses in which nobody is counted yet.
+    /// The same with a table of addresses in which nobody is counted yet, and no memory in use.
     pub(super) fn afresh(&self) -> Self {
-        self.clone().with(|settings| {
+        let memory = Arc::new(Memory::new(self.memory_bytes_max));
+        Self { memory, ..self.clone() }.with(|settings| {
             let addresses = Addresses::new(SECRETS.hash, 256);
             let limits = &settings.limits;
             addresses.prepare(limits.connections_per_address_max.is_some(), limits.handshakes_per_address.is_some());
@@ -348,6 +355,11 @@ allow_history_for_anonymous = {reads}
     /// Room for so many letters from one thread to another, and for as many answers.
     pub(crate) fn mailbox(self, letters: usize, answers: usize) -> Self {
         Self { mailbox: Sizes { letters, answers, ..self.mailbox }, ..self }
+    }
+
+    /// What its workers hold.
+    pub(super) fn memory(&self) -> Arc<Memory> {
+        self.memory.clone()
     }
 
     /// What its connections are told.
@@ -368,13 +380,15 @@ allow_history_for_anonymous = {reads}
             id_key: SECRETS.ids,
             connections_max: self.connections_max,
             request_timeout: self.request_timeout,
+            memory: self.memory(),
         }
     }
 
     /// What its driver is told, as far as it does not depend on the config.
     pub(super) fn options(&self) -> io::Options {
         let linger = self.settings.times.close_timeout;
-        io::Options { connections_max: self.connections_max, linger, ..io::Options::default() }
+        let full_answer = topology::FULL_ANSWER.as_bytes().to_vec();
+        io::Options { connections_max: self.connections_max, linger, full_answer, ..io::Options::default() }
     }
 
     /// Where channels are at home, the same in every run.

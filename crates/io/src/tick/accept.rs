@@ -95,10 +95,15 @@ impl<S: Sockets> Core<S> {
     }
 
     fn admit<H: Handler>(&mut self, handler: &mut H, listener: usize, socket: S::Accepted, address: PeerAddress) {
-        if self.io.open >= self.io.connections_max {
+        if self.io.refusing {
+            self.io.counters.refused_asked.add(1);
             return self.admit_refused(socket);
         }
-        let Some(id) = self.io.slots.allocate(State::Open, 0) else { return self.admit_refused(socket) };
+        let slot = if self.io.open < self.io.connections_max { self.io.slots.allocate(State::Open, 0) } else { None };
+        let Some(id) = slot else {
+            self.io.counters.refused_full.add(1);
+            return self.admit_refused(socket);
+        };
         if self.sockets.adopt(id, socket).is_err() {
             // The kernel has no memory to watch it, or a limit on watches is reached.
             self.io.slots.release(id.index());
@@ -111,12 +116,11 @@ impl<S: Sockets> Core<S> {
         handler.opened(&mut self.io, id, Peer { address, listener: listener as u16, outbound: false });
     }
 
-    /// Over the limit. An answer that comes before the request is no answer to some proxies: nginx 1.22 takes the
+    /// Over the limit, or not wanted. An answer that comes before the request is no answer to some proxies: nginx 1.22 takes the
     /// connection for broken and blames the next server for it. And a close with the request unread would send RST, which
     /// can destroy the answer on its way. So up to [`REFUSED_MAX`] of these wait in slots of their own, unknown to the
     /// handler, for the first bytes of the request, and then for the peer's FIN, each for a bounded time.
     fn admit_refused(&mut self, socket: S::Accepted) {
-        self.io.counters.refused_full.add(1);
         let slot =
             if self.io.refused < REFUSED_MAX { self.io.slots.allocate(State::Refusing, flag::REFUSED) } else { None };
         let Some(id) = slot else { return self.sockets.refuse(socket, &self.full_answer) };

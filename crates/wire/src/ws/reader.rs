@@ -244,6 +244,12 @@ impl Reader {
             })
     }
 
+    /// Memory held for a message whose end has not been received, in bytes.
+    pub fn partial_bytes(&self) -> usize {
+        let message = self.partial.as_ref().and_then(|partial| partial.message.as_ref());
+        message.map_or(0, |message| message.payload.capacity())
+    }
+
     fn end(&mut self) {
         self.role = None;
         self.partial = None;
