@@ -376,6 +376,10 @@ impl Connection {
                 let fate = open.expire(&mut Cx { now, shared, outbox: &mut self.outbox });
                 self.settle(now, fate, shared)
             }
+            Phase::Open(open) if open.rests_until().is_some_and(|at| at.is_due(now)) => {
+                open.go_on(&Cx { now, shared, outbox: &mut self.outbox });
+                None
+            }
             Phase::Open(open) if self.stalled.is_none() && open.liveness.deadline().is_due(now) => {
                 let fate = open.late(&mut Cx { now, shared, outbox: &mut self.outbox });
                 look = matches!(fate, Fate::Stays) && open.is_overdue();

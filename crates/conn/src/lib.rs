@@ -35,6 +35,7 @@ pub mod effect;
 pub mod encoded;
 pub mod ids;
 mod liveness;
+mod meter;
 mod moment;
 pub mod outbox;
 mod pace;

@@ -102,6 +102,10 @@ pub struct Limits {
     pub channels_max: usize,
     /// How many commands it may send; `None` is any number.
     pub commands: Option<Rate>,
+    /// How many frames it may send, of whatever kind; `None` is any number.
+    pub messages: Option<Rate>,
+    /// How many bytes; `None` is any number.
+    pub bytes: Option<Rate>,
     /// Connections of one address; `None` is any number.
     pub connections_per_address_max: Option<NonZeroU32>,
     /// WebSocket handshakes of one address; `None` is any number.

@@ -136,6 +136,10 @@ pub struct Counters {
     pub commands: u64,
     /// Of these, refused because they came too fast.
     pub commands_refused: u64,
+    /// Times that input rested because frames came too fast.
+    pub rests_for_messages: u64,
+    /// Times that it rested because bytes did.
+    pub rests_for_bytes: u64,
     /// WebSocket handshakes answered with 101.
     pub handshakes: u64,
     /// HTTP requests answered without an upgrade.

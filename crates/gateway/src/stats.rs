@@ -86,6 +86,10 @@ numbers! {
     Encodings,
     /// Commands refused because they came too fast.
     CommandsRefused,
+    /// Times that a client's input rested because frames came too fast.
+    RestsForMessages,
+    /// Times that it rested because bytes did.
+    RestsForBytes,
     /// Tokens of clients whose signature was checked.
     Verifications,
     /// Users with a name, and the sessions that they have.
@@ -293,6 +297,8 @@ impl WorkerStats {
         set(Number::MessagesOut, counters.messages_out);
         set(Number::Encodings, counters.encodings);
         set(Number::CommandsRefused, counters.commands_refused);
+        set(Number::RestsForMessages, counters.rests_for_messages);
+        set(Number::RestsForBytes, counters.rests_for_bytes);
         set(Number::Verifications, counters.verifications);
         set(Number::Users, totals.users.users);
         set(Number::UserSessions, totals.users.sessions);

@@ -295,9 +295,14 @@ fn limits(config: &Config) -> Limits {
         message_bytes_max: config.client.message_bytes_max.get(),
         fragments_max: config.client.fragments_max,
         channels_max: config.client.channels_max as usize,
-        commands: command_rate(config),
+        commands: rate(config.client.commands_per_second, config.client.commands_burst),
+        messages: rate(config.client.messages_per_second, config.client.messages_burst),
+        bytes: rate(config.client.bytes_per_second.get() as u32, config.client.bytes_burst.get() as u32),
         connections_per_address_max: NonZeroU32::new(config.client.connections_per_address_max),
-        handshakes_per_address: handshake_rate(config),
+        handshakes_per_address: rate(
+            config.http.handshakes_per_address_per_second,
+            config.http.handshakes_per_address_burst,
+        ),
         handshakes_per_second: NonZeroU32::new(config.http.handshakes_per_second),
         connections_per_user_max: config.client.connections_per_user_max as usize,
         subscriptions_per_user_max: config.client.subscriptions_per_user_max as usize,
@@ -314,17 +319,9 @@ fn limits(config: &Config) -> Limits {
     }
 }
 
-fn command_rate(config: &Config) -> Option<Rate> {
-    let per_second = NonZeroU32::new(config.client.commands_per_second)?;
-    // 0 is refused by the config's check.
-    let burst = NonZeroU32::new(config.client.commands_burst)?;
-    Some(Rate { per_second, burst })
-}
-
-fn handshake_rate(config: &Config) -> Option<Rate> {
-    let per_second = NonZeroU32::new(config.http.handshakes_per_address_per_second)?;
-    let burst = NonZeroU32::new(config.http.handshakes_per_address_burst)?;
-    Some(Rate { per_second, burst })
+/// 0 is any number. A burst of 0 is refused by the config's check.
+fn rate(per_second: u32, burst: u32) -> Option<Rate> {
+    Some(Rate { per_second: NonZeroU32::new(per_second)?, burst: NonZeroU32::new(burst)? })
 }
 
 /// Settings with the process's own table of addresses, which has room for what they ask.

@@ -311,3 +311,35 @@ fn reader_is_idle_exactly_between_messages() {
         assert_eq!(reader.is_idle(), at + 1 == bytes.len(), "after byte {at}");
     }
 }
+
+#[test]
+fn each_frame_is_counted_once_however_it_is_cut() {
+    let frames = [
+        client_frame(OpCode::Text, false, b""),
+        client_frame(OpCode::Ping, true, b"here?"),
+        client_frame(OpCode::Continuation, false, b""),
+        client_frame(OpCode::Continuation, true, &[b'x'; 200]),
+        client_frame(OpCode::Binary, true, b"whole"),
+        client_frame(OpCode::Pong, true, b""),
+        client_frame(OpCode::Close, true, b""),
+    ];
+    let bytes = frames.concat();
+    for step in 1..=bytes.len() {
+        let (mut reader, mut counted, mut begun) = (Reader::new(Role::Server), 0, 0);
+        for (number, chunk) in bytes.chunks(step).enumerate() {
+            let mut chunk = chunk.to_vec();
+            let mut input = &mut chunk[..];
+            while reader.next_counting(&mut input, &WIDE, None, &mut counted).expect("good frames").is_some() {}
+            let fed = (number + 1) * step;
+            // A header has six bytes here, and eight where the payload is long.
+            let heads = frames.iter().scan(0, |at, frame| {
+                let head = *at + if frame.len() > 131 { 8 } else { 6 };
+                *at += frame.len();
+                Some(head)
+            });
+            begun = heads.filter(|head| *head <= fed).count() as u32;
+            assert_eq!(counted, begun, "cut every {step} bytes, after {fed}");
+        }
+        assert_eq!(begun, 7);
+    }
+}

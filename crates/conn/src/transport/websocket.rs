@@ -6,6 +6,7 @@ use crate::disconnect::{ClientError, Disconnect};
 use crate::encoded::Encoding;
 use crate::ids::ClientId;
 use crate::liveness::Liveness;
+use crate::meter::Meter;
 use crate::moment::Moment;
 use crate::outbox::{Outbox, Outboxes};
 use crate::session::{Held, Progress, Session};
@@ -24,8 +25,15 @@ pub(crate) struct Open {
     reader: Reader,
     pub(crate) liveness: Liveness,
     speaker: Speaker,
-    /// Input that waits for an answer. Reads rest meanwhile, so it is at most one message and one chunk.
-    held: Option<Box<HeldInput>>,
+    /// Where input waits, or is limited.
+    input: Option<Box<Input>>,
+}
+
+#[derive(Debug, Default)]
+struct Input {
+    /// Input that waits for an answer or for its time. Reads rest meanwhile, so it is at most one message and one chunk.
+    held: Option<HeldInput>,
+    meter: Meter,
 }
 
 #[derive(Debug)]
@@ -35,7 +43,7 @@ enum Speaker {
     Session(Session),
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct HeldInput {
     /// Commands of the message that was being run.
     commands: Vec<u8>,
@@ -68,14 +76,14 @@ impl Open {
     /// `/echo`.
     pub(crate) fn echo(cx: &mut Cx<'_>, deflate: Option<Params>) -> Self {
         let liveness = cx.first_ping();
-        Self { reader: reader(deflate), liveness, speaker: Speaker::Echo, held: None }
+        Self { reader: reader(deflate), liveness, speaker: Speaker::Echo, input: None }
     }
 
     /// An endpoint with sessions.
     pub(crate) fn session(cx: &Cx<'_>, deflate: Option<Params>, session: Session) -> Self {
         let by = Moment::after(cx.now, cx.shared.settings.times.stale_close_delay);
         let liveness = Liveness::Connect { by };
-        Self { reader: reader(deflate), liveness, speaker: Speaker::Session(session), held: None }
+        Self { reader: reader(deflate), liveness, speaker: Speaker::Session(session), input: None }
     }
 
     /// A plain connect that came in the URL.
@@ -85,7 +93,7 @@ impl Open {
         let commands = if connect.token.is_empty() { Vec::new() } else { plain::connect_text(&connect) };
         let opened = session.open_plain(cx, &mut self.liveness, connect);
         if session.awaits_turn() {
-            self.held = Some(Box::new(HeldInput { commands, bytes: Vec::new() }));
+            hold(&mut self.input, commands);
         }
         opened.into()
     }
@@ -118,8 +126,18 @@ impl Open {
         }
     }
 
-    /// Reads frames until the chunk ends, something is decided, or input has to wait.
+    /// Bytes that have just come.
     pub(crate) fn received(&mut self, bytes: &mut [u8], cx: &mut Cx<'_>) -> Fate {
+        let limits = &cx.shared.settings.limits;
+        if Meter::is_wanted(limits) {
+            let meter = &mut self.input.get_or_insert_default().meter;
+            cx.shared.counters.rests_for_bytes += u64::from(meter.bytes(cx.now, bytes.len(), limits.bytes));
+        }
+        self.take(bytes, cx)
+    }
+
+    /// Reads frames until the chunk ends, something is decided, or input has to wait.
+    fn take(&mut self, bytes: &mut [u8], cx: &mut Cx<'_>) -> Fate {
         if cx.outbox.agreed().is_none() {
             return self.read(bytes, cx, None);
         }
@@ -130,17 +148,24 @@ impl Open {
     }
 
     fn read(&mut self, bytes: &mut [u8], cx: &mut Cx<'_>, mut inflater: Option<&mut Inflater>) -> Fate {
-        let limits = cx.shared.settings.limits.messages();
+        let (limits, rate) = (cx.shared.settings.limits.messages(), cx.shared.settings.limits.messages);
         let mut input = bytes;
         loop {
-            if let Some(held) = &mut self.held {
-                held.bytes.extend_from_slice(input);
-                return Fate::Stays;
+            if let Some(waiting) = &mut self.input {
+                if waiting.held.is_none() && !input.is_empty() && waiting.meter.is_next_too_soon(cx.now, rate) {
+                    cx.shared.counters.rests_for_messages += 1;
+                    waiting.held = Some(HeldInput::default());
+                }
+                if let Some(held) = &mut waiting.held {
+                    held.bytes.extend_from_slice(input);
+                    return Fate::Stays;
+                }
             }
-            let next = match &mut inflater {
-                Some(inflater) => self.reader.next_inflating(&mut input, &limits, inflater),
-                None => self.reader.next(&mut input, &limits),
-            };
+            let mut frames = 0;
+            let next = self.reader.next_counting(&mut input, &limits, inflater.as_deref_mut(), &mut frames);
+            if let Some(waiting) = &mut self.input {
+                waiting.meter.frames(cx.now, frames, rate);
+            }
             let event = match next {
                 Ok(Some(event)) => event,
                 Ok(None) => return Fate::Stays,
@@ -149,7 +174,7 @@ impl Open {
             let fate = match event {
                 Event::Message { kind, payload } => {
                     cx.shared.counters.messages_in += 1;
-                    message(&mut self.speaker, &mut self.liveness, &mut self.held, cx, kind, payload)
+                    message(&mut self.speaker, &mut self.liveness, &mut self.input, cx, kind, payload)
                 }
                 Event::Ping(payload) => cx.frame(OpCode::Pong, payload).into(),
                 Event::Pong(_) => {
@@ -168,24 +193,43 @@ impl Open {
     }
 
     pub(crate) fn holds_input(&self) -> bool {
-        self.held.is_some()
+        self.input.as_ref().is_some_and(|input| input.held.is_some() || input.meter.until().is_some())
     }
 
     pub(crate) fn has_resumable_input(&self) -> bool {
-        self.held.is_some() && matches!(&self.speaker, Speaker::Session(session) if !session.holds_input())
+        let waits = self.input.as_ref().is_some_and(|input| input.held.is_some() && input.meter.until().is_none());
+        waits && !matches!(&self.speaker, Speaker::Session(session) if session.holds_input())
     }
 
     /// Runs what was held: first the rest of its message, then the bytes behind.
     pub(crate) fn resume_input(&mut self, cx: &mut Cx<'_>) -> Fate {
-        let Some(held) = self.held.take() else { return Fate::Stays };
-        let HeldInput { commands, mut bytes } = *held;
-        let Speaker::Session(session) = &mut self.speaker else { return Fate::Stays };
-        let progress =
-            if commands.is_empty() { Ok(Progress::Done) } else { session.message(cx, &mut self.liveness, &commands) };
-        match progressed(&mut self.held, progress) {
+        let Some(HeldInput { commands, mut bytes }) = self.input.as_mut().and_then(|input| input.held.take()) else {
+            return Fate::Stays;
+        };
+        if !Meter::is_wanted(&cx.shared.settings.limits) {
+            self.input = None;
+        }
+        let progress = match &mut self.speaker {
+            Speaker::Session(session) if !commands.is_empty() => session.message(cx, &mut self.liveness, &commands),
+            _ => Ok(Progress::Done),
+        };
+        match progressed(&mut self.input, progress) {
             Fate::Stays if bytes.is_empty() => Fate::Stays,
-            Fate::Stays => self.received(&mut bytes, cx),
+            Fate::Stays => self.take(&mut bytes, cx),
             fate => fate,
+        }
+    }
+
+    /// Until when input rests, because too much of it came.
+    pub(crate) fn rests_until(&self) -> Option<Moment> {
+        self.input.as_ref().and_then(|input| input.meter.until())
+    }
+
+    /// Input has rested long enough. What of it is held goes on when the worker resumes it.
+    pub(crate) fn go_on(&mut self, cx: &Cx<'_>) {
+        if let Some(input) = &mut self.input {
+            input.meter.go_on();
+            self.liveness.resumed(cx.now, cx.shared.settings.times.pong_timeout);
         }
     }
 
@@ -194,7 +238,7 @@ impl Open {
         match self.liveness {
             Liveness::Connect { .. } => Fate::Disconnect(Disconnect::STALE),
             // Our own waiting keeps a pong unread; it gets its time again afterwards.
-            Liveness::Pong { .. } | Liveness::Overdue { .. } if self.held.is_some() => {
+            Liveness::Pong { .. } | Liveness::Overdue { .. } if self.holds_input() => {
                 self.liveness.resumed(cx.now, cx.shared.settings.times.pong_timeout);
                 Fate::Stays
             }
@@ -223,7 +267,7 @@ impl Open {
             Speaker::Echo => None,
             Speaker::Session(session) => session.next_expiry(),
         };
-        expiry.map_or(self.liveness.deadline(), |expiry| expiry.min(self.liveness.deadline()))
+        expiry.into_iter().chain(self.rests_until()).fold(self.liveness.deadline(), Ord::min)
     }
 
     /// When what a token allows ends next.
@@ -291,7 +335,7 @@ impl Open {
 
     /// Whether a pong is overdue that may wait unread.
     pub(crate) fn is_overdue(&self) -> bool {
-        matches!(self.liveness, Liveness::Overdue { .. }) && self.held.is_none()
+        matches!(self.liveness, Liveness::Overdue { .. }) && !self.holds_input()
     }
 
     /// Nothing waits in the socket: a peer whose pong is overdue has not sent it.
@@ -409,7 +453,8 @@ impl Open {
 
     /// Memory of what is half received or waits for its turn.
     pub(crate) fn input_bytes(&self) -> usize {
-        let held = self.held.as_ref().map_or(0, |held| held.commands.capacity() + held.bytes.capacity());
+        let held = self.input.as_ref().and_then(|input| input.held.as_ref());
+        let held = held.map_or(0, |held| held.commands.capacity() + held.bytes.capacity());
         self.reader.partial_bytes() + held
     }
 
@@ -434,7 +479,7 @@ fn reader(deflate: Option<Params>) -> Reader {
 fn message(
     speaker: &mut Speaker,
     liveness: &mut Liveness,
-    held: &mut Option<Box<HeldInput>>,
+    input: &mut Option<Box<Input>>,
     cx: &mut Cx<'_>,
     kind: MessageKind,
     payload: &[u8],
@@ -443,17 +488,21 @@ fn message(
         Speaker::Echo => cx.frame(kind.opcode(), payload).into(),
         Speaker::Session(session) => {
             let progress = session.message(cx, liveness, payload);
-            progressed(held, progress)
+            progressed(input, progress)
         }
     }
 }
 
-fn progressed(held: &mut Option<Box<HeldInput>>, progress: Result<Progress<'_>, Disconnect>) -> Fate {
+fn hold(input: &mut Option<Box<Input>>, commands: Vec<u8>) {
+    input.get_or_insert_default().held = Some(HeldInput { commands, bytes: Vec::new() });
+}
+
+fn progressed(input: &mut Option<Box<Input>>, progress: Result<Progress<'_>, Disconnect>) -> Fate {
     match progress {
         Err(why) => Fate::Disconnect(why),
         Ok(Progress::Done) => Fate::Stays,
         Ok(Progress::Hold(rest)) => {
-            *held = Some(Box::new(HeldInput { commands: rest.to_vec(), bytes: Vec::new() }));
+            hold(input, rest.to_vec());
             Fate::Stays
         }
     }

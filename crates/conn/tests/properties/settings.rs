@@ -5,7 +5,7 @@ use conn::address::{Addresses, Trusted};
 use conn::auth::host::HostPolicy;
 use conn::auth::origin::OriginPolicy;
 use conn::auth::token::Tokens;
-use conn::settings::{Endpoints, Limits, Settings, Times};
+use conn::settings::{Endpoints, Limits, Rate, Settings, Times};
 use conn::webhook::{Event, Webhooks};
 use hub::{Namespace, Namespaces, Retention};
 use std::num::NonZeroU32;
@@ -15,6 +15,10 @@ use std::time::Duration;
 /// Of the channels in a namespace.
 pub(crate) const HISTORY: Retention =
     Retention { size: 7, ttl: Duration::from_secs(30), meta_ttl: Duration::from_secs(3600) };
+
+fn rate(per_second: u32, burst: u32) -> Option<Rate> {
+    Some(Rate { per_second: NonZeroU32::new(per_second)?, burst: NonZeroU32::new(burst)? })
+}
 
 /// Small, so that they are met.
 pub(crate) fn settings() -> Settings {
@@ -61,6 +65,8 @@ pub(crate) fn settings() -> Settings {
             fragments_max: 8,
             channels_max: 8,
             commands: None,
+            messages: rate(200, 30),
+            bytes: rate(80_000, 3000),
             connections_per_address_max: NonZeroU32::new(1),
             handshakes_per_address: None,
             handshakes_per_second: None,

@@ -539,8 +539,12 @@ impl World {
         for _ in 0..10_000 {
             let at_home = self.subscribing.is_empty() && self.publishing.is_empty() && self.histories.is_empty();
             let quiet = at_home && self.asking.is_empty() && self.in_flight.is_none() && !self.dirty;
-            if self.is_closed || (quiet && self.end.is_none() && (self.fed == self.input.len() || !self.reading)) {
+            if self.is_closed || (quiet && self.end.is_none() && self.reading && self.fed == self.input.len()) {
                 break;
+            }
+            if quiet && !self.reading {
+                // What came too fast rests for a while.
+                self.apply(&Op::Pass(Duration::from_millis(100)));
             }
             self.apply(&Op::Complete(100));
             self.apply(&Op::Subscribed { which: 0, ok: true });

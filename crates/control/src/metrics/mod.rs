@@ -155,6 +155,10 @@ pub struct WorkerSample {
     pub slow_disconnects: SlowDisconnects,
     /// Commands refused because they came too fast.
     pub commands_refused: u64,
+    /// Times that a client's input rested because it sent frames too fast.
+    pub rests_for_messages: u64,
+    /// Times that it rested because it sent bytes too fast.
+    pub rests_for_bytes: u64,
     /// Tokens of clients that were checked, whether they counted or not.
     pub token_checks: u64,
     /// WebSocket handshakes answered with 101.

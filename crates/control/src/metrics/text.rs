@@ -89,6 +89,8 @@ const COUNTERS: &[PerWorker] = &[
     ("slow_skipped", None, "Publications left out for clients that read too slowly", |w| w.skipped),
     ("slow_conflated", None, "Publications replaced by newer ones for clients that read too slowly", |w| w.conflated),
     ("commands_refused", None, "Commands refused because they came too fast", |w| w.commands_refused),
+    ("input_rests_for_messages", None, "Times that a client's input rested for its frames", |w| w.rests_for_messages),
+    ("input_rests_for_bytes", None, "Times that a client's input rested for its bytes", |w| w.rests_for_bytes),
     ("token_checks", None, "Tokens of clients that were checked, good or not", |w| w.token_checks),
     ("handshakes", None, "WebSocket handshakes answered with 101", |w| w.handshakes),
     ("origins_refused", None, "Handshakes refused because of their Origin", |w| w.origins_refused),

@@ -52,6 +52,8 @@ pub(super) fn worker_sample(stats: &WorkerStats) -> WorkerSample {
             reply: number(Number::SlowByReply),
         },
         commands_refused: number(Number::CommandsRefused),
+        rests_for_messages: number(Number::RestsForMessages),
+        rests_for_bytes: number(Number::RestsForBytes),
         token_checks: number(Number::Verifications),
         handshakes: number(Number::Handshakes),
         origins_refused: number(Number::OriginsRefused),

@@ -245,6 +245,16 @@ pub struct Client {
     /// Commands that it may send at once, after a pause.
     #[serde(deserialize_with = "whole")]
     pub commands_burst: u32,
+    /// Frames that it may send per second, for as long as it likes; 0 is any number.
+    #[serde(deserialize_with = "whole")]
+    pub messages_per_second: u32,
+    /// Frames that it may send at once, after a pause.
+    #[serde(deserialize_with = "whole")]
+    pub messages_burst: u32,
+    /// Bytes that it may send per second, for as long as it likes; 0 is any number.
+    pub bytes_per_second: Bytes,
+    /// Bytes that it may send at once, after a pause.
+    pub bytes_burst: Bytes,
     /// Bytes of a channel name.
     pub channel_name_bytes_max: Bytes,
     /// Bytes of one message from a client.
@@ -277,6 +287,10 @@ impl Default for Client {
             channels_max: 128,
             commands_per_second: 0,
             commands_burst: 256,
+            messages_per_second: 0,
+            messages_burst: 1024,
+            bytes_per_second: Bytes::new(0),
+            bytes_burst: Bytes::mib(1),
             channel_name_bytes_max: Bytes::new(255),
             message_bytes_max: Bytes::kib(64),
             fragments_max: 1024,

@@ -269,7 +269,7 @@ fn an_error_has_line_column_key_and_hint_and_its_twin_is_accepted() {
 }
 
 /// What must hold between values: the broken one, a word of the message or hint, and the twin.
-const RELATIONS: [(&str, &str, &str); 47] = [
+const RELATIONS: [(&str, &str, &str); 54] = [
     ("[outbox]\nlow_water = '256KiB'", "less than outbox.high_water", "[outbox]\nlow_water = '255KiB'"),
     ("[outbox]\nhigh_water = '1025KiB'", "than outbox.bytes_max", "[outbox]\nhigh_water = '1024KiB'"),
     ("[outbox]\nreply_bytes_max = '961KiB'", "than outbox.bytes_max", "[outbox]\nreply_bytes_max = '960KiB'"),
@@ -297,6 +297,17 @@ const RELATIONS: [(&str, &str, &str); 47] = [
         "nothing without allowed_delta_types",
         "[channels]\ndelta_publish = true\nallowed_delta_types = ['fossil']",
     ),
+    (
+        "[client]\nmessages_burst = 50000\nmessages_per_second = 100001",
+        "0 to 100000",
+        "[client]\nmessages_burst = 50000\nmessages_per_second = 100000",
+    ),
+    ("[client]\nmessages_burst = 0", "1 to 1048576", "[client]\nmessages_burst = 1"),
+    ("[client]\nmessages_per_second = 2050", "less than half of", "[client]\nmessages_per_second = 2049"),
+    ("[client]\nbytes_per_second = 1023", "1KiB to 1GiB", "[client]\nbytes_per_second = 1024"),
+    ("[client]\nbytes_per_second = 1", "1KiB to 1GiB", "[client]\nbytes_per_second = 0"),
+    ("[client]\nbytes_burst = '1025MiB'", "1KiB to 1GiB", "[client]\nbytes_burst = '1GiB'"),
+    ("[client]\nbytes_per_second = '3MiB'", "less than half of", "[client]\nbytes_per_second = '2MiB'"),
     ("[workers]\nmemory_bytes_max = '63MiB'", "less than 64MiB", "[workers]\nmemory_bytes_max = '64MiB'"),
     ("[workers]\nmemory_bytes_max = 1", "less than 64MiB", "[workers]\nmemory_bytes_max = 0"),
     ("[workers]\nmemory_bytes_max = 'most'", "not a size", "[workers]\nmemory_bytes_max = 'auto'"),

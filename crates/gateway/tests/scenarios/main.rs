@@ -24,6 +24,7 @@ mod neighbours;
 mod notices;
 mod plain;
 mod presence;
+mod rates;
 mod slow_clients;
 mod slow_policies;
 mod tls;

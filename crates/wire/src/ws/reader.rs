@@ -177,7 +177,7 @@ impl Reader {
         input: &mut &'i mut [u8],
         limits: &Limits,
     ) -> Result<Option<Event<'a>>, FrameError> {
-        self.read(input, limits, None)
+        self.read(input, limits, None, &mut 0)
     }
 
     /// Like [`Reader::next`], for connections that may compress. The inflater is whichever one is at hand: nothing of
@@ -191,7 +191,18 @@ impl Reader {
         limits: &Limits,
         inflater: &'a mut Inflater,
     ) -> Result<Option<Event<'a>>, FrameError> {
-        self.read(input, limits, Some(inflater))
+        self.read(input, limits, Some(inflater), &mut 0)
+    }
+
+    /// Like these, adding to `frames` how many frames have begun: control frames and fragments without a byte count, too.
+    pub fn next_counting<'a, 'i: 'a>(
+        &'a mut self,
+        input: &mut &'i mut [u8],
+        limits: &Limits,
+        inflater: Option<&'a mut Inflater>,
+        frames: &mut u32,
+    ) -> Result<Option<Event<'a>>, FrameError> {
+        self.read(input, limits, inflater, frames)
     }
 
     fn read<'a, 'i: 'a>(
@@ -199,6 +210,7 @@ impl Reader {
         input: &mut &'i mut [u8],
         limits: &Limits,
         inflater: Option<&'a mut Inflater>,
+        frames: &mut u32,
     ) -> Result<Option<Event<'a>>, FrameError> {
         self.release();
         let Some(role) = self.role else {
@@ -208,7 +220,7 @@ impl Reader {
         };
         let rules = Rules { role, limits, deflate: self.deflate.is_some() && inflater.is_some() };
         let step = loop {
-            match self.step(input, rules) {
+            match self.step(input, rules, frames) {
                 Ok(Step::Onward) => {}
                 Ok(step) => break step,
                 Err(error) => {
@@ -272,7 +284,12 @@ impl Reader {
         }
     }
 
-    fn step<'i>(&mut self, input: &mut &'i mut [u8], rules: Rules<'_>) -> Result<Step<'i>, FrameError> {
+    fn step<'i>(
+        &mut self,
+        input: &mut &'i mut [u8],
+        rules: Rules<'_>,
+        frames: &mut u32,
+    ) -> Result<Step<'i>, FrameError> {
         if let Some(partial) = &mut self.partial
             && let Some(frame) = partial.frame.take()
         {
@@ -284,6 +301,7 @@ impl Reader {
         let Some(header) = self.take_header(input, rules)? else {
             return Ok(Step::Starved);
         };
+        *frames += 1;
         let alone = header.opcode.is_control() || (header.fin && header.starts().is_some());
         if alone && input.len() >= header.payload_len {
             let payload = take(input, header.payload_len);
