@@ -13,7 +13,7 @@ on_every_driver! {
     a_burst_of_messages_goes_through_and_one_more_waits: messages(2, 8),
     frames_of_every_kind_count: messages(2, 8),
     a_burst_of_bytes_goes_through_and_more_waits: bytes(40_000, 60_000),
-    a_client_that_rests_has_time_for_its_pong: messages(4, 8).with(|s| {
+    a_client_that_rests_has_time_for_its_pong: messages(1, 4).with(|s| {
         s.times.ping_interval = SECOND;
         s.times.pong_timeout = Duration::from_millis(300);
     }),
@@ -123,12 +123,10 @@ fn a_burst_of_bytes_goes_through_and_more_waits(gateway: &Gateway) {
 
 fn a_client_that_rests_has_time_for_its_pong(gateway: &Gateway) {
     let mut client = gateway.websocket("/echo");
-    let (mut sent, mut got, mut pings) = (0, 0, 0);
-    while got < 24 {
-        if sent == got {
-            send(&client, sent..sent + 12);
-            sent += 12;
-        }
+    let (mut got, mut pings) = (0, 0);
+    // Its pong waits behind four of these, for longer than a pong may take twice.
+    send(&client, 0..8);
+    while got < 8 {
         match client.next() {
             Seen::Ping(_) => {
                 pings += 1;
