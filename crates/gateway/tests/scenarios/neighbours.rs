@@ -18,6 +18,7 @@ fn echoes(client: &mut Client, text: &str) {
 fn a_full_worker_turns_clients_away_and_the_other_takes_them(gateway: &Gateway) {
     let mut on_the_full_one = [gateway.websocket_of(0, "/echo"), gateway.websocket_of(0, "/echo")];
     let mut turned_away = gateway.client_of(0);
+    assert_eq!(turned_away.response().status, 503);
     turned_away.end();
     // The others do not notice: neither those on it, nor those on the other worker, nor new ones there.
     let mut elsewhere = gateway.websocket_of(1, "/echo");
