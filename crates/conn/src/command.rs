@@ -1,6 +1,9 @@
 //! A client's decoded request, whatever the dialect it came in. Borrows from the received message.
 
 use std::borrow::Cow;
+use std::fmt;
+use std::ops::Deref;
+use zeroize::{Zeroize as _, ZeroizeOnDrop};
 
 /// One command. `id` repeats in its reply.
 #[derive(Debug)]
@@ -56,11 +59,55 @@ pub enum Request<'a> {
     Unknown,
 }
 
+/// A client's token, empty where it brings none. Whoever has it can pass for the client, so `Debug` does not show it, and a copy
+/// is overwritten when it is dropped.
+#[derive(Default)]
+pub struct Token<'a>(Cow<'a, str>);
+
+impl ZeroizeOnDrop for Token<'_> {}
+
+impl Drop for Token<'_> {
+    fn drop(&mut self) {
+        if let Cow::Owned(text) = &mut self.0 {
+            text.zeroize();
+        }
+    }
+}
+
+impl Token<'_> {
+    fn into_owned(mut self) -> Token<'static> {
+        match &mut self.0 {
+            Cow::Owned(text) => Token(Cow::Owned(std::mem::take(text))),
+            Cow::Borrowed(text) => Token(Cow::Owned((*text).to_owned())),
+        }
+    }
+}
+
+impl<'a> From<Cow<'a, str>> for Token<'a> {
+    fn from(text: Cow<'a, str>) -> Self {
+        Self(text)
+    }
+}
+
+impl Deref for Token<'_> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "none" } else { "Token(..)" })
+    }
+}
+
 /// The connect request.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Connect<'a> {
     /// A connection token, empty without one.
-    pub token: Cow<'a, str>,
+    pub token: Token<'a>,
     /// Channels wanted at once: the way a unidirectional client subscribes, and where another one left off in channels
     /// that it does not ask for.
     pub channels: Vec<Wanted<'a>>,
@@ -74,12 +121,26 @@ pub struct Connect<'a> {
     pub headers: Vec<(Cow<'a, str>, Cow<'a, str>)>,
 }
 
+impl fmt::Debug for Connect<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let headers: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Connect")
+            .field("token", &self.token)
+            .field("channels", &self.channels)
+            .field("data", &self.data)
+            .field("name", &self.name)
+            .field("version", &self.version)
+            .field("headers", &headers)
+            .finish()
+    }
+}
+
 impl Connect<'_> {
     /// The same without a borrow.
     pub fn into_owned(self) -> Connect<'static> {
         let headers = self.headers.into_iter().map(|(name, value)| (owned(name), owned(value)));
         Connect {
-            token: owned(self.token),
+            token: self.token.into_owned(),
             channels: self.channels.into_iter().map(Wanted::into_owned).collect(),
             data: owned(self.data),
             name: owned(self.name),
@@ -106,7 +167,7 @@ pub struct Rpc<'a> {
 #[derive(Debug, Default)]
 pub struct Refresh<'a> {
     /// The token.
-    pub token: Cow<'a, str>,
+    pub token: Token<'a>,
 }
 
 /// A new subscription token.
@@ -115,7 +176,7 @@ pub struct SubRefresh<'a> {
     /// The channel.
     pub channel: Cow<'a, str>,
     /// The token.
-    pub token: Cow<'a, str>,
+    pub token: Token<'a>,
 }
 
 /// A channel wanted at connect.
@@ -173,7 +234,7 @@ pub struct Subscribe<'a> {
     /// The channel.
     pub channel: Cow<'a, str>,
     /// A subscription token, empty without one.
-    pub token: Cow<'a, str>,
+    pub token: Token<'a>,
     /// "" or "fossil"; anything else is against the protocol.
     pub delta: Cow<'a, str>,
     /// A tags filter was sent.
@@ -199,7 +260,7 @@ impl Subscribe<'_> {
     pub fn into_owned(self) -> Subscribe<'static> {
         Subscribe {
             channel: owned(self.channel),
-            token: owned(self.token),
+            token: self.token.into_owned(),
             delta: owned(self.delta),
             recover: self.recover.map(Position::into_owned),
             data: owned(self.data),
@@ -210,5 +271,37 @@ impl Subscribe<'_> {
             join_leave: self.join_leave,
             reject_unrecovered: self.reject_unrecovered,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::webhook::Headers;
+
+    #[test]
+    fn debug_shows_neither_tokens_nor_values_of_headers() {
+        const fn is_overwritten_when_dropped<T: ZeroizeOnDrop>() {}
+        is_overwritten_when_dropped::<Token<'static>>();
+        let hidden = || Token::from(Cow::from("hidden"));
+        let headers = vec![("x-name".into(), "hidden".into())];
+        let connect = Connect { token: hidden(), headers, name: "page".into(), ..Connect::default() };
+        let subscribe = Subscribe { token: hidden(), ..Subscribe::default() };
+        let shown = [
+            format!("{:?}", Command { id: 1, request: Request::Connect(connect.into_owned()) }),
+            format!("{:?}", Command { id: 1, request: Request::Subscribe(subscribe.into_owned()) }),
+            format!("{:?}", Refresh { token: hidden() }),
+            format!("{:?}", SubRefresh { channel: "news".into(), token: hidden() }),
+            format!("{:?}", Headers::from_iter([("x-name".into(), Box::<str>::from("hidden").into())])),
+        ];
+        for shown in &shown {
+            assert!(!shown.contains("hidden"), "{shown}");
+        }
+        assert!(
+            shown[0].contains("Token(..)") && shown[0].contains("x-name") && shown[0].contains("page"),
+            "{shown:?}"
+        );
+        assert!(shown[4].contains("x-name"), "{shown:?}");
+        assert!(format!("{:?}", Refresh::default()).contains("none"), "who brings none is told from who does");
     }
 }

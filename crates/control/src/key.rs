@@ -7,13 +7,23 @@ use axum::http::{HeaderMap, Uri, header};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
+use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 /// One accepted key. Only its SHA-256 is kept: comparing digests takes the same time whatever the length and the first
-/// wrong byte, and neither `Debug` nor a core dump shows the secret.
-#[derive(Clone, PartialEq, Eq)]
+/// wrong byte, and neither `Debug` nor a core dump shows the secret. A short key can be guessed from it, so it is overwritten
+/// when it is dropped.
+#[derive(Clone, ZeroizeOnDrop)]
 pub struct ApiKey {
     digest: [u8; 32],
 }
+
+impl PartialEq for ApiKey {
+    fn eq(&self, other: &ApiKey) -> bool {
+        self.digest.ct_eq(&other.digest).into()
+    }
+}
+
+impl Eq for ApiKey {}
 
 /// Why a configured key is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,16 +85,16 @@ struct KeyQuery {
 
 /// The key a request carries: `X-API-Key`, else `Authorization: apikey K`, else `?api_key=K`. The first place that is
 /// present decides; a wrong header is not mended by a right query.
-pub(crate) fn presented(headers: &HeaderMap, uri: &Uri) -> Option<Vec<u8>> {
+pub(crate) fn presented(headers: &HeaderMap, uri: &Uri) -> Option<Zeroizing<Vec<u8>>> {
     if let Some(value) = headers.get("x-api-key") {
-        return Some(value.as_bytes().to_vec());
+        return Some(value.as_bytes().to_vec().into());
     }
     if let Some(value) = headers.get(header::AUTHORIZATION) {
         let (scheme, key) = value.to_str().ok()?.split_once(' ')?;
-        return scheme.eq_ignore_ascii_case("apikey").then(|| key.trim().as_bytes().to_vec());
+        return scheme.eq_ignore_ascii_case("apikey").then(|| key.trim().as_bytes().to_vec().into());
     }
     let Query(query) = Query::<KeyQuery>::try_from_uri(uri).ok()?;
-    Some(query.api_key.into_bytes())
+    Some(query.api_key.into_bytes().into())
 }
 
 #[cfg(test)]
@@ -96,7 +106,7 @@ mod tests {
         if !name.is_empty() {
             headers.insert(name, value.parse().unwrap());
         }
-        presented(&headers, &Uri::from_static(uri)).map(|key| String::from_utf8(key).unwrap())
+        presented(&headers, &Uri::from_static(uri)).map(|key| String::from_utf8(key.to_vec()).unwrap())
     }
 
     #[test]
@@ -132,5 +142,7 @@ mod tests {
         assert_eq!(ApiKey::new("a b"), Err(ApiKeyError::NotVisibleAscii));
         assert_eq!(ApiKey::new("schlüssel"), Err(ApiKeyError::NotVisibleAscii));
         assert_eq!(format!("{:?}", ApiKey::new("secret").unwrap()), "ApiKey(..)");
+        const fn is_overwritten_when_dropped<T: ZeroizeOnDrop>() {}
+        is_overwritten_when_dropped::<ApiKey>();
     }
 }

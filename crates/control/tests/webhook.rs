@@ -73,8 +73,8 @@ fn ok(text: &'static str) -> impl Fn(&Bytes) -> Response + Send + Sync + 'static
     move |_| text.into_response()
 }
 
-fn named(name: &str, value: &str) -> (Box<str>, Box<str>) {
-    (name.into(), value.into())
+fn named(name: &str, value: &str) -> (Box<str>, zeroize::Zeroizing<Box<str>>) {
+    (name.into(), Box::<str>::from(value).into())
 }
 
 #[tokio::test]

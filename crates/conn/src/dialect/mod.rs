@@ -225,7 +225,7 @@ impl<'a> From<RawConnect<'a>> for Connect<'a> {
     fn from(raw: RawConnect<'a>) -> Self {
         let headers = raw.headers.unwrap_or_default().into_iter();
         Connect {
-            token: raw.token,
+            token: raw.token.into(),
             channels: raw.subs.into_wanted(),
             data: text(raw.data),
             name: raw.name,

@@ -195,7 +195,7 @@ impl Session {
             let name = name.to_ascii_lowercase();
             let is_wanted = settings.webhooks.emulated_headers.contains(&name);
             let is_real = real.iter().any(|(known, _)| **known == *name);
-            (is_wanted && !is_real).then(|| (name.into_boxed_str(), Box::from(&**value)))
+            (is_wanted && !is_real).then(|| (name.into_boxed_str(), Box::<str>::from(&**value).into()))
         });
         let more: Vec<_> = more.collect();
         if !more.is_empty() {

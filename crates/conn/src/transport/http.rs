@@ -277,7 +277,7 @@ impl Cx<'_> {
         if settings.webhooks.want_headers() {
             let headers = settings.webhooks.headers.iter().filter_map(|name| {
                 let value = passed_on(request, client, name)?;
-                Some((Box::from(&**name), value.into_boxed_str()))
+                Some((Box::from(&**name), value.into_boxed_str().into()))
             });
             session.pass_on(self.shared, headers.collect());
         }

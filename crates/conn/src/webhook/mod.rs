@@ -7,7 +7,7 @@ mod answer;
 mod question;
 
 pub use answer::{Admission, Answer, Given, Ill, Renewal, Rewritten, Verdict};
-pub use question::{About, Headers, Question};
+pub use question::{About, Header, Headers, Question};
 
 use std::time::Duration;
 

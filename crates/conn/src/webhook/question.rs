@@ -5,10 +5,38 @@ use crate::auth::token::Json;
 use crate::ids::ClientId;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
+use zeroize::Zeroizing;
 
-/// Names in lower case, with values.
-pub type Headers = Arc<[(Box<str>, Box<str>)]>;
+/// A name in lower case, with its value.
+pub type Header = (Box<str>, Zeroizing<Box<str>>);
+
+/// What is passed on of a handshake: most likely what a client shows to say who it is. `Debug` names the headers alone, and the
+/// values are overwritten when the last one lets go.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Headers(Arc<[Header]>);
+
+impl Deref for Headers {
+    type Target = [Header];
+
+    fn deref(&self) -> &[Header] {
+        &self.0
+    }
+}
+
+impl FromIterator<Header> for Headers {
+    fn from_iter<I: IntoIterator<Item = Header>>(headers: I) -> Self {
+        Self(headers.into_iter().collect())
+    }
+}
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+    }
+}
 
 /// One question of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]

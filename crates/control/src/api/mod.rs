@@ -98,7 +98,7 @@ impl<B: Backend> Api<B> {
             return None;
         }
         let presented = key::presented(headers, uri);
-        if presented.as_deref().is_some_and(|key| key::opens(&self.settings.keys, key)) {
+        if presented.as_ref().is_some_and(|key| key::opens(&self.settings.keys, key)) {
             return None;
         }
         self.metrics.refused(Refused::Key);

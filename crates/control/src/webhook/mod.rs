@@ -31,6 +31,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::Semaphore;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
+use zeroize::Zeroizing;
 
 /// How long a connection is kept that nobody uses.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -162,11 +163,13 @@ impl Endpoint {
     ///
     /// # Errors
     /// When there is no answer with status 200 in time.
-    pub async fn call(&self, headers: &[(Box<str>, Box<str>)], body: Vec<u8>) -> Result<Bytes, Fault> {
+    pub async fn call(&self, headers: &[(Box<str>, Zeroizing<Box<str>>)], body: Vec<u8>) -> Result<Bytes, Fault> {
         let mut request = Request::post(self.target.uri().clone());
         let into = request.headers_mut().expect("a URL that was checked makes a request");
         for (name, value) in headers {
-            if let (Ok(name), Ok(value)) = (HeaderName::try_from(&**name), HeaderValue::try_from(&**value)) {
+            if let (Ok(name), Ok(mut value)) = (HeaderName::try_from(&**name), HeaderValue::try_from(&***value)) {
+                // `Debug` of a request does not show it then.
+                value.set_sensitive(true);
                 into.append(name, value);
             }
         }

@@ -3,18 +3,20 @@
 use hyper::header::HeaderValue;
 use ring::hmac;
 use std::fmt::{self, Write as _};
+use zeroize::ZeroizeOnDrop;
 
 /// Carries `t=<Unix seconds>,v1=<hex>`, with a `v1` for each key: HMAC-SHA256 of `<Unix seconds>.<body>`.
 pub const SIGNATURE_HEADER: &str = "x-tidegate-signature";
 
-/// A secret shared with the backend.
-#[derive(Clone)]
-pub struct SigningKey(hmac::Key);
+/// A secret shared with the backend, overwritten when it is dropped. What `ring` makes of it is not, so that is made for each
+/// signature: two blocks of SHA-256 more.
+#[derive(Clone, ZeroizeOnDrop)]
+pub struct SigningKey(Box<[u8]>);
 
 impl SigningKey {
     /// From the bytes of the secret.
     pub fn new(secret: &[u8]) -> SigningKey {
-        SigningKey(hmac::Key::new(hmac::HMAC_SHA256, secret))
+        SigningKey(secret.into())
     }
 }
 
@@ -31,7 +33,7 @@ pub(super) fn header(keys: &[SigningKey], unix: u64, body: &[u8]) -> Option<Head
     }
     let mut text = format!("t={unix}");
     for SigningKey(key) in keys {
-        let mut context = hmac::Context::with_key(key);
+        let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
         context.update(unix.to_string().as_bytes());
         context.update(b".");
         context.update(body);
@@ -46,6 +48,13 @@ pub(super) fn header(keys: &[SigningKey], unix: u64, body: &[u8]) -> Option<Head
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_neither_shown_nor_left_in_memory() {
+        const fn is_overwritten_when_dropped<T: ZeroizeOnDrop>() {}
+        is_overwritten_when_dropped::<SigningKey>();
+        assert_eq!(format!("{:?}", SigningKey::new(b"hidden")), "SigningKey(..)");
+    }
 
     /// `printf '%s' '1700000000.{"a":1}' | openssl dgst -sha256 -hmac secret`
     #[test]

@@ -5,11 +5,11 @@ use hyper::http::uri::Scheme;
 use std::fmt;
 use std::str::FromStr;
 
-/// An absolute `http` or `https` URL.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// An absolute `http` or `https` URL. Its query is often a key of the backend's, so neither `Debug` nor `Display` shows it.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Target(Uri);
 
-/// Why a text is none.
+/// Why a text is none. Never repeats the text, which may hold a password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetError(String);
 
@@ -33,16 +33,35 @@ impl Target {
 }
 
 impl fmt::Display for Target {
+    /// What is no URL of a backend where it has a query: nothing goes on without its key, unnoticed.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        match self.0.query() {
+            None => self.0.fmt(f),
+            Some(query) => {
+                let whole = self.0.to_string();
+                write!(f, "{}{REDACTED_QUERY}", &whole[..whole.len() - query.len()])
+            }
+        }
     }
 }
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Stands in the place of a query.
+const REDACTED_QUERY: &str = "<redacted>";
 
 impl FromStr for Target {
     type Err = TargetError;
 
     fn from_str(text: &str) -> Result<Self, TargetError> {
-        let bad = |why: &str| TargetError(format!("{text:?} is not a URL of a backend: {why}"));
+        let bad = |why: &str| TargetError(format!("this is not a URL of a backend: {why}"));
+        if text.ends_with(REDACTED_QUERY) {
+            return Err(bad("its query was left out by `tidegate check`, which shows none"));
+        }
         if text.contains('#') {
             return Err(bad("a fragment is never sent"));
         }
@@ -83,6 +102,15 @@ mod tests {
         ] {
             assert!(bad.parse::<Target>().is_err(), "{bad}");
             assert!(good.parse::<Target>().is_ok(), "{good}");
+        }
+        let whole: Target = "http://a/b?key=c&d".parse().unwrap();
+        assert_eq!(whole.uri().query(), Some("key=c&d"));
+        for shown in [whole.to_string(), format!("{whole:?}")] {
+            assert_eq!(shown, "http://a/b?<redacted>");
+            assert!(shown.parse::<Target>().unwrap_err().to_string().contains("was left out"));
+        }
+        for secret in ["http://user:hidden@a/", "http://a/hidden x", "ftp://a/hidden"] {
+            assert!(!secret.parse::<Target>().unwrap_err().to_string().contains("hidden"), "{secret}");
         }
         assert!("https://a".parse::<Target>().unwrap().is_tls() && !"http://a".parse::<Target>().unwrap().is_tls());
     }

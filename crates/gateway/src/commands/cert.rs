@@ -6,6 +6,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use zeroize::Zeroizing;
 
 /// What every certificate made here is for.
 const NAMES: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -22,7 +23,7 @@ pub fn run(args: &CertArgs, out: &mut dyn Write, err: &mut dyn Write) -> io::Res
     let names: Vec<String> = NAMES.iter().map(ToString::to_string).chain(args.names.iter().cloned()).collect();
     let made = make(names).map_err(io::Error::other).and_then(|(chain_pem, key_pem)| {
         // The key first: a certificate without one is of no use.
-        create(&key, 0o600, &key_pem)?;
+        create(&key, 0o600, &Zeroizing::new(key_pem))?;
         create(&chain, 0o644, &chain_pem)
     });
     if let Err(error) = made {

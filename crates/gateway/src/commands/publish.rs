@@ -83,15 +83,15 @@ fn publish(args: &PublishArgs, env: &[(OsString, OsString)]) -> Result<String, F
         data: &'a RawValue,
     }
     let body = serde_json::to_vec(&Publication { channel: &args.channel, data }).expect("two strings make JSON");
-    let answer = target.post("/api/publish", key.as_deref(), &body)?;
+    let answer = target.post("/api/publish", key.as_ref().map(config::Secret::expose), &body)?;
     read_result(&answer)
 }
 
 /// The key to show: the flag's, or the first that the environment gives the gateway itself.
-fn api_key(flag: Option<&str>, env: &[(OsString, OsString)]) -> Result<Option<String>, Failure> {
+fn api_key(flag: Option<&str>, env: &[(OsString, OsString)]) -> Result<Option<config::Secret>, Failure> {
     if let Some(key) = flag {
         return match key.parse::<config::Secret>() {
-            Ok(key) if key.fits_a_header() => Ok(Some(key.expose().to_owned())),
+            Ok(key) if key.fits_a_header() => Ok(Some(key)),
             _ => Err(Failure::usage("--key is not a key: it has only visible ASCII characters and at least one")),
         };
     }
@@ -101,7 +101,7 @@ fn api_key(flag: Option<&str>, env: &[(OsString, OsString)]) -> Result<Option<St
         .cloned()
         .collect();
     match config::load(config::Inputs { env: &ours, ..config::Inputs::default() }) {
-        Ok(loaded) => Ok(loaded.config.api.keys.first().map(|key| key.expose().to_owned())),
+        Ok(loaded) => Ok(loaded.config.api.keys.first().cloned()),
         Err(problems) => Err(Failure::usage(problems[0].to_string())),
     }
 }
@@ -131,7 +131,8 @@ impl Target {
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let is_visible = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
         if authority.is_empty() || authority.contains('@') || path.contains(['?', '#']) || !is_visible(rest) {
-            return Err(Failure::usage(format!("{url:?} is not the URL of an API")).hinted(example));
+            // Not repeated: there may be a password in it.
+            return Err(Failure::usage("--api is not the URL of an API").hinted(example));
         }
         let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
         let authority = if has_port { authority.to_owned() } else { format!("{authority}:80") };

@@ -14,6 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
+use zeroize::{Zeroize as _, Zeroizing};
 
 /// What `--dev` changes. Everything above it wins, like over any default.
 const DEV: &str = r#"
@@ -114,7 +115,14 @@ impl Layers {
         self.sources.insert(format!("{section}.{key}"), source);
         let table = self.values.entry(section).or_insert_with(|| toml::Table::new().into());
         if let toml::Value::Table(table) = table {
-            table.insert(key.into(), value);
+            // Another key that does not count any more.
+            if let Some(toml::Value::Array(values)) = table.insert(key.into(), value) {
+                values.into_iter().for_each(|value| {
+                    if let toml::Value::String(mut text) = value {
+                        text.zeroize();
+                    }
+                });
+            }
         }
     }
 
@@ -314,8 +322,9 @@ impl Layers {
             let message = format!("{} is set too, and only one of them can count", env_name(section, key));
             return self.refuse(Problem::new(source, path, &message));
         }
-        let read = read_bounded(file).and_then(|bytes| String::from_utf8(bytes).map_err(|_| "is not UTF-8".to_owned()));
-        let text = match read {
+        let read = read_bounded(file);
+        let read = read.as_ref().map_err(String::as_str);
+        let text = match read.and_then(|bytes| std::str::from_utf8(bytes).map_err(|_| "is not UTF-8")) {
             Ok(text) => text,
             Err(message) => {
                 return self.refuse(Problem::new(source, path, &format!("{} {message}", file.display())));
@@ -498,10 +507,15 @@ fn list<'a>(words: &[&'a str]) -> Spanned<DeValue<'a>> {
     Spanned::new(0..0, DeValue::Array(words.collect()))
 }
 
-fn read_bounded(path: &Path) -> Result<Vec<u8>, String> {
+/// A file that may hold secrets.
+fn read_bounded(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
     use std::io::Read;
-    let mut bytes = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
+    let mut bytes = Zeroizing::new(Vec::new());
+    let read = std::fs::File::open(path).and_then(|file| {
+        // Memory that grows leaves a copy behind.
+        bytes.reserve(file.metadata()?.len().min(FILE_BYTES_MAX) as usize + 1);
+        file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)
+    });
     match read {
         Err(error) => Err(format!("cannot be read: {error}")),
         Ok(_) if bytes.len() as u64 > FILE_BYTES_MAX => Err(format!("has more than {FILE_BYTES_MAX} bytes")),

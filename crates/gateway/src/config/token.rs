@@ -116,6 +116,12 @@ impl<K: Kind> FromStr for PublicKey<K> {
     type Err = String;
 
     fn from_str(pem: &str) -> Result<Self, String> {
+        if pem.contains("PRIVATE KEY") {
+            return Err(with_hint(
+                "this is a private key, which is for whoever signs tokens, and nobody else",
+                K::EXPECTED,
+            ));
+        }
         match K::read(pem) {
             Ok(_) => Ok(Self { pem: pem.to_owned(), kind: PhantomData }),
             Err(error) => Err(with_hint(error, K::EXPECTED)),

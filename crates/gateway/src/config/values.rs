@@ -9,7 +9,8 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::str::FromStr;
 use std::time::Duration;
-use zeroize::Zeroize as _;
+use subtle::ConstantTimeEq as _;
+use zeroize::{ZeroizeOnDrop, Zeroizing};
 
 /// Separates what is wrong from what to do about it, on the way through serde's one-string errors.
 pub(super) const HINT_MARK: &str = "\u{1f}hint:";
@@ -319,9 +320,18 @@ impl Serialize for Ceiling {
     }
 }
 
-/// A key or password. It is printed neither by `Debug` nor by serialisation, only handed out by [`Secret::expose`].
-#[derive(Clone, PartialEq, Eq)]
+/// A key or password. It is printed neither by `Debug` nor by serialisation, only handed out by [`Secret::expose`], and
+/// overwritten when it is dropped, so that nobody finds it in memory that is used again.
+#[derive(Clone, ZeroizeOnDrop)]
 pub struct Secret(Box<str>);
+
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_bytes().ct_eq(other.0.as_bytes()).into()
+    }
+}
+
+impl Eq for Secret {}
 
 /// What stands in place of a secret in the effective config. It is refused as a value, so that a printed config that
 /// is used as a config file cannot turn this public word into a working key.
@@ -336,13 +346,6 @@ impl Secret {
     /// Whether a header can carry it.
     pub fn fits_a_header(&self) -> bool {
         self.0.bytes().all(|byte| byte.is_ascii_graphic())
-    }
-}
-
-impl Drop for Secret {
-    /// Nobody finds it in memory that is used again.
-    fn drop(&mut self) {
-        self.0.zeroize();
     }
 }
 
@@ -375,7 +378,21 @@ impl fmt::Debug for Secret {
 
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        from_string(deserializer, "a string")
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Secret;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<Secret, E> {
+                text.parse().map_err(E::custom)
+            }
+            /// A copy that the parser has made ends here.
+            fn visit_string<E: Error>(self, text: String) -> Result<Secret, E> {
+                Zeroizing::new(text).parse().map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_string(Text)
     }
 }
 
@@ -511,6 +528,9 @@ mod tests {
     fn a_secret_shows_itself_only_on_request() {
         let secret: Secret = "open-sesame".parse().unwrap();
         assert_eq!(secret.expose(), "open-sesame");
+        const fn is_overwritten_when_dropped<T: ZeroizeOnDrop>() {}
+        is_overwritten_when_dropped::<Secret>();
+        assert!(secret == "open-sesame".parse().unwrap() && secret != "open-sesamf".parse().unwrap());
         assert!(!format!("{secret:?}").contains("sesame"));
         assert!(!toml::Value::try_from(&secret).unwrap().to_string().contains("sesame"));
         assert!("two words, naïve".parse::<Secret>().is_ok_and(|secret| !secret.fits_a_header()));

@@ -160,6 +160,13 @@ impl FromStr for HeaderName {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        if let Some((name, _)) = text.split_once(':') {
+            // Its value is most likely a secret.
+            return Err(with_hint(
+                format_args!("a header is named here, without its value"),
+                format_args!("write {:?}", name.trim().to_ascii_lowercase()),
+            ));
+        }
         if text.is_empty() || !text.bytes().all(is_token) {
             return Err(with_hint(
                 format_args!("{text:?} is not the name of a header"),

@@ -7,17 +7,19 @@ use crate::config::{CertificateFiles, ClientAuth, Tls};
 use names::ByName;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::ring::cipher_suite as suite;
+use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
-use rustls::{RootCertStore, ServerConfig, SupportedCipherSuite};
+use rustls::{InconsistentKeys, RootCertStore, ServerConfig, SupportedCipherSuite};
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
+use zeroize::Zeroizing;
 
 /// What is offered, the best first. Keys of 128 bits: they are out of reach as well, and cost a fifth less. No suite without
 /// forward secrecy or authenticated encryption exists in the library.
@@ -114,7 +116,7 @@ pub fn read(tls: &Tls) -> Result<Option<Identities>, Fault> {
     let mut identities = Vec::new();
     let mut expiries = Vec::new();
     for files in &tls.certificates {
-        let identity = identity(files, &provider)?;
+        let identity = identity(files)?;
         let not_after = validity::not_after(&identity.cert[0]);
         expiries.extend(not_after.map(|not_after| Expiry { file: files.chain.display().to_string(), not_after }));
         identities.push(Arc::new(identity));
@@ -161,16 +163,24 @@ fn client_verifier(tls: &Tls, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn 
     builder.build().map_err(|error| fault(error.to_string(), ""))
 }
 
-/// A chain with its key, which belong together.
-fn identity(files: &CertificateFiles, provider: &CryptoProvider) -> Result<CertifiedKey, Fault> {
+/// A chain with its key, which belong together. What is read of the key is overwritten; what `ring` signs with is not.
+fn identity(files: &CertificateFiles) -> Result<CertifiedKey, Fault> {
     let key = "tls.certificates";
     let chain = certificates(&files.chain, key)?;
-    let private = PrivateKeyDer::from_pem_file(&files.key).map_err(|error| Fault {
-        key,
-        message: pem_message(&files.key, &error, "private key"),
-        hint: "a PEM file with PRIVATE KEY in its first line, which this user may read and which has no password",
-    })?;
-    CertifiedKey::from_der(chain, private, provider).map_err(|error| match error {
+    let text = std::fs::read(&files.key).map(Zeroizing::new).map_err(pem::Error::Io);
+    let private =
+        text.and_then(|text| PrivateKeyDer::from_pem_slice(&text).map(Zeroizing::new)).map_err(|error| Fault {
+            key,
+            message: pem_message(&files.key, &error, "private key"),
+            hint: "a PEM file with PRIVATE KEY in its first line, which this user may read and which has no password",
+        })?;
+    let certified = any_supported_type(&private).map(|private| CertifiedKey::new(chain, private));
+    let fits = certified.and_then(|certified| match certified.keys_match() {
+        // Some kinds of keys do not say.
+        Ok(()) | Err(rustls::Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(certified),
+        Err(error) => Err(error),
+    });
+    fits.map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => Fault {
             key,
             message: format!("{} is not the key of {}", files.key.display(), files.chain.display()),

@@ -203,7 +203,7 @@ fn a_handshake_is_passed_on_as_far_as_that_is_wanted(gateway: &Gateway) {
     let (asked, _) = gateway.asked(Event::Connect);
     let passed_on = |asked: &crate::support::Asked| {
         let headers = asked.ask.question.headers.as_deref().unwrap_or_default();
-        headers.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>()
+        headers.iter().map(|(name, value)| format!("{name}: {}", **value)).collect::<Vec<_>>()
     };
     let expected = ["cookie: a=1; b=2", "x-tenant: t", "x-page: p"];
     assert_eq!(passed_on(&asked), expected);

@@ -30,6 +30,7 @@ use claims::Registered;
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, Header, decode_header};
 use serde::de::DeserializeOwned;
 use std::time::Duration;
+use zeroize::ZeroizeOnDrop;
 
 /// Bytes of a token; a longer one is invalid before anything of it is read.
 pub const TOKEN_BYTES_MAX: usize = 32 * 1024;
@@ -71,6 +72,12 @@ pub struct Key {
     /// What tokens call it, of a published one.
     id: Option<String>,
 }
+
+// Compiles only as long as the library does so.
+const _: () = {
+    const fn is_overwritten_when_dropped<T: ZeroizeOnDrop>() {}
+    is_overwritten_when_dropped::<DecodingKey>();
+};
 
 impl Key {
     /// A secret shared with the backend.

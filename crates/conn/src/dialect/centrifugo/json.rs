@@ -157,7 +157,7 @@ impl<'a> From<RawSubscribe<'a>> for Subscribe<'a> {
     fn from(s: RawSubscribe<'a>) -> Self {
         Subscribe {
             channel: s.channel,
-            token: s.token,
+            token: s.token.into(),
             delta: s.delta,
             filtered: s.tf.is_some(),
             kind: s.kind,
@@ -193,9 +193,9 @@ impl<'a> RawCommand<'a> {
         } else if self.send.is_some() {
             Request::Send
         } else if let Some(RawToken { token, .. }) = self.refresh {
-            Request::Refresh(Refresh { token })
+            Request::Refresh(Refresh { token: token.into() })
         } else if let Some(RawToken { channel, token }) = self.sub_refresh {
-            Request::SubRefresh(SubRefresh { channel, token })
+            Request::SubRefresh(SubRefresh { channel, token: token.into() })
         } else if self.ping.is_none() && self.id == 0 {
             Request::Pong
         } else {

@@ -119,7 +119,7 @@ fn merge_connect<'a>(into: &mut Connect<'a>, bytes: &'a [u8]) -> Result<(), Malf
     for field in Fields(bytes) {
         let (number, value) = field?;
         match number {
-            field::connect_request::TOKEN => into.token = Cow::Borrowed(value.text()?),
+            field::connect_request::TOKEN => into.token = Cow::Borrowed(value.text()?).into(),
             field::connect_request::SUBS => into.channels.push(wanted(value.bytes()?)?),
             field::connect_request::DATA => into.data = one_line(value.bytes()?),
             field::connect_request::NAME => into.name = Cow::Borrowed(value.text()?),
@@ -174,7 +174,7 @@ fn merge_rpc<'a>(into: &mut Rpc<'a>, bytes: &'a [u8]) -> Result<(), Malformed> {
 fn merge_refresh<'a>(into: &mut Refresh<'a>, bytes: &'a [u8]) -> Result<(), Malformed> {
     for field in Fields(bytes) {
         if let (field::refresh_request::TOKEN, value) = field? {
-            into.token = Cow::Borrowed(value.text()?);
+            into.token = Cow::Borrowed(value.text()?).into();
         }
     }
     Ok(())
@@ -185,7 +185,7 @@ fn merge_sub_refresh<'a>(into: &mut SubRefresh<'a>, bytes: &'a [u8]) -> Result<(
         let (number, value) = field?;
         match number {
             field::sub_refresh_request::CHANNEL => into.channel = Cow::Borrowed(value.text()?),
-            field::sub_refresh_request::TOKEN => into.token = Cow::Borrowed(value.text()?),
+            field::sub_refresh_request::TOKEN => into.token = Cow::Borrowed(value.text()?).into(),
             _ => {}
         }
     }
@@ -199,7 +199,7 @@ fn merge_subscribe<'a>(into: &mut Subscribe<'a>, bytes: &'a [u8]) -> Result<(), 
         let (number, value) = field?;
         match number {
             field::subscribe_request::CHANNEL => into.channel = Cow::Borrowed(value.text()?),
-            field::subscribe_request::TOKEN => into.token = Cow::Borrowed(value.text()?),
+            field::subscribe_request::TOKEN => into.token = Cow::Borrowed(value.text()?).into(),
             field::subscribe_request::DELTA => into.delta = Cow::Borrowed(value.text()?),
             field::subscribe_request::TF => into.filtered = value.bytes().map(|_| true)?,
             field::subscribe_request::TYPE => into.kind = value.number()? as i32,

@@ -25,7 +25,15 @@ fn told(mut command: Command<'_>) -> String {
         let headers: BTreeMap<_, _> = connect.headers.drain(..).collect();
         connect.headers = headers.into_iter().collect();
     }
-    format!("{command:?}")
+    // What `Debug` does not show.
+    let hidden = match &command.request {
+        Request::Connect(connect) => format!("{:?} {:?}", &*connect.token, connect.headers),
+        Request::Subscribe(Subscribe { token, .. })
+        | Request::Refresh(Refresh { token })
+        | Request::SubRefresh(SubRefresh { token, .. }) => token.to_string(),
+        _ => String::new(),
+    };
+    format!("{command:?} {hidden}")
 }
 
 /// The same of what `prost` has read.
@@ -38,7 +46,7 @@ fn expected(read: &schema::Command) -> String {
         });
         let headers = connect.headers.iter().map(|(name, value)| (borrowed(name), borrowed(value)));
         Request::Connect(Connect {
-            token: borrowed(&connect.token),
+            token: borrowed(&connect.token).into(),
             channels: channels.collect(),
             data: one_line(&connect.data),
             name: borrowed(&connect.name),
@@ -46,7 +54,7 @@ fn expected(read: &schema::Command) -> String {
             headers: headers.collect(),
         })
     } else if let Some(s) = &read.subscribe {
-        let (channel, token, delta) = (borrowed(&s.channel), borrowed(&s.token), borrowed(&s.delta));
+        let (channel, token, delta) = (borrowed(&s.channel), borrowed(&s.token).into(), borrowed(&s.delta));
         let position = Position { offset: s.offset, epoch: borrowed(&s.epoch) };
         Request::Subscribe(Subscribe {
             channel,
@@ -77,9 +85,9 @@ fn expected(read: &schema::Command) -> String {
     } else if read.send.is_some() {
         Request::Send
     } else if let Some(refresh) = &read.refresh {
-        Request::Refresh(Refresh { token: borrowed(&refresh.token) })
+        Request::Refresh(Refresh { token: borrowed(&refresh.token).into() })
     } else if let Some(refresh) = &read.sub_refresh {
-        Request::SubRefresh(SubRefresh { channel: borrowed(&refresh.channel), token: borrowed(&refresh.token) })
+        Request::SubRefresh(SubRefresh { channel: borrowed(&refresh.channel), token: borrowed(&refresh.token).into() })
     } else if read.ping.is_none() && read.id == 0 {
         Request::Pong
     } else {
