@@ -18,6 +18,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct Running {
     child: Child,
     err: BufReader<ChildStderr>,
+    /// What was read from it so far.
+    said: String,
     pub(crate) banner: Vec<String>,
     pub(crate) public: String,
     pub(crate) api: String,
@@ -57,7 +59,7 @@ pub(crate) fn start_as(mut command: Command) -> Running {
         }
     };
     let (public, api) = (url("public"), url("api"));
-    Running { child, err, banner, public, api }
+    Running { child, err, said: banner.join("\n"), banner, public, api }
 }
 
 impl Running {
@@ -74,10 +76,21 @@ impl Running {
         loop {
             let mut line = String::new();
             assert_ne!(self.err.read_line(&mut line).expect("readable"), 0, "it ended before it said {wanted:?}");
+            self.said.push_str(&line);
             if line.contains(wanted) {
                 return line;
             }
         }
+    }
+
+    /// Ends it, and gives back all that it has written: to standard error, then to standard output.
+    pub(crate) fn end(mut self) -> String {
+        self.signal("TERM");
+        self.read_until("draining");
+        self.signal("TERM");
+        self.err.read_to_string(&mut self.said).expect("readable");
+        self.child.stdout.take().expect("piped").read_to_string(&mut self.said).expect("readable");
+        std::mem::take(&mut self.said)
     }
 
     pub(crate) fn exit_code(&mut self) -> Option<i32> {
