@@ -7,6 +7,8 @@ use std::net::{SocketAddr, ToSocketAddrs};
 pub(crate) enum Scheme {
     /// `ws://` or `http://`, which are the same until the upgrade.
     Http,
+    /// `wss://` or `https://`
+    Tls,
     /// `nats://`
     Nats,
 }
@@ -39,7 +41,7 @@ impl Endpoint {
 pub(crate) fn of_clients(url: &str) -> Result<Endpoint, String> {
     match url.split_once("://") {
         Some(("ws" | "http", rest)) => take_apart(Scheme::Http, rest, 80),
-        Some(("wss" | "https", _)) => Err("TLS is not spoken here: give the address behind it".to_owned()),
+        Some(("wss" | "https", rest)) => take_apart(Scheme::Tls, rest, 443),
         _ => Err("write ws://127.0.0.1:8000".to_owned()),
     }
 }
@@ -96,7 +98,7 @@ mod tests {
     fn what_is_no_url_is_refused_and_its_twin_is_not() {
         for url in [
             "127.0.0.1:8000",
-            "wss://127.0.0.1:8000",
+            "wsss://127.0.0.1:8000",
             "ws://",
             "ws://u@127.0.0.1:1",
             "ws://127.0.0.1:1/a b",
@@ -107,6 +109,9 @@ mod tests {
         for url in ["ws://127.0.0.1:8000", "ws://127.0.0.1:1/a%20b", "ws://127.0.0.1:1/f"] {
             assert!(of_clients(url).is_ok() && of_api(&url.replace("ws", "http")).is_ok(), "{url}");
         }
+        let endpoint = of_clients("wss://[::1]/a").unwrap();
+        assert_eq!((endpoint.scheme, endpoint.address), (Scheme::Tls, "[::1]:443".parse().unwrap()));
+        assert!(of_api("wss://127.0.0.1").is_err() && of_api("https://127.0.0.1").is_err());
         assert!(of_clients("nats://127.0.0.1:4222").is_err() && of_api("nats://127.0.0.1:4222").is_ok());
     }
 }

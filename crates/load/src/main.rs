@@ -36,6 +36,7 @@ mod scenario;
 mod server;
 mod sources;
 mod timeline;
+mod tls;
 mod track;
 
 use clap::Parser;

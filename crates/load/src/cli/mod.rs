@@ -47,9 +47,15 @@ pub(crate) enum Scenario {
 /// What every scenario needs to know.
 #[derive(Args, Debug)]
 pub(crate) struct CommonArgs {
-    /// The server: ws://HOST:PORT, with the dialect's usual path unless another is given (http:// is taken too)
+    /// The server: ws://HOST:PORT, with the dialect's usual path unless another is given (http:// is taken too), or wss://
     #[arg(long, value_name = "URL", value_parser = of_clients)]
     pub(crate) url: Endpoint,
+    /// Certificates in PEM that the server's own has to be one of, or come from; for wss://
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Resume TLS sessions, instead of a full handshake for each connection
+    #[arg(long, requires = "ca")]
+    pub(crate) resume: bool,
     /// Clients
     #[arg(long, short = 'n', value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) connections: u32,

@@ -11,6 +11,7 @@ use crate::dialect::{Dialect, Heard, Subscribed, Subscriptions};
 use crate::endpoint::Endpoint;
 use crate::loops::{Loops, Share};
 use crate::timeline::Timeline;
+use crate::tls;
 use alarm::Alarm;
 use io::epoll::Epoll;
 use io::{Batch, Class, Clock, Closed, ConnId, Counters, Driver, Flow, Handler, Io, Options, Peer};
@@ -53,6 +54,8 @@ pub(crate) struct Plan {
     /// Name of its thread.
     pub(crate) name: &'static str,
     pub(crate) endpoint: Endpoint,
+    /// For clients of a URL with TLS.
+    pub(crate) tls: Option<tls::Common>,
     pub(crate) dialect: Dialect,
     pub(crate) subscriptions: Subscriptions,
     pub(crate) clients: u32,
@@ -174,6 +177,8 @@ struct Fleet<S> {
     empty_told: bool,
     limits: ws::Limits,
     counters: Arc<Counters>,
+    /// What was in the records of one read; used again.
+    plain: Vec<u8>,
 }
 
 /// Runs one loop of a fleet until [`Letter::Close`] is done. To be called first thing on the loop's thread.
@@ -207,6 +212,7 @@ pub(crate) fn run<S: Script>(plan: Arc<Plan>, share: Share, script: S, post: Pos
         empty_told: false,
         limits,
         counters: driver.io().counters(),
+        plain: Vec::new(),
     };
     if fleet.phase == Phase::Open {
         fleet.tell(Event::Opened);
@@ -386,6 +392,17 @@ impl<S: Script> Fleet<S> {
         self.net.clients[no as usize].reader = reader;
     }
 
+    /// Plain bytes of one client.
+    fn heed(&mut self, io: &mut Io, now: Duration, no: ClientNo, bytes: &mut [u8]) {
+        if matches!(self.net.clients[no as usize].state, State::Upgrading(_)) {
+            if let Some(mut rest) = self.upgrade(io, now, no, bytes) {
+                self.frames(io, now, no, &mut rest);
+            }
+        } else {
+            self.frames(io, now, no, bytes);
+        }
+    }
+
     fn event(&mut self, io: &mut Io, now: Duration, no: ClientNo, event: ws::Event<'_>) {
         match event {
             ws::Event::Message { payload, .. } => {
@@ -468,13 +485,23 @@ impl<S: Script> Handler for Fleet<S> {
         }
         // Not the tick's time: what lies in front in the same tick has taken its own.
         let now = self.clock.now();
-        if matches!(self.net.clients[no as usize].state, State::Upgrading(_)) {
-            if let Some(mut rest) = self.upgrade(io, now, no, bytes) {
-                self.frames(io, now, no, &mut rest);
-            }
-        } else {
-            self.frames(io, now, no, bytes);
+        let mut plain = std::mem::take(&mut self.plain);
+        plain.clear();
+        match &mut self.net.clients[no as usize].tls {
+            None => self.heed(io, now, no, bytes),
+            Some(tls) => match tls.open(bytes, &mut plain) {
+                Err(error) => self.net.fail(io, no, &format!("TLS: {error}")),
+                Ok(has_more_to_send) => {
+                    if has_more_to_send {
+                        io.dirty(id, Class::Reply);
+                    }
+                    if !plain.is_empty() {
+                        self.heed(io, now, no, &mut plain);
+                    }
+                }
+            },
         }
+        self.plain = plain;
         if self.net.is_paused(no) {
             return Flow::Pause;
         }
@@ -482,8 +509,16 @@ impl<S: Script> Handler for Fleet<S> {
     }
 
     fn gather(&mut self, id: ConnId, batch: &mut Batch) {
-        let client = &self.net.clients[self.net.owner(id) as usize];
-        batch.push(&client.out[client.out_sent..]);
+        let no = self.net.owner(id);
+        let client = &mut self.net.clients[no as usize];
+        match &mut client.tls {
+            None => _ = batch.push(&client.out[client.out_sent..]),
+            Some(tls) => {
+                _ = batch.push(tls.seal(&client.out[client.out_sent..]));
+                client.out.clear();
+                client.out_sent = 0;
+            }
+        }
     }
 
     fn sent(&mut self, io: &mut Io, id: ConnId, bytes: usize) {

@@ -14,6 +14,7 @@ use crate::loops::Share;
 use crate::reasons::Reasons;
 use crate::sources::Sources;
 use crate::timeline::Series;
+use crate::tls;
 use io::{Class, Closed, ConnId, How, Io, Target};
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -64,6 +65,8 @@ pub(super) struct Client {
     /// Bytes to send, of which the first `out_sent` were sent.
     pub(super) out: Vec<u8>,
     pub(super) out_sent: usize,
+    /// What these pass through, for a URL with TLS.
+    pub(super) tls: Option<Box<tls::Client>>,
     /// When it was to be opened.
     pub(super) since: Duration,
     pub(super) pings: u32,
@@ -77,6 +80,7 @@ impl Default for Client {
             reader: Reader::new(Role::Client),
             out: Vec::new(),
             out_sent: 0,
+            tls: None,
             since: Duration::ZERO,
             pings: 0,
         }
@@ -205,6 +209,14 @@ impl Net {
         client.out_sent = 0;
         client.state = State::Connecting;
         self.pending += 1;
+        match self.plan.tls.as_ref().map(tls::Common::client).transpose() {
+            Ok(tls) => client.tls = tls.map(Box::new),
+            Err(error) => {
+                self.end(no, &format!("TLS: {error}"));
+                self.clients[no as usize].state = State::Idle;
+                return false;
+            }
+        }
         match io.connect(&target) {
             Ok(id) => {
                 client.id = Some(id);
@@ -284,6 +296,9 @@ impl Net {
     /// The kernel took bytes. True if more wait.
     pub(super) fn sent(&mut self, no: ClientNo, bytes: usize) -> bool {
         let client = &mut self.clients[no as usize];
+        if let Some(tls) = &mut client.tls {
+            return tls.sent(bytes) || !client.out.is_empty();
+        }
         client.out_sent += bytes;
         if client.out_sent == client.out.len() {
             client.out.clear();
@@ -442,6 +457,7 @@ impl Net {
         client.id = None;
         client.out = Vec::new();
         client.out_sent = 0;
+        client.tls = None;
         self.paused.remove(&no);
         self.take_rest(no);
     }

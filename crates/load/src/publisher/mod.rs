@@ -48,7 +48,8 @@ impl Api {
         }
         match (dialect, endpoint.scheme) {
             (Dialect::Nats, Scheme::Nats) => Ok(Api::Nats(endpoint)),
-            (Dialect::Nats, Scheme::Http) => Err("--dialect nats publishes to nats://HOST:PORT"),
+            (Dialect::Nats, Scheme::Http | Scheme::Tls) => Err("--dialect nats publishes to nats://HOST:PORT"),
+            (_, Scheme::Tls) => Err("publishing does not speak TLS: give the address behind it"),
             (_, Scheme::Nats) => Err("publishing to nats:// reaches subscribers with --dialect nats"),
             (Dialect::Raw, Scheme::Http) => {
                 let endpoint = endpoint.or_path(RAW_PATH);

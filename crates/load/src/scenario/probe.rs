@@ -7,7 +7,7 @@ use super::no_subscriptions;
 use crate::cli::FanoutArgs;
 use crate::crew::{Crew, Failure};
 use crate::dialect::Dialect;
-use crate::endpoint::Endpoint;
+use crate::endpoint::{Endpoint, Scheme};
 use crate::fleet::{Event, Plan};
 use crate::loops::Loops;
 use crate::report::{AcceptProbe, EchoProbe, ProbeReport};
@@ -43,9 +43,10 @@ pub(super) fn any(args: &FanoutArgs) -> bool {
 
 /// Starts what is asked for.
 pub(super) fn start(args: &FanoutArgs, clock: Clock) -> Result<Running, Failure> {
-    let plan = |name, endpoint: &Endpoint, path, clients, open_rate, source, ports| Plan {
+    let plan = |name, endpoint: &Endpoint, tls, path, clients, open_rate, source, ports| Plan {
         name,
         endpoint: endpoint.or_path(path),
+        tls,
         dialect: Dialect::None,
         subscriptions: no_subscriptions(),
         clients,
@@ -57,15 +58,20 @@ pub(super) fn start(args: &FanoutArgs, clock: Clock) -> Result<Running, Failure>
         ports,
         timeline: None,
     };
+    if args.echo_probe.as_ref().is_some_and(|url| url.scheme == Scheme::Tls) {
+        return Err(Failure::usage("--echo-probe does not speak TLS: give the address behind it"));
+    }
+    let tls = super::stage::tls(&args.common)?;
     let size = crate::payload::MARK_BYTES;
     let echo = args.echo_probe.as_ref().map(|url| {
-        let plan = plan("echo probe", url, Dialect::None.path(), 1, Some(1.0), SOURCE_ECHO, 1);
+        let plan = plan("echo probe", url, None, Dialect::None.path(), 1, Some(1.0), SOURCE_ECHO, 1);
         Crew::start(plan, |share| Echo::new(Pace::Rate(ECHO_RATE), size, 1, share, None), clock)
     });
     let accept = args.accept_probe.map(|rate| {
         // The subscribers' own endpoint: what one more of them would meet.
         let (path, ports) = (args.dialect.path(), Churn::ports(rate, ACCEPT_CLIENTS));
-        let plan = plan("accept probe", &args.common.url, path, ACCEPT_CLIENTS, None, SOURCE_ACCEPT, ports);
+        let plan =
+            plan("accept probe", &args.common.url, tls.clone(), path, ACCEPT_CLIENTS, None, SOURCE_ACCEPT, ports);
         Crew::start(plan, |share| Churn::new(rate, ACCEPT_CLIENTS, share), clock)
     });
     let mut running = Running { echo: echo.transpose()?, accept: accept.transpose()?, started: Instant::now() };

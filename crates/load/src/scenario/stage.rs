@@ -9,6 +9,7 @@ use crate::loops::{Files, Loops, Share};
 use crate::progress::{Count, Progress};
 use crate::report::{Pings, Report, page};
 use crate::timeline::Timeline;
+use crate::tls;
 use io::Clock;
 use std::fs::File;
 use std::net::Ipv4Addr;
@@ -17,6 +18,11 @@ use std::time::{Duration, Instant};
 
 /// Where the sources of the large fleet begin. 127.0.0.1 is left to everybody else on the machine.
 const SOURCE_FIRST: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
+/// TLS of those who connect to the server's URL, if any.
+pub(super) fn tls(common: &CommonArgs) -> Result<Option<tls::Common>, Failure> {
+    tls::Common::new(&common.url, common.ca.as_deref(), common.resume).map_err(Failure::usage)
+}
 
 /// The stage of one run.
 #[derive(Debug)]
@@ -60,9 +66,11 @@ impl<'a> Stage<'a> {
         let endpoint = common.url.or_path(dialect.path());
         dialect.check(&endpoint.target, &subscriptions, common.connections).map_err(Failure::usage)?;
         self.loops = loops(common, others)?;
+        let tls = tls(common)?;
         Ok(Plan {
             name: "clients",
             endpoint,
+            tls,
             dialect,
             subscriptions,
             clients: common.connections,
