@@ -15,6 +15,7 @@
 //! | [`compare`] | measures the gateway beside other servers |
 //! | [`floor`] | measures the gateway over the bare loops of `benches/` |
 //! | [`campaign`] | cuts clients off and lets them come back, at length |
+//! | [`reload`] | reloads the gateway again and again under load |
 //! | [`conformance`] | runs the whole WebSocket suite and writes its page |
 //! | [`fuzz`] | lets the targets of `crates/fuzz` run |
 //! | [`measure`] | servers pinned to a core, the load generator, `/proc`, medians |
@@ -28,6 +29,7 @@ pub mod fuzz;
 pub mod gateway;
 pub mod layers;
 pub mod measure;
+pub mod reload;
 pub mod run;
 pub mod setup;
 pub mod tally;

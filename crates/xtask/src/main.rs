@@ -11,6 +11,7 @@ use xtask::compare;
 use xtask::conformance;
 use xtask::floor;
 use xtask::fuzz;
+use xtask::reload;
 use xtask::setup::{Need, provide};
 use xtask::test::{Cases, STEPS, run};
 
@@ -88,6 +89,18 @@ enum Chore {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Reloads the gateway a thousand times while clients receive, on both drivers, and writes docs/reload.md. Five minutes
+    Reload {
+        /// Small sizes and short times, to see that everything works; written below target/ unless --out is given
+        #[arg(long)]
+        quick: bool,
+        /// Only on this driver; written below target/ unless --out is given
+        #[arg(long, value_parser = ["epoll", "uring"])]
+        driver: Option<String>,
+        /// Where the page goes
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// Feeds the parsers of wire and conn with what libFuzzer makes up, each target for a while
     Fuzz {
         /// Time of each target
@@ -162,6 +175,11 @@ fn perform(chore: Chore) -> Result<bool, String> {
             let folder = if is_whole { project.root.join("docs") } else { project.target.clone() };
             let out = out.unwrap_or_else(|| folder.join("campaign.md"));
             campaign::run(&project, &campaign::Plan { quick, seed, driver, out })
+        }
+        Chore::Reload { quick, driver, out } => {
+            let folder = if quick || driver.is_some() { project.target.clone() } else { project.root.join("docs") };
+            let out = out.unwrap_or_else(|| folder.join("reload.md"));
+            reload::run(&project, &reload::Plan { quick, driver, out })
         }
         Chore::Fuzz { seconds, only, planted } => fuzz::run(&project, &fuzz::Plan { seconds, only, planted }),
         Chore::Sdk { language } => {

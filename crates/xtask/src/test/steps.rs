@@ -31,6 +31,7 @@ pub const STEPS: &[Step] = &[
         needs: &[],
         work: fanout,
     },
+    Step { name: "reload", claim: "reloads, good and bad, while clients receive", needs: &[], work: reload },
     Step {
         name: "conformance",
         claim: "Autobahn, strict, against /echo and before the client role",
@@ -168,6 +169,18 @@ fn fanout(bench: &mut Bench) -> Result<Outcome, String> {
     let ran = bench.watch(&mut command)?;
     gateway.still_runs()?;
     Ok(Outcome::of_command(&ran, "1,000,000 deliveries, none lost, doubled or out of order"))
+}
+
+/// `cargo xtask reload` in small.
+fn reload(bench: &mut Bench) -> Result<Outcome, String> {
+    let mut succeeded = true;
+    for driver in drivers(bench)? {
+        let out = bench.project.target.join(format!("test/reload-{driver}.md"));
+        let plan = crate::reload::Plan { quick: true, driver: Some(driver.to_owned()), out };
+        succeeded &= crate::reload::run(&bench.project, &plan)?;
+    }
+    let closing = "nothing lost, doubled or out of order, nobody closed".to_owned();
+    Ok(Outcome { tally: Tally::default(), closing, succeeded })
 }
 
 /// The drivers that this machine's kernel allows. Where CI lacks one, that is a failure.
