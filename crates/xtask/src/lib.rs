@@ -16,6 +16,7 @@
 //! | [`floor`] | measures the gateway over the bare loops of `benches/` |
 //! | [`campaign`] | cuts clients off and lets them come back, at length |
 //! | [`reload`] | reloads the gateway again and again under load |
+//! | [`tls`] | measures what TLS costs |
 //! | [`conformance`] | runs the whole WebSocket suite and writes its page |
 //! | [`fuzz`] | lets the targets of `crates/fuzz` run |
 //! | [`measure`] | servers pinned to a core, the load generator, `/proc`, medians |
@@ -35,6 +36,7 @@ pub mod setup;
 pub mod tally;
 pub mod test;
 pub mod tidy;
+pub mod tls;
 
 use std::path::{Path, PathBuf};
 

@@ -14,6 +14,7 @@ use xtask::fuzz;
 use xtask::reload;
 use xtask::setup::{Need, provide};
 use xtask::test::{Cases, STEPS, run};
+use xtask::tls;
 
 /// The project's own chores.
 #[derive(Parser)]
@@ -101,6 +102,15 @@ enum Chore {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Measures memory, deliveries and handshakes with TLS, beside the same without and nginx. A quiet machine; 15 minutes
+    Tls {
+        /// Small sizes and one round, to see that everything works
+        #[arg(long)]
+        quick: bool,
+        /// Where the table goes; below target/ unless given
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// Feeds the parsers of wire and conn with what libFuzzer makes up, each target for a while
     Fuzz {
         /// Time of each target
@@ -180,6 +190,10 @@ fn perform(chore: Chore) -> Result<bool, String> {
             let folder = if quick || driver.is_some() { project.target.clone() } else { project.root.join("docs") };
             let out = out.unwrap_or_else(|| folder.join("reload.md"));
             reload::run(&project, &reload::Plan { quick, driver, out })
+        }
+        Chore::Tls { quick, out } => {
+            let out = out.unwrap_or_else(|| project.target.join("tls.md"));
+            tls::run(&project, &tls::Plan { quick, out })
         }
         Chore::Fuzz { seconds, only, planted } => fuzz::run(&project, &fuzz::Plan { seconds, only, planted }),
         Chore::Sdk { language } => {
