@@ -10,8 +10,8 @@ use rustls::crypto::ring::cipher_suite as suite;
 use rustls::crypto::ring::sign::any_supported_type;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
 use rustls::{InconsistentKeys, RootCertStore, ServerConfig, SupportedCipherSuite};
@@ -144,6 +144,8 @@ fn server_config(
     // New keys with every reload, so that no ticket outlives the authorities that its client's certificate was checked with.
     config.ticketer = rustls::crypto::ring::Ticketer::new().map_err(fault)?;
     config.send_tls13_tickets = 1;
+    // By default sessions of clients without tickets are kept, behind a lock that the workers would share.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(Arc::new(config))
 }
 
