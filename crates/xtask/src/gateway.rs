@@ -20,6 +20,8 @@ pub struct Gateway {
     child: Child,
     /// `http://127.0.0.1:PORT` of the public listener.
     pub public: String,
+    /// `https://127.0.0.1:PORT` of the one with TLS, if it has one.
+    pub secure: Option<String>,
     /// `http://127.0.0.1:PORT` of the API listener.
     pub api: String,
     /// Everything that the gateway wrote on standard error.
@@ -54,7 +56,8 @@ impl Gateway {
         let stderr = child.stderr.take().expect("stderr was asked to be piped");
         let (sender, receiver) = mpsc::channel();
         std::thread::spawn(move || follow(BufReader::new(stderr), file, &sender));
-        let mut gateway = Gateway { child, public: String::new(), api: String::new(), log: log.to_path_buf() };
+        let mut gateway =
+            Gateway { child, public: String::new(), secure: None, api: String::new(), log: log.to_path_buf() };
         gateway.wait_until_listening(&receiver)?;
         println!("gateway: public {}  api {}", gateway.public, gateway.api);
         Ok(gateway)
@@ -65,6 +68,8 @@ impl Gateway {
         while self.public.is_empty() || self.api.is_empty() {
             match lines.recv_timeout(READY_MAX.saturating_sub(started.elapsed())) {
                 Ok(line) => match listening(&line) {
+                    // Said before the address of the API.
+                    Some(("public", url)) if url.starts_with("https:") => self.secure = Some(url.to_owned()),
                     Some(("public", url)) if self.public.is_empty() => self.public = url.to_owned(),
                     Some(("api", url)) if self.api.is_empty() => self.api = url.to_owned(),
                     _ => {}
@@ -121,7 +126,8 @@ pub(crate) fn listening(line: &str) -> Option<(&str, &str)> {
     let (_, rest) = line.split_once("listening ")?;
     let (kind, rest) = rest.split_once(' ')?;
     let url = rest.split_whitespace().next()?;
-    (url.starts_with("http://") && !url.ends_with(":0")).then_some((kind, url))
+    let is_url = url.starts_with("http://") || url.starts_with("https://");
+    (is_url && !url.ends_with(":0")).then_some((kind, url))
 }
 
 #[cfg(test)]
@@ -135,6 +141,7 @@ mod tests {
             listening("2026-11-22T20:00:00Z  INFO listening api http://[::1]:9 workers=2\n"),
             Some(("api", "http://[::1]:9"))
         );
+        assert_eq!(listening("listening public https://[::1]:443"), Some(("public", "https://[::1]:443")));
         assert_eq!(listening("listening public unix:/run/tidegate.sock"), None);
         assert_eq!(listening("now listening"), None);
     }
@@ -148,10 +155,10 @@ mod tests {
     #[test]
     fn the_addresses_are_those_that_the_process_prints() {
         let folder = tempfile::tempdir().unwrap();
-        let body =
-            "echo listening api http://127.0.0.1:2 >&2; echo listening public http://127.0.0.1:1 >&2; exec sleep 600";
+        let body = "echo listening api http://127.0.0.1:2 >&2; echo listening public https://127.0.0.1:3 >&2; echo listening public http://127.0.0.1:1 >&2; exec sleep 600";
         let mut gateway = Gateway::start_command(&mut script(body), &folder.path().join("log")).unwrap();
         assert_eq!((&*gateway.public, &*gateway.api), ("http://127.0.0.1:1", "http://127.0.0.1:2"));
+        assert_eq!(gateway.secure.as_deref(), Some("https://127.0.0.1:3"));
         gateway.still_runs().unwrap();
     }
 

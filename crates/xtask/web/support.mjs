@@ -18,10 +18,10 @@ export const PUBLIC = told("TIDEGATE_URL").replace(/\/$/, "");
 export const API = told("TIDEGATE_API").replace(/\/$/, "");
 export const SCREENSHOTS = told("SCREENSHOT_DIR");
 
-export function launch() {
+export function launch(more = []) {
   // Chromium refuses to run as root with its sandbox; nothing but our own pages is opened here.
   const args = process.getuid() === 0 ? ["--no-sandbox"] : [];
-  return chromium.launch({ executablePath: told("CHROMIUM"), args });
+  return chromium.launch({ executablePath: told("CHROMIUM"), args: [...args, ...more] });
 }
 
 /** Calls a method of the server API and gives its `result`; anything else fails the test. */

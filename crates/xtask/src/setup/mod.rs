@@ -38,8 +38,10 @@ pub enum Need {
     Nginx,
     /// The proxy that asks for `/readyz`.
     Haproxy,
-    /// The command that makes certificates.
+    /// The command that makes certificates, and speaks TLS.
     Openssl,
+    /// The client of another TLS library.
+    Gnutls,
     /// The conformance suite, converted, below `target/conformance`.
     ConformanceSuite,
     /// The virtual environment of the Python client tests.
@@ -61,6 +63,7 @@ impl Need {
         Need::Nginx,
         Need::Haproxy,
         Need::Openssl,
+        Need::Gnutls,
         Need::CargoDeny,
         Need::ConformanceSuite,
         Need::PythonPackages,
@@ -79,6 +82,7 @@ impl Need {
             Need::Nginx => "nginx",
             Need::Haproxy => "HAProxy",
             Need::Openssl => "openssl",
+            Need::Gnutls => "gnutls-cli",
             Need::ConformanceSuite => "conformance suite",
             Need::PythonPackages => "Python packages of the client tests",
             Need::SdkModules => "npm packages of the client tests",
@@ -116,8 +120,17 @@ struct Missing {
 }
 
 /// What the distribution or the toolchain provides.
-const SYSTEM: &[Need] =
-    &[Need::Rustfmt, Need::Clippy, Need::Python, Need::Node, Need::Chromium, Need::Nginx, Need::Haproxy, Need::Openssl];
+const SYSTEM: &[Need] = &[
+    Need::Rustfmt,
+    Need::Clippy,
+    Need::Python,
+    Need::Node,
+    Need::Chromium,
+    Need::Nginx,
+    Need::Haproxy,
+    Need::Openssl,
+    Need::Gnutls,
+];
 
 /// Looks for `needs`, prints what is missing and the one command that mends it, and installs what it may.
 pub fn provide(project: &Project, needs: &[Need]) -> Tools {

@@ -125,8 +125,8 @@ fn conformance_suite(project: &Project, python: &Path) -> Result<PathBuf, String
     Ok(folder)
 }
 
-/// What the tests import, and the archive of whose own tests are run.
-const PYTHON_LISTS: [&str; 2] = ["sdk/python/requirements.txt", "sdk/suite/source.txt"];
+/// What the tests import, the programs that they start, and the archive of whose own tests are run.
+const PYTHON_LISTS: [&str; 3] = ["sdk/python/requirements.txt", "wss/requirements.txt", "sdk/suite/source.txt"];
 
 fn python_stamp(project: &Project) -> Stamp {
     let inputs = PYTHON_LISTS.map(|list| std::fs::read_to_string(project.xtask(list)).unwrap_or_default());
@@ -155,8 +155,10 @@ fn python_packages(project: &Project, python: &Path) -> Result<PathBuf, String> 
         command.arg("--require-hashes").arg("--requirement").arg(project.xtask(list));
         command
     };
-    let [packages, source] = PYTHON_LISTS;
-    done(&watched(&mut pip(&["install"], packages), FETCH_MAX)?, "pip install")?;
+    let [packages, programs, source] = PYTHON_LISTS;
+    for list in [packages, programs] {
+        done(&watched(&mut pip(&["install"], list), FETCH_MAX)?, "pip install")?;
+    }
     // A wheel has no tests, the source archive has.
     let download = ["download", "--no-deps", "--no-binary", "centrifuge-python", "--dest"];
     let suite = client_suite(project);

@@ -1,5 +1,5 @@
 //! What the distribution or the toolchain provides: rustfmt, clippy, Python, Node.js, Chromium, nginx,
-//! HAProxy, openssl.
+//! HAProxy, openssl, gnutls-cli.
 
 use std::os::linux::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -37,6 +37,9 @@ pub(super) fn find(project: &Project, need: Need) -> Result<PathBuf, Missing> {
         Need::Nginx => proxies::find(project, "nginx").map_err(|why| lack(why, &[], None)),
         Need::Haproxy => proxies::find(project, "haproxy").map_err(|why| lack(why, &[], None)),
         Need::Openssl => in_path("openssl").ok_or_else(|| lack("no openssl in PATH".to_owned(), &["openssl"], None)),
+        Need::Gnutls => {
+            in_path("gnutls-cli").ok_or_else(|| lack("no gnutls-cli in PATH".to_owned(), &["gnutls-bin"], None))
+        }
         _ => Err(lack("not a program of the system".into(), &[], None)),
     }
 }

@@ -5,6 +5,7 @@
 
 mod conformance;
 mod steps;
+mod wss;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

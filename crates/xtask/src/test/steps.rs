@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::conformance::conformance;
+use super::wss::wss;
 use super::{Bench, Outcome, Step};
 use crate::gateway::Gateway;
 use crate::run::Ran;
@@ -56,6 +57,21 @@ pub const STEPS: &[Step] = &[
         claim: "nginx and HAProxy with the files of deploy/",
         needs: &[Need::Nginx, Need::Haproxy, Need::Openssl, Need::Python, Need::PythonPackages],
         work: proxies,
+    },
+    Step {
+        name: "wss",
+        claim: "OpenSSL, GnuTLS, Python, both SDKs and Chromium over TLS, and a scan for what is weak",
+        needs: &[
+            Need::Openssl,
+            Need::Gnutls,
+            Need::Python,
+            Need::PythonPackages,
+            Need::Node,
+            Need::SdkModules,
+            Need::WebModules,
+            Need::Chromium,
+        ],
+        work: wss,
     },
     Step {
         name: "page",

@@ -1,0 +1,5 @@
+import support
+
+
+def pytest_sessionfinish():
+    support.clean()
