@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use gateway::config::{Inputs, load};
 use gateway::letter::{Letter, Publish, Ticket};
 use gateway::mailbox::{self, Mailbox, Post, Sizes};
+use gateway::memory::Memory;
 use gateway::stats::WorkerStats;
 use gateway::topology;
 use gateway::worker::{Plan, Worker};
@@ -53,6 +54,7 @@ impl Rig {
             id_key: [5; 16],
             connections_max: count,
             request_timeout: Duration::from_secs(3600),
+            memory: Arc::new(Memory::new(0)),
         };
         // One tick does all there is, so that settling takes few of them.
         let all = u32::try_from(count).expect("fewer than 2^32 clients").max(1024);
