@@ -22,6 +22,7 @@
 //! | [`measure`] | servers pinned to a core, the load generator, `/proc`, medians |
 #![forbid(unsafe_code)]
 
+pub mod abuse;
 pub mod campaign;
 pub mod compare;
 pub mod conformance;

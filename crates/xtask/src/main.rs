@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use xtask::Project;
+use xtask::abuse;
 use xtask::campaign;
 use xtask::compare;
 use xtask::conformance;
@@ -87,6 +88,21 @@ enum Chore {
         #[arg(long, value_parser = ["epoll", "uring"])]
         driver: Option<String>,
         /// Where the page goes, and the lines of all runs beside it as .json
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+    /// Attacks the gateway in many ways while honest clients receive, on both drivers, and writes docs/abuse.md. Ten minutes
+    Abuse {
+        /// Small sizes and short times, to see that everything works; written below target/ unless --out is given
+        #[arg(long)]
+        quick: bool,
+        /// Only on this driver; written below target/ unless --out is given
+        #[arg(long, value_parser = ["epoll", "uring"])]
+        driver: Option<String>,
+        /// Only these attacks; written below target/ unless --out is given
+        #[arg(long, value_name = "NAME", value_delimiter = ',')]
+        only: Vec<String>,
+        /// Where the page goes
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
@@ -185,6 +201,12 @@ fn perform(chore: Chore) -> Result<bool, String> {
             let folder = if is_whole { project.root.join("docs") } else { project.target.clone() };
             let out = out.unwrap_or_else(|| folder.join("campaign.md"));
             campaign::run(&project, &campaign::Plan { quick, seed, driver, out })
+        }
+        Chore::Abuse { quick, driver, only, out } => {
+            let is_whole = !quick && driver.is_none() && only.is_empty();
+            let folder = if is_whole { project.root.join("docs") } else { project.target.clone() };
+            let out = out.unwrap_or_else(|| folder.join("abuse.md"));
+            abuse::run(&project, &abuse::Plan { quick, driver, only, out })
         }
         Chore::Reload { quick, driver, out } => {
             let folder = if quick || driver.is_some() { project.target.clone() } else { project.root.join("docs") };

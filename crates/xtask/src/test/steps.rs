@@ -32,6 +32,7 @@ pub const STEPS: &[Step] = &[
         needs: &[],
         work: fanout,
     },
+    Step { name: "abuse", claim: "hostile clients cost honest ones nothing but time", needs: &[], work: abuse },
     Step { name: "reload", claim: "reloads, good and bad, while clients receive", needs: &[], work: reload },
     Step {
         name: "conformance",
@@ -185,6 +186,18 @@ fn fanout(bench: &mut Bench) -> Result<Outcome, String> {
     let ran = bench.watch(&mut command)?;
     gateway.still_runs()?;
     Ok(Outcome::of_command(&ran, "1,000,000 deliveries, none lost, doubled or out of order"))
+}
+
+/// `cargo xtask abuse` in small.
+fn abuse(bench: &mut Bench) -> Result<Outcome, String> {
+    let mut succeeded = true;
+    for driver in drivers(bench)? {
+        let out = bench.project.target.join(format!("test/abuse-{driver}.md"));
+        let plan = crate::abuse::Plan { quick: true, driver: Some(driver.to_owned()), only: vec![], out };
+        succeeded &= crate::abuse::run(&bench.project, &plan)?;
+    }
+    let closing = "nothing of honest clients lost, doubled, out of order or closed".to_owned();
+    Ok(Outcome { tally: Tally::default(), closing, succeeded })
 }
 
 /// `cargo xtask reload` in small.
