@@ -15,10 +15,11 @@ use crate::test::{self, CLIENT, Cases, report};
 const HEAD: &str = "# Does Tidegate keep to the letter of RFC 6455 and RFC 7692?
 
 The [Autobahn suite](https://github.com/crossbario/autobahn-testsuite) has 517 cases about it. `cargo xtask conformance --full`
-runs all of them, strict, in three roles, and writes this page:
+runs all of them, strict, in three roles, and those of groups 1 to 10 in two more, and writes this page:
 
 - **epoll** and **io_uring**: the suite is a client of a release gateway with `deploy/conformance.toml`, whose `/echo` sends every
   message back, with permessage-deflate where the suite offers it.
+- **epoll, TLS** and **io_uring, TLS**: the same over wss, groups 1 to 10: compression is done above TLS.
 - **client**: the suite is the server of `crates/load/examples/conformance.rs`, which is the client role of `wire` (the load
   generator is built on it); it offers permessage-deflate and sends every message back.
 
@@ -26,7 +27,7 @@ runs all of them, strict, in three roles, and writes this page:
 later than it could be, an echo that is lost, a peer that leaves closing TCP to the other. *Failed* counts wrong behaviour, a wrong
 closing handshake, cases that did not end in time or did not run, and errors in the suite. Groups 8 and 11 do not exist.
 
-`cargo xtask test` runs groups 1 to 10 and 24 cases of groups 12 and 13, in the same three roles. How the suite is run at all, being
+`cargo xtask test` runs groups 1 to 10 and 24 cases of groups 12 and 13, in the same roles. How the suite is run at all, being
 a program for Python 2, is in [its README](../crates/xtask/conformance/README.md).
 ";
 
@@ -43,6 +44,15 @@ const GROUPS: [(u32, &str); 11] = [
     (10, "automatic fragmentation"),
     (12, "compression, payloads"),
     (13, "compression, parameters"),
+];
+
+/// The runner's names of the roles, and the page's.
+const ROLES: [(&str, &str); 5] = [
+    ("epoll", "epoll"),
+    ("uring", "io_uring"),
+    ("epoll-tls", "epoll, TLS"),
+    ("uring-tls", "io_uring, TLS"),
+    (CLIENT, "client"),
 ];
 
 /// How some cases ended.
@@ -79,7 +89,7 @@ pub fn run(project: &Project, out: &Path) -> Result<bool, String> {
     let gateway = capture(Command::new(project.target.join("release/tidegate")).arg("--version"))?;
     let day = capture(Command::new("date").args(["-u", "+%Y-%m-%d"]))?;
     let mut roles = Vec::new();
-    for (role, name) in [("epoll", "epoll"), ("uring", "io_uring"), (CLIENT, "client")] {
+    for (role, name) in ROLES {
         let file = report(&project.target, role).join("summary.json");
         match std::fs::read_to_string(&file) {
             Ok(text) => roles.push(Role::parse(name, &text).map_err(|e| format!("{}: {e}", file.display()))?),
@@ -89,7 +99,7 @@ pub fn run(project: &Project, out: &Path) -> Result<bool, String> {
     let page = page(&roles, &format!("{}, {}. {machine}", day.trim(), gateway.trim()));
     std::fs::write(out, page).map_err(|e| format!("{}: {e}", out.display()))?;
     println!("written: {}", project.short(out));
-    Ok(good && roles.len() == 3)
+    Ok(good && roles.len() == ROLES.len())
 }
 
 impl Role {
@@ -177,6 +187,9 @@ fn page(roles: &[Role], on: &str) -> String {
 impl std::fmt::Display for Counts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Counts { cases, informational, not_strict, failed, seconds } = self;
+        if *cases == 0 {
+            return f.write_str("-");
+        }
         let ok = cases - informational - not_strict - failed;
         write!(f, "{ok}, {informational}, {not_strict}, {failed}; {seconds:.0} s")
     }
@@ -205,6 +218,7 @@ mod tests {
         assert_eq!(counts(Some(1)), "1, 0, 0, 1; 3 s");
         assert_eq!(counts(Some(6)), "0, 0, 2, 0; 3 s");
         assert_eq!(counts(None), "1, 1, 3, 2; 10 s");
+        assert_eq!(counts(Some(12)), "-", "none of them were run");
         let cases: Vec<String> = role.remarks().into_iter().map(|remark| remark.case).collect();
         assert_eq!(cases, ["1.1.2", "6.4.2", "6.4.10", "7.1.6", "7.13.1", "7.13.2"]);
     }

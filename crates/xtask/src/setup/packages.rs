@@ -120,7 +120,7 @@ fn cargo_deny(project: &Project) -> Result<PathBuf, String> {
 fn conformance_suite(project: &Project, python: &Path) -> Result<PathBuf, String> {
     let folder = project.target.join("conformance");
     let mut command = Command::new(python);
-    command.arg(project.xtask("conformance/install")).arg(&folder).current_dir(&project.root);
+    command.arg(project.xtask("conformance/install")).arg("--tls").arg(&folder).current_dir(&project.root);
     done(&watched(&mut command, FETCH_MAX)?, "installing the conformance suite")?;
     Ok(folder)
 }

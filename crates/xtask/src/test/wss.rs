@@ -54,15 +54,20 @@ fn chromium(bench: &mut Bench, driver: &'static str) -> Result<Outcome, String> 
 
 /// Runs tests against a gateway that is told to them.
 fn of_node(bench: &mut Bench, mut command: Command, name: &str, driver: &str) -> Result<Outcome, String> {
-    let (gateway, certificate) = start_secure(bench, name, &["--dev", "--io", driver])?;
+    let (gateway, certificate) = start_secure(bench, name, &["--dev", "--io", driver], "")?;
     let secure = gateway.secure.clone().unwrap_or_default();
     command.env("TIDEGATE_URL", secure).env("TIDEGATE_API", &gateway.api).env("TIDEGATE_CERTIFICATE", certificate);
     let ran = bench.watch(&mut command)?;
     judge(Runner::Node, &ran, &mut [gateway])
 }
 
-/// A gateway that speaks TLS, too, and the file of its certificate, which nobody has signed.
-pub(super) fn start_secure(bench: &mut Bench, name: &str, arguments: &[&str]) -> Result<(Gateway, PathBuf), String> {
+/// A gateway that speaks TLS, too, with `config` for the rest, and the file of its certificate, which nobody has signed.
+pub(super) fn start_secure(
+    bench: &mut Bench,
+    name: &str,
+    arguments: &[&str],
+    config: &str,
+) -> Result<(Gateway, PathBuf), String> {
     let folder = bench.project.target.join("test").join(format!("{name}-tls"));
     let failed = |error: std::io::Error| format!("{}: {error}", folder.display());
     // What an earlier run has left may have expired, and is not overwritten.
@@ -71,11 +76,11 @@ pub(super) fn start_secure(bench: &mut Bench, name: &str, arguments: &[&str]) ->
     }
     std::fs::create_dir_all(&folder).map_err(failed)?;
     capture(Command::new(bench.gateway()?).args(["cert", "--out"]).arg(&folder))?;
-    let (chain, key, config) = (folder.join("cert.pem"), folder.join("key.pem"), folder.join("tls.toml"));
+    let (chain, key, file) = (folder.join("cert.pem"), folder.join("key.pem"), folder.join("tls.toml"));
     let files = format!("chain = {:?}, key = {:?}", chain.to_string_lossy(), key.to_string_lossy());
-    let text = format!("[tls]\nlisten = [\"127.0.0.1:0\"]\ncertificates = [{{ {files} }}]\n");
-    std::fs::write(&config, text).map_err(failed)?;
-    let gateway = start(bench, name, &[arguments, &["--config", &config.to_string_lossy()]].concat())?;
+    let text = format!("{config}\n[tls]\nlisten = [\"127.0.0.1:0\"]\ncertificates = [{{ {files} }}]\n");
+    std::fs::write(&file, text).map_err(failed)?;
+    let gateway = start(bench, name, &[arguments, &["--config", &file.to_string_lossy()]].concat())?;
     match gateway.secure {
         Some(_) => Ok((gateway, chain)),
         None => Err(gateway.complaint("it has no listener with TLS")),
