@@ -14,8 +14,14 @@ impl Connection {
         let tls = self.tls.as_mut()?;
         if bytes.is_empty() {
             // Without a close_notify in front of it: what was cut off had no whole message in it, and a FIN is a FIN.
-            let end = if tls.is_handshaking() { Some(self.end(End::Now, shared)) } else { None };
-            return end.or_else(|| self.received_plain(now, bytes, shared));
+            if tls.is_handshaking() {
+                return Some(self.end(End::Now, shared));
+            }
+            // Our close_notify goes out before our FIN all the same (RFC 8446, 6.1).
+            return match self.received_plain(now, bytes, shared) {
+                Some(End::Now) => Some(End::Finish),
+                other => other,
+            };
         }
         if tls.stage == Stage::Over {
             return None;

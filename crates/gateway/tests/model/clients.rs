@@ -4,11 +4,12 @@ use crate::checker::{MayMiss, Received};
 use crate::compressing::Compressing;
 use crate::coverage::Seen;
 use crate::fossil;
+use crate::line::Line;
 use crate::planted::Log;
 use crate::present::Others;
 use crate::recovering::{Place, View, is_kept, judge};
 use crate::schema;
-use io::sim::{Client, ClosedBy};
+use io::sim::ClosedBy;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use wire::http::HeadLimits;
@@ -47,7 +48,7 @@ enum Membership {
 
 #[derive(Debug)]
 pub struct SimClient {
-    socket: Client,
+    socket: Line,
     dialect: Dialect,
     reader: Reader,
     head: Vec<u8>,
@@ -84,7 +85,7 @@ pub struct SimClient {
 impl SimClient {
     /// A client that has been in `places` before.
     pub fn connect(
-        socket: Client,
+        socket: Line,
         dialect: Dialect,
         wanted: Vec<String>,
         places: BTreeMap<String, Place>,
@@ -235,7 +236,7 @@ impl SimClient {
         self.is_reading
     }
 
-    pub fn socket(&self) -> &Client {
+    pub fn socket(&self) -> &Line {
         &self.socket
     }
 
@@ -250,7 +251,7 @@ impl SimClient {
 
     /// Reads and checks all that has come.
     pub fn check(&mut self, view: &View<'_>, seen: &mut Seen) -> Result<(), String> {
-        let mut bytes = self.socket.read();
+        let mut bytes = self.socket.read()?;
         if !self.is_upgraded {
             self.head.append(&mut bytes);
             let (offer, limits) = (self.offer.as_ref(), HeadLimits::default());

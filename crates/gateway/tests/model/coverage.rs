@@ -39,6 +39,10 @@ pub struct Coverage {
     pub compressed_replies: u64,
     pub compressed_by_clients: u64,
     pub compression_refused: u64,
+    /// Only over TLS: handshakes, those shortened by a ticket, and those that failed.
+    pub tls_handshakes: u64,
+    pub tls_resumed: u64,
+    pub tls_failed: u64,
     /// Questions to the backend, those that it did not answer, and connections that it prolonged.
     pub backend_asked: u64,
     pub backend_silent: u64,
@@ -166,5 +170,5 @@ counters!(
     backend_asked,
     backend_silent,
     backend_renewed;
-    only summed: seen.told_of_gaps, deliveries_lost,
+    only summed: seen.told_of_gaps, deliveries_lost, tls_handshakes, tls_resumed, tls_failed,
 );

@@ -18,6 +18,7 @@ mod compressing;
 mod coverage;
 #[path = "../support/fossil.rs"]
 mod fossil;
+mod line;
 #[path = "../../../wire/tests/support/naive.rs"]
 mod naive;
 mod planted;
@@ -25,9 +26,11 @@ mod present;
 mod recovering;
 #[path = "../../../conn/tests/schema/mod.rs"]
 mod schema;
+mod sealed;
 mod world;
 
 use coverage::Coverage;
+use line::Network;
 use planted::Plant;
 use world::World;
 
@@ -40,7 +43,11 @@ fn number(name: &str) -> Option<u64> {
 
 /// Runs one seed; a finding names the seed.
 fn run(seed: u64, plant: Plant) -> Result<Coverage, String> {
-    let outcome = std::panic::catch_unwind(|| World::new(seed, plant).run());
+    run_over(seed, plant, Network::Clear)
+}
+
+fn run_over(seed: u64, plant: Plant, network: Network) -> Result<Coverage, String> {
+    let outcome = std::panic::catch_unwind(|| World::new(seed, plant, network).run());
     let outcome = outcome.unwrap_or_else(|_| Err("a panic".into()));
     outcome.map_err(|finding| format!("TIDEGATE_SEED={seed}: {finding}"))
 }

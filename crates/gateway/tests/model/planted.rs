@@ -38,6 +38,8 @@ pub enum Plant {
     PatchBehindDrop,
     /// The same with one that was compressed, before it is inflated: what comes next may have been compressed after it.
     CompressedBehindDrop,
+    /// What was opened of TLS does not reach the client.
+    LostRecord,
     /// Nobody is told that somebody has left.
     LostLeave,
     /// Subscribers are told twice that somebody has come.

@@ -4,10 +4,11 @@ use crate::asking::{self, Backend};
 use crate::clients::{Dialect, SimClient};
 use crate::compressing::offer;
 use crate::coverage::Coverage;
+use crate::line::{Line, Network, Tls};
 use crate::planted::{Log, Plant, Planted, TAG};
 use crate::recovering::{Place, Rules, View};
 use conn::Settings;
-use conn::settings::Compression;
+use conn::settings::{Compression, Listener};
 use gateway::config::{Config, Inputs, load};
 use gateway::letter::{Letter, Publish, Ticket};
 use gateway::mailbox::{self, Mailbox, Post, Sizes};
@@ -64,6 +65,8 @@ pub struct World {
     cut_nameless: usize,
     backend: Backend,
     plant: Plant,
+    /// Where clients speak it.
+    tls: Option<Tls>,
     coverage: Coverage,
 }
 
@@ -155,7 +158,7 @@ fn rules(random: &mut fastrand::Rng) -> (Rules, HomeLimits) {
 }
 
 impl World {
-    pub fn new(seed: u64, plant: Plant) -> Self {
+    pub fn new(seed: u64, plant: Plant, network: Network) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
         let net = Net::seeded(seed);
         let count = random.usize(1..=4);
@@ -172,7 +175,13 @@ impl World {
         // The plant knows nameless withdrawals only.
         rules.knows &= plant != Plant::NaiveInterest;
         rules.tells_all &= rules.knows;
-        let settings = Arc::new(settings(&mut random, &rules));
+        let mut settings = settings(&mut random, &rules);
+        let tls = (network == Network::Tls).then(Tls::new);
+        if let Some(tls) = &tls {
+            let listener = settings.listeners.pop().unwrap_or_default();
+            settings.listeners = vec![Listener { tls: Some(tls.server.clone()), ..listener }];
+        }
+        let settings = Arc::new(settings);
         rules.loses = plant == Plant::Lossy;
         rules.small_outbox = settings.limits.outbox_bytes_max < 1 << 20;
         let workers = mailboxes
@@ -207,6 +216,7 @@ impl World {
             cut_nameless: 0,
             backend: Backend::default(),
             plant,
+            tls,
             coverage,
         }
     }
@@ -259,6 +269,13 @@ impl World {
         }
         let worker = self.random.usize(..self.workers.len());
         let socket = self.net.connect(worker, 0);
+        let socket = match &self.tls {
+            None => Line::plain(socket),
+            Some(tls) => Line::sealed(socket, tls, &mut self.random),
+        };
+        if self.plant == Plant::LostRecord {
+            socket.lose_some(self.random.u64(..));
+        }
         let dialects = [Dialect::Centrifugo, Dialect::CentrifugoProtobuf, Dialect::Plain];
         let dialect = dialects[self.random.usize(..dialects.len())];
         let wanted = self.channels.iter().filter(|_| self.random.bool()).map(|c| c.to_string()).collect();
@@ -484,6 +501,9 @@ impl World {
                 return Err(format!("worker {number}: everybody has left, and {count} {what} are still there"));
             }
             let counters = shared.counters;
+            self.coverage.tls_handshakes += counters.tls_handshakes;
+            self.coverage.tls_resumed += counters.tls_resumed;
+            self.coverage.tls_failed += counters.tls_failed;
             self.coverage.join_leave_skipped += counters.join_leave_skipped;
             self.coverage.skipped += shared.outboxes.skipped();
             self.coverage.conflated += shared.outboxes.conflated();
