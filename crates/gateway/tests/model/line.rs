@@ -168,7 +168,8 @@ impl Line {
             self.send();
             let mut tls = tls.borrow_mut();
             // Who leaves in the handshake cannot be told anything.
-            (tls.is_shut, tls.is_cut) = (true, is_handshaking);
+            tls.is_shut = true;
+            tls.is_cut |= is_handshaking;
         }
         self.client.shutdown_write();
     }
