@@ -7,7 +7,6 @@ somebody else could take meanwhile, and no moment in which it refuses: what come
 import asyncio
 import contextlib
 import functools
-import inspect
 import json
 import os
 import pwd
@@ -24,9 +23,9 @@ from pathlib import Path
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from coroutines import DEADLINE
+
 DEPLOY = Path(__file__).parents[3] / "deploy"
-# Longest wait for anything that should happen at once.
-DEADLINE = 20
 # The tests' ping interval is that much shorter than the shipped 25 s, and so are the proxies' timeouts.
 FACTOR = 12.5
 # Loopback only: a proxy in the environment is none of our business.
@@ -38,17 +37,6 @@ PROXIES = tuple(FILES)
 def told(variable):
     assert variable in os.environ, f"{variable} is not set: run these tests by `cargo xtask test --only proxies`"
     return os.environ[variable]
-
-
-def scenario(function):
-    """Runs a test that is a coroutine, under a time limit of its own."""
-
-    @functools.wraps(function)
-    def run(*args, **kwargs):
-        asyncio.run(asyncio.wait_for(function(*args, **kwargs), 3 * DEADLINE))
-
-    run.__signature__ = inspect.signature(function)
-    return run
 
 
 async def until(condition, what, within=DEADLINE):

@@ -13,7 +13,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from support import DEADLINE, DEPLOY, FACTOR, FILES, HOST, PROXIES, SILENCE, Process, scenario, temporary_folder, until
+from coroutines import DEADLINE, scenario
+from support import DEPLOY, FACTOR, FILES, HOST, PROXIES, SILENCE, Process, temporary_folder, until
 from support import backend, client, gateway, handshake, proxy, request, upstream
 from websockets.exceptions import InvalidStatus
 

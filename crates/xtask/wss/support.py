@@ -18,8 +18,8 @@ import time
 import urllib.request
 from pathlib import Path
 
-# Longest wait for anything that should happen at once.
-DEADLINE = 20
+from coroutines import DEADLINE
+
 # Loopback only: a proxy in the environment is none of our business.
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 

@@ -10,12 +10,6 @@ VERSIONS = {"1.2": "NORMAL:-VERS-ALL:+VERS-TLS1.2", "1.3": "NORMAL:-VERS-ALL:+VE
 each_version = pytest.mark.parametrize("version", VERSIONS)
 
 
-@pytest.fixture(scope="module")
-def plain():
-    with gateway() as at:
-        yield at
-
-
 @pytest.fixture
 def notes(tmp_path):
     return tmp_path / "notes"

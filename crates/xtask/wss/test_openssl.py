@@ -3,7 +3,6 @@
 import re
 import socket
 import ssl
-import subprocess
 import threading
 
 import pytest
@@ -12,12 +11,6 @@ from support import OTHER_HOST, REQUEST, Program, ask, authorities, converse, ga
 
 VERSIONS = {"TLSv1.2": "-tls1_2", "TLSv1.3": "-tls1_3"}
 each_version = pytest.mark.parametrize("version", VERSIONS)
-
-
-@pytest.fixture(scope="module")
-def plain():
-    with gateway() as at:
-        yield at
 
 
 def close_notifies(said):

@@ -1,8 +1,6 @@
 """Python's `ssl` with the client libraries `websockets` and `centrifuge-python`."""
 
 import asyncio
-import functools
-import inspect
 import json
 import socket
 import ssl
@@ -11,27 +9,11 @@ import pytest
 from centrifuge import Client, ClientEventHandler, SubscriptionEventHandler
 from websockets.asyncio.client import connect
 
-from support import DEADLINE, HOST, authorities, gateway
+from coroutines import DEADLINE, scenario
+from support import HOST, authorities
 
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 each_version = pytest.mark.parametrize("version", VERSIONS)
-
-
-@pytest.fixture(scope="module")
-def plain():
-    with gateway() as at:
-        yield at
-
-
-def scenario(function):
-    """Runs a test that is a coroutine, under a time limit of its own."""
-
-    @functools.wraps(function)
-    def run(*args, **kwargs):
-        asyncio.run(asyncio.wait_for(function(*args, **kwargs), 3 * DEADLINE))
-
-    run.__signature__ = inspect.signature(function)
-    return run
 
 
 def trust(version=None, authority=None):

@@ -8,9 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-from support import DEADLINE, HOST, OTHER_HOST, authorities, gateway, told, until
+from coroutines import DEADLINE
+from support import HOST, OTHER_HOST, authorities, gateway, told, until
 
 DOCS = Path(__file__).parents[3] / "docs/tls.md"
 BEGIN, END = "<!-- the table that the scan compares -->\n\n", "\n<!-- its end -->\n"

@@ -237,85 +237,90 @@ where
     deserializer.deserialize_any(Whole(PhantomData))
 }
 
-/// `"auto"`, or a number that is kept.
+/// `"auto"`, or a value that is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Count {
+pub enum AutoOr<T> {
     /// Found out from the machine at start.
     #[default]
     Auto,
-    /// Exactly this many.
-    Fixed(u32),
+    /// Exactly this.
+    Fixed(T),
 }
 
-impl<'de> Deserialize<'de> for Count {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AutoOrNumber;
-        impl Visitor<'_> for AutoOrNumber {
-            type Value = Count;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("\"auto\" or a whole number")
-            }
-            fn visit_str<E: Error>(self, text: &str) -> Result<Count, E> {
-                match text {
-                    "auto" => Ok(Count::Auto),
-                    _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
-                }
-            }
-            fn visit_i64<E: Error>(self, number: i64) -> Result<Count, E> {
-                u32::try_from(number).map(Count::Fixed).map_err(|_| E::invalid_value(Unexpected::Signed(number), &self))
-            }
-        }
-        deserializer.deserialize_any(AutoOrNumber)
+/// How many.
+pub type Count = AutoOr<u32>;
+
+/// How much memory.
+pub type Ceiling = AutoOr<Bytes>;
+
+/// What may stand in the place of `"auto"`.
+pub trait Settled: Sized {
+    /// For the message where it is something else.
+    const EXPECTED: &'static str;
+
+    /// Written as a number.
+    fn of_number(number: u64) -> Option<Self>;
+
+    /// Written as a text, where it can be.
+    ///
+    /// # Errors
+    /// When the text is none of these values; says why.
+    fn of_text(text: &str) -> Option<Result<Self, String>>;
+}
+
+impl Settled for u32 {
+    const EXPECTED: &'static str = "a whole number";
+
+    fn of_number(number: u64) -> Option<Self> {
+        number.try_into().ok()
+    }
+
+    fn of_text(_: &str) -> Option<Result<Self, String>> {
+        None
     }
 }
 
-impl Serialize for Count {
+impl Settled for Bytes {
+    const EXPECTED: &'static str = BYTES_EXPECTED;
+
+    fn of_number(number: u64) -> Option<Self> {
+        Some(Bytes(number))
+    }
+
+    fn of_text(text: &str) -> Option<Result<Self, String>> {
+        Some(text.parse())
+    }
+}
+
+impl<'de, T: Settled> Deserialize<'de> for AutoOr<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either<T>(PhantomData<T>);
+        impl<T: Settled> Visitor<'_> for Either<T> {
+            type Value = AutoOr<T>;
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "\"auto\" or {}", T::EXPECTED)
+            }
+            fn visit_str<E: Error>(self, text: &str) -> Result<AutoOr<T>, E> {
+                match (text, T::of_text(text)) {
+                    ("auto", _) => Ok(AutoOr::Auto),
+                    (_, Some(value)) => value.map(AutoOr::Fixed).map_err(E::custom),
+                    (_, None) => Err(E::invalid_value(Unexpected::Str(text), &self)),
+                }
+            }
+            fn visit_i64<E: Error>(self, number: i64) -> Result<AutoOr<T>, E> {
+                let value = u64::try_from(number).ok().and_then(T::of_number);
+                value.map(AutoOr::Fixed).ok_or_else(|| E::invalid_value(Unexpected::Signed(number), &self))
+            }
+        }
+        deserializer.deserialize_any(Either(PhantomData))
+    }
+}
+
+impl<T: Serialize> Serialize for AutoOr<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Auto => serializer.serialize_str("auto"),
-            Self::Fixed(number) => serializer.serialize_u32(*number),
-        }
-    }
-}
-
-/// `"auto"`, or a size that is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Ceiling {
-    /// Found out from the machine at start.
-    #[default]
-    Auto,
-    /// Exactly this much.
-    Fixed(Bytes),
-}
-
-impl<'de> Deserialize<'de> for Ceiling {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct AutoOrSize;
-        impl Visitor<'_> for AutoOrSize {
-            type Value = Ceiling;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "\"auto\" or {BYTES_EXPECTED}")
-            }
-            fn visit_str<E: Error>(self, text: &str) -> Result<Ceiling, E> {
-                match text {
-                    "auto" => Ok(Ceiling::Auto),
-                    _ => text.parse().map(Ceiling::Fixed).map_err(E::custom),
-                }
-            }
-            fn visit_i64<E: Error>(self, number: i64) -> Result<Ceiling, E> {
-                let bytes = u64::try_from(number).map_err(|_| E::invalid_value(Unexpected::Signed(number), &self))?;
-                Ok(Ceiling::Fixed(Bytes(bytes)))
-            }
-        }
-        deserializer.deserialize_any(AutoOrSize)
-    }
-}
-
-impl Serialize for Ceiling {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::Auto => serializer.serialize_str("auto"),
-            Self::Fixed(bytes) => bytes.serialize(serializer),
+            Self::Fixed(value) => value.serialize(serializer),
         }
     }
 }

@@ -66,26 +66,6 @@ fn publish_until(gateway: &Gateway, gone: u64, honest: &mut Client, channels: &[
     }
 }
 
-/// Reads until the close frame. What came before it is whole and in order.
-fn expect_shed(client: &mut Client, published: u64) {
-    let mut got = 0;
-    loop {
-        match client.next() {
-            Seen::Text(text) => {
-                let push: Value = serde_json::from_str(&text).expect("whole publications only");
-                assert_eq!(push["push"]["pub"]["data"][0], got);
-                got += 1;
-            }
-            Seen::Close(code, reason) => {
-                assert_eq!((code, &*reason), (Some(3008), "slow"));
-                break;
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-    assert!(got < published, "it cannot have got all {published}");
-}
-
 fn the_heaviest_backlogs_go_first_and_others_miss_nothing(gateway: &Gateway) {
     let mut honest = gateway.subscriber("a");
     honest.subscribe(3, "b");
@@ -98,11 +78,11 @@ fn the_heaviest_backlogs_go_first_and_others_miss_nothing(gateway: &Gateway) {
     let mut numbers = [0; 3];
     publish_until(gateway, 1, &mut honest, &["a", "b", "c", "a", "b", "a"], &mut numbers);
     heavy.set_reading(true);
-    expect_shed(&mut heavy, numbers[0]);
+    heavy.is_told_too_slow(numbers[0]);
     drop(heavy);
     publish_until(gateway, 2, &mut honest, &["b", "c", "b"], &mut numbers);
     middle.set_reading(true);
-    expect_shed(&mut middle, numbers[1]);
+    middle.is_told_too_slow(numbers[1]);
     assert_eq!(gateway.closes(Side::Ours, 3008), 1, "the second is closing");
     drop(middle);
     // The lightest has got everything, as soon as it reads.

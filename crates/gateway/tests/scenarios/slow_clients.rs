@@ -88,22 +88,7 @@ fn a_slow_subscriber_is_told_3008_and_others_miss_nothing(gateway: &Gateway) {
     let published = publish_until_one_is_gone(gateway, &mut healthy);
     slow.set_reading(true);
     // What it gets is whole and in order up to where it stops, and then it is told why.
-    let mut got = 0;
-    loop {
-        match slow.next() {
-            Seen::Text(text) => {
-                let push: Value = serde_json::from_str(&text).expect("whole publications only");
-                assert_eq!(push["push"]["pub"]["data"][0], got);
-                got += 1;
-            }
-            Seen::Close(code, reason) => {
-                assert_eq!((code, &*reason), (Some(3008), "slow"));
-                break;
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-    assert!(got < published, "it cannot have got all {published}");
+    slow.is_told_too_slow(published);
     slow.write(crate::support::client::close_frame(Some(3008), ""));
     assert_eq!(slow.next(), Seen::End(Ended::Fin));
     gateway.publish("c", &json!("after")).expect("published");

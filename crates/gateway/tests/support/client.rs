@@ -270,6 +270,27 @@ impl Client {
         self.wait("a frame", |client, ended| client.seen.pop_front().or(ended.map(Seen::End)))
     }
 
+    /// Reads until the close frame of a client that is too slow. The publications before it are whole and in order, and fewer
+    /// than were published; the first element of each is its number.
+    pub(crate) fn is_told_too_slow(&mut self, published: u64) {
+        let mut got = 0;
+        loop {
+            match self.next() {
+                Seen::Text(text) => {
+                    let push: Value = serde_json::from_str(&text).expect("whole publications only");
+                    assert_eq!(push["push"]["pub"]["data"][0], got);
+                    got += 1;
+                }
+                Seen::Close(code, reason) => {
+                    assert_eq!((code, &*reason), (Some(3008), "slow"));
+                    break;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert!(got < published, "it cannot have got all {published}");
+    }
+
     pub(crate) fn text(&mut self) -> String {
         match self.next() {
             Seen::Text(text) => text,

@@ -13,7 +13,8 @@ from contextlib import asynccontextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from support import DEADLINE, OPENER, Gateway
+from coroutines import DEADLINE
+from support import OPENER, Gateway
 
 EVENTS = ["connect", "refresh", "subscribe", "publish", "sub_refresh", "rpc"]
 CONFIG = Path(__file__).parent.parent / "hooked.toml"

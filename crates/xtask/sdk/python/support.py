@@ -2,9 +2,7 @@
 
 import asyncio
 import base64
-import functools
 import hmac
-import inspect
 import itertools
 import json
 import os
@@ -15,8 +13,8 @@ from contextlib import asynccontextmanager
 
 from centrifuge import Client, ClientEventHandler, SubscriptionEventHandler
 
-# Longest wait for anything; a healthy gateway answers in milliseconds, a ping takes two seconds.
-DEADLINE = 20
+from coroutines import DEADLINE
+
 API_KEY = "key-of-the-client-tests"
 SECRET = "the secret that these tests sign with"
 # Loopback only: a proxy in the environment is none of our business.
@@ -27,17 +25,6 @@ _numbers = itertools.count(1)
 def fresh(prefix):
     """A channel that no other test, file or run uses."""
     return f"{prefix}{os.getpid()}-{time.time_ns():x}-{next(_numbers)}"
-
-
-def scenario(function):
-    """Runs a test that is a coroutine, under a time limit of its own. (A library's waits may have none.)"""
-
-    @functools.wraps(function)
-    def run(*args, **kwargs):
-        asyncio.run(asyncio.wait_for(function(*args, **kwargs), 3 * DEADLINE))
-
-    run.__signature__ = inspect.signature(function)
-    return run
 
 
 class Gateway:

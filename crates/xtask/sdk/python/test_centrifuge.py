@@ -7,7 +7,8 @@ import pytest
 from centrifuge import DeltaType, ReplyError
 from centrifuge.protocol import client_pb2
 
-from support import API_KEY, Gateway, Inbox, connected, data, fence, fresh, payload, refusal, scenario, subscribe
+from coroutines import scenario
+from support import API_KEY, Gateway, Inbox, connected, data, fence, fresh, payload, refusal, subscribe
 
 either_format = pytest.mark.parametrize("form", ["json", "protobuf"])
 

@@ -3,7 +3,8 @@
 import pytest
 from centrifuge import DeltaType, ReplyError, StreamPosition
 
-from support import DEADLINE, Gateway, Inbox, Publications, connected, data, fence, fresh, payload, scenario
+from coroutines import DEADLINE, scenario
+from support import Gateway, Inbox, Publications, connected, data, fence, fresh, payload
 
 either_format = pytest.mark.parametrize("form", ["json", "protobuf"])
 

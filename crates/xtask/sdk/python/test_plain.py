@@ -9,7 +9,8 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from support import DEADLINE, Gateway, connected, fence, fresh, scenario, subscribe
+from coroutines import DEADLINE, scenario
+from support import Gateway, connected, fence, fresh, subscribe
 
 both = pytest.mark.parametrize("kind", ["dev", "strict"])
 

@@ -3,7 +3,8 @@
 import pytest
 from centrifuge import ReplyError
 
-from support import DEADLINE, Gateway, Inbox, Publications, connected, fresh, scenario
+from coroutines import DEADLINE, scenario
+from support import Gateway, Inbox, Publications, connected, fresh
 
 either_format = pytest.mark.parametrize("form", ["json", "protobuf"])
 

@@ -3,7 +3,8 @@
 import pytest
 from centrifuge import Client, ClientEventHandler
 
-from support import DEADLINE, Gateway, Inbox, States, connected, data, fresh, payload, refusal, scenario, subscribe, token
+from coroutines import DEADLINE, scenario
+from support import Gateway, Inbox, States, connected, data, fresh, payload, refusal, subscribe, token
 
 either_format = pytest.mark.parametrize("form", ["json", "protobuf"])
 

@@ -6,8 +6,9 @@ import time
 import pytest
 from centrifuge import CentrifugeError, Client, SubscriptionState
 
+from coroutines import DEADLINE, scenario
 from hooked import hooked
-from support import DEADLINE, Inbox, Publications, States, connected, fresh, payload, refusal, scenario, subscribe
+from support import Publications, States, connected, fresh, payload, refusal, subscribe
 
 either_format = pytest.mark.parametrize("form", ["json", "protobuf"])
 

@@ -11,13 +11,13 @@ mod table;
 mod wire;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::Project;
-use crate::measure::{Cores, Generator, Machine, Ready, Run, Server, release};
+use crate::measure::{Cores, Generator, Machine, Ready, Run, Server, drivers, exchange, release};
 use attacks::{ATTACKS, Attack, Attacker, Target};
 
 /// How to run it.
@@ -32,9 +32,6 @@ pub struct Plan {
     /// Where the page goes.
     pub out: PathBuf,
 }
-
-/// The gateway's drivers.
-const DRIVERS: [&str; 2] = ["epoll", "uring"];
 
 /// A key of the API, of a gateway that lives for seconds.
 const KEY: &str = "a-key-for-the-suite-of-abuse-only";
@@ -101,9 +98,9 @@ pub fn run(project: &Project, plan: &Plan) -> Result<bool, String> {
     arena.prepare()?;
     let machine = Machine::probe();
     let chosen = || ATTACKS.iter().filter(|attack| plan.only.is_empty() || plan.only.iter().any(|n| n == attack.name));
-    let drivers = DRIVERS.into_iter().filter(|name| plan.driver.as_ref().is_none_or(|wanted| wanted == name));
-    let turns: Vec<_> =
-        drivers.flat_map(|it| std::iter::once(None).chain(chosen().map(Some)).map(move |a| (it, a))).collect();
+    let turns: Vec<_> = drivers(plan.driver.as_deref())
+        .flat_map(|it| std::iter::once(None).chain(chosen().map(Some)).map(move |a| (it, a)))
+        .collect();
     let mut outcomes = Vec::new();
     for (number, (driver, attack)) in turns.iter().enumerate() {
         let outcome = arena.play(driver, *attack)?;
@@ -158,10 +155,9 @@ impl Arena {
         let mut command = Command::new(&self.gateway);
         command.args(["serve", "--io", driver, "--workers", "2", "--config"]).arg(self.config());
         let mut server = Server::start(&command, &self.cores, &Ready::Lines(&["public", "api"]), &log)?;
-        let target = target(&server, &log)?;
+        let target = target(&server)?;
         let before = server.usage()?.rss_bytes;
         let (stop, done) = (AtomicBool::new(false), AtomicU64::new(0));
-        let honest = self.honest(&server, name);
         let run = std::thread::scope(|scope| {
             let threads: Vec<_> = attack
                 .into_iter()
@@ -171,7 +167,7 @@ impl Arena {
                     scope.spawn(move || (attack.work)(&attacker))
                 })
                 .collect();
-            let run = honest();
+            let run = self.honest(&server, name);
             stop.store(true, Ordering::Relaxed);
             let survived = threads.into_iter().all(|thread| thread.join().is_ok());
             if survived { run } else { Err("an attacker panicked".to_owned()) }
@@ -193,10 +189,9 @@ impl Arena {
         Ok(outcome)
     }
 
-    /// The honest clients, to be run.
-    fn honest(&self, server: &Server, name: &str) -> impl FnOnce() -> Result<Run, String> + use<> {
+    /// The honest clients, to their end.
+    fn honest(&self, server: &Server, name: &str) -> Result<Run, String> {
         let log = self.folder.join(format!("honest-{name}.log"));
-        let generator = Generator::new(&self.generator, &self.cores, &log);
         let public = server.ws("public");
         let words = format!(
             "fanout -n {} --open-rate 500 --channel honest --rate {} --for {}s --size 200 --drain 30s --timeout 30s --url {public} \
@@ -208,21 +203,14 @@ impl Arena {
             server.pid()
         );
         let limit = RUN_MAX + Duration::from_secs(u64::from(self.sizes.seconds));
-        move || generator.run(&words.split(' ').collect::<Vec<_>>(), limit)
+        Generator::new(&self.generator, &self.cores, &log).run(&words.split(' ').collect::<Vec<_>>(), limit)
     }
 }
 
 /// Where it listens.
-fn target(server: &Server, log: &Path) -> Result<Target, String> {
-    let text = fs::read_to_string(log).map_err(|e| format!("{}: {e}", log.display()))?;
-    let tls = text.lines().find_map(|line| line.split_once("listening public https://"));
+fn target(server: &Server) -> Result<Target, String> {
     let address = |kind: &str| server.url(kind).trim_start_matches("http://").to_owned();
-    Ok(Target {
-        public: address("public"),
-        tls: tls.ok_or("the gateway does not listen with TLS")?.1.trim().to_owned(),
-        api: address("api"),
-        key: KEY,
-    })
+    Ok(Target { public: address("public"), tls: server.tls()?, api: address("api"), key: KEY })
 }
 
 /// What the gateway says of itself when everybody has gone.
@@ -256,7 +244,7 @@ fn aftermath(outcome: &mut Outcome, attack: Option<&Attack>, target: &Target) ->
 fn scrape(target: &Target) -> Result<String, String> {
     let request =
         format!("GET /metrics HTTP/1.1\r\nHost: {}\r\nX-API-Key: {KEY}\r\nConnection: close\r\n\r\n", target.api);
-    let answer = wire::ask(&target.api, &request).map_err(|error| format!("/metrics: {error}"))?;
+    let answer = exchange(&target.api, &request).map_err(|error| format!("/metrics: {error}"))?;
     if answer.starts_with("HTTP/1.1 200") { Ok(answer) } else { Err(format!("/metrics: {answer}")) }
 }
 

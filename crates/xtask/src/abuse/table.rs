@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use super::attacks::ATTACKS;
-use super::{CALM, DRIVERS, Outcome, Sizes};
-use crate::measure::Machine;
+use super::{CALM, Outcome, Sizes};
+use crate::measure::{Machine, drivers};
 
 /// As docs/abuse.md.
 pub(super) fn page(machine: &Machine, sizes: &Sizes, outcomes: &[Outcome]) -> String {
@@ -26,7 +26,7 @@ pub(super) fn page(machine: &Machine, sizes: &Sizes, outcomes: &[Outcome]) -> St
     );
     let names = std::iter::once((CALM, "without an attack")).chain(ATTACKS.iter().map(|it| (it.name, it.title)));
     for (name, title) in names {
-        for driver in DRIVERS {
+        for driver in drivers(None) {
             let found = outcomes.iter().find(|outcome| outcome.attack == name && outcome.driver == driver);
             found.into_iter().for_each(|outcome| row(&mut page, title, outcome));
         }

@@ -2,22 +2,11 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
 
-/// For a connection to be taken, and for an answer that is waited for.
-const PATIENCE: Duration = Duration::from_secs(5);
+use crate::measure::connect;
 
 /// The bytes at which a read of an answer stops.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
-
-/// A socket on which reads and writes give up after a while.
-pub(super) fn connect(address: &str) -> io::Result<TcpStream> {
-    let socket = TcpStream::connect(address)?;
-    socket.set_nodelay(true)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
-    socket.set_write_timeout(Some(PATIENCE))?;
-    Ok(socket)
-}
 
 /// The head of a WebSocket handshake.
 pub(super) fn handshake(address: &str, path: &str) -> String {
@@ -110,15 +99,6 @@ pub(super) fn drain(socket: &mut TcpStream) -> bool {
             Err(error) => return error.kind() == io::ErrorKind::WouldBlock,
         }
     }
-}
-
-/// The answer to one HTTP request, after which the server closes.
-pub(super) fn ask(address: &str, request: &str) -> io::Result<String> {
-    let mut socket = connect(address)?;
-    socket.write_all(request.as_bytes())?;
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer)?;
-    Ok(answer)
 }
 
 #[cfg(test)]

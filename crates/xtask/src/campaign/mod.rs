@@ -15,7 +15,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::Project;
-use crate::measure::{Cores, Generator, Machine, Ready, Run, Server, ServerUse, peak_rss_bytes, release};
+use crate::measure::{Cores, Generator, Machine, Ready, Run, Server, ServerUse, drivers, peak_rss_bytes, release};
 use cases::{Case, Sizes};
 
 /// How to run it.
@@ -33,9 +33,6 @@ pub struct Plan {
 
 /// Opening, coming back and closing, on top of the time to publish.
 const RUN_MAX: Duration = Duration::from_secs(300);
-
-/// The gateway's drivers.
-const DRIVERS: [&str; 2] = ["epoll", "uring"];
 
 /// One generator's part in a case.
 #[derive(Serialize, Debug)]
@@ -84,8 +81,7 @@ struct Programs {
 /// # Errors
 /// When something could not be run at all.
 pub fn run(project: &Project, plan: &Plan) -> Result<bool, String> {
-    let drivers: Vec<&'static str> =
-        DRIVERS.into_iter().filter(|name| plan.driver.as_ref().is_none_or(|wanted| wanted == name)).collect();
+    let drivers: Vec<&'static str> = drivers(plan.driver.as_deref()).collect();
     let programs = Programs {
         gateway: release(project, "tidegate", "tidegate")?,
         generator: release(project, "tidegate-load", "tidegate-load")?,

@@ -9,6 +9,7 @@
 //! ends; [`Usage`] is for what it does not read: whole process trees, and memory before and after.
 
 mod cores;
+mod exchange;
 mod generator;
 mod machine;
 mod server;
@@ -16,6 +17,7 @@ mod statistics;
 mod usage;
 
 pub use cores::Cores;
+pub use exchange::{connect, exchange};
 pub use generator::{Generator, Percentiles, Run, ServerUse};
 pub use machine::Machine;
 pub use server::{Ready, Server, free_port};
@@ -26,6 +28,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::Project;
+
+/// The gateway's drivers.
+const DRIVERS: [&str; 2] = ["epoll", "uring"];
+
+/// All drivers, or the one that is wanted.
+pub fn drivers(wanted: Option<&str>) -> impl Iterator<Item = &'static str> {
+    DRIVERS.into_iter().filter(move |name| wanted.is_none_or(|wanted| wanted == *name))
+}
 
 /// The longest that a release build may take.
 const BUILD_MAX: Duration = Duration::from_secs(30 * 60);

@@ -128,6 +128,16 @@ impl Server {
         self.url(kind).replacen("http", "ws", 1)
     }
 
+    /// `ADDRESS` of the public listener with TLS, which it printed before the API's.
+    ///
+    /// # Errors
+    /// When it has none.
+    pub fn tls(&self) -> Result<String, String> {
+        let text = std::fs::read_to_string(&self.log).map_err(|e| format!("{}: {e}", self.log.display()))?;
+        let url = text.lines().find_map(|line| line.split_once("listening public https://"));
+        url.map(|(_, address)| address.trim().to_owned()).ok_or_else(|| self.complaint("it has no listener with TLS"))
+    }
+
     /// What it and its children have used.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::Project;
-use crate::measure::{Cores, Generator, Machine, Ready, Run, Server, Usage, release};
+use crate::measure::{Cores, Generator, Machine, Ready, Run, Server, Usage, drivers, release};
 use settings::{Fault, Files, KEY};
 
 /// How to run it.
@@ -29,9 +29,6 @@ pub struct Plan {
     /// Where the page goes.
     pub out: PathBuf,
 }
-
-/// The gateway's drivers.
-const DRIVERS: [&str; 2] = ["epoll", "uring"];
 
 /// Opening and closing, on top of the time to publish.
 const RUN_MAX: Duration = Duration::from_secs(120);
@@ -99,7 +96,7 @@ pub fn run(project: &Project, plan: &Plan) -> Result<bool, String> {
     let sizes = if plan.quick { Sizes::quick() } else { Sizes::whole() };
     let mut outcomes = Vec::new();
     let machine = Machine::probe();
-    for driver in DRIVERS.into_iter().filter(|name| plan.driver.as_ref().is_none_or(|wanted| wanted == name)) {
+    for driver in drivers(plan.driver.as_deref()) {
         println!("{} reloads on {driver}: about {} s", sizes.reloads, sizes.length.as_secs() + 10);
         let files = Files::make(&gateway, &folder.join(driver))?;
         let mut command = Command::new(&gateway);
@@ -186,10 +183,9 @@ struct Stage<'a> {
 
 impl<'a> Stage<'a> {
     fn new(server: &'a Server, files: &'a Files, log: &'a Path) -> Result<Stage<'a>, String> {
-        let mut stage = Stage { server, files, log, read: 0, tls: String::new(), in_force: 0 };
-        let text = stage.news()?;
-        let url = text.lines().find_map(|line| line.split_once("listening public https://"));
-        stage.tls = url.ok_or("the gateway does not listen with TLS")?.1.trim().to_owned();
+        let mut stage = Stage { server, files, log, read: 0, tls: server.tls()?, in_force: 0 };
+        // What was said before the first reload.
+        stage.news()?;
         Ok(stage)
     }
 

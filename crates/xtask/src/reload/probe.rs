@@ -1,17 +1,14 @@
 //! What the gateway shows to whoever comes now.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-/// For an answer.
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::measure::{connect, exchange};
 
 /// Whether a new connection to this address is shown exactly this certificate, and answered over it.
 ///
@@ -27,7 +24,8 @@ pub(super) fn shows(address: &str, certificate: &Path) -> Result<bool, String> {
     let config = Arc::new(builder.with_root_certificates(roots).with_no_client_auth());
     let name = ServerName::try_from("localhost").expect("a name");
     let client = ClientConnection::new(config, name).map_err(|error| error.to_string())?;
-    let mut client = StreamOwned::new(client, connect(address)?);
+    let socket = connect(address).map_err(|error| format!("{address}: {error}"))?;
+    let mut client = StreamOwned::new(client, socket);
     match client.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n") {
         // Whoever signs with another key has another certificate, though all of them have the same names.
         Err(error) if error.to_string().contains("invalid peer certificate") => return Ok(false),
@@ -44,17 +42,8 @@ pub(super) fn shows(address: &str, certificate: &Path) -> Result<bool, String> {
 /// # Errors
 /// When there is none.
 pub(super) fn info(api: &str, key: &str) -> Result<String, String> {
-    let mut socket = connect(api)?;
     let request = format!(
         "POST /api/info HTTP/1.1\r\nHost: {api}\r\nX-API-Key: {key}\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{{}}"
     );
-    let mut answer = String::new();
-    let exchanged = socket.write_all(request.as_bytes()).and_then(|()| socket.read_to_string(&mut answer));
-    exchanged.map(|_| answer).map_err(|error| format!("{api}: {error}"))
-}
-
-fn connect(address: &str) -> Result<TcpStream, String> {
-    let socket = TcpStream::connect(address).map_err(|error| format!("{address}: {error}"))?;
-    socket.set_read_timeout(Some(PATIENCE)).map_err(|error| error.to_string())?;
-    Ok(socket)
+    exchange(api, &request).map_err(|error| format!("{api}: {error}"))
 }
