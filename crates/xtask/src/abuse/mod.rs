@@ -105,6 +105,9 @@ pub fn run(project: &Project, plan: &Plan) -> Result<bool, String> {
     for (number, (driver, attack)) in turns.iter().enumerate() {
         let outcome = arena.play(driver, *attack)?;
         println!("[{}/{}] {driver} {}", number + 1, turns.len(), outcome.summary());
+        if !outcome.run.is_clean {
+            println!("{}", outcome.run.line);
+        }
         outcomes.push(outcome);
     }
     let page = table::page(&machine, &sizes, &outcomes);
@@ -264,7 +267,10 @@ fn sum(metrics: &str, wanted: &str) -> f64 {
 impl Outcome {
     fn judge(&mut self, attack: Option<&Attack>) {
         if !self.run.is_clean {
-            self.faults.push(format!("the honest clients noticed: {}{}", self.run.line, self.run.complaints));
+            // Each reason is a line of its own.
+            let reasons: Vec<&str> =
+                self.run.complaints.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+            self.faults.push(format!("the honest clients noticed: {}", reasons.join(", ")));
         }
         if self.run.received == 0 || self.echo_p99.is_none() {
             self.faults.push("the honest clients did nothing".to_owned());

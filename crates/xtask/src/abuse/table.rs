@@ -34,6 +34,10 @@ pub(super) fn page(machine: &Machine, sizes: &Sizes, outcomes: &[Outcome]) -> St
     page.push_str(
         "\nHow often is what the attackers did: connections that they opened, publications that they sent, messages or rounds.\n",
     );
+    let faulty = outcomes.iter().filter(|outcome| !outcome.faults.is_empty());
+    for Outcome { attack, driver, faults, .. } in faulty {
+        let _ = writeln!(page, "\n**{attack}, {driver}**: {}", faults.join("; "));
+    }
     page
 }
 
